@@ -1,0 +1,3 @@
+"""cnnlab: convolutional-network experiments from configuration."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,54 @@
+"""What a user can mend, each with the exit code that a script can act on.
+
+A message says what was given, what was expected and what to do; it is printed without a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class CnnlabError(Exception):
+    """The user's mistake or the user's machine: printed as a message, never as a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(CnnlabError):
+    """One or more problems in a configuration, all of them told together."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Iterable[str]):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0]
+        lines = [f"{len(self.problems)} problems in the configuration:"]
+        return "\n".join(lines + [f"  - {problem}" for problem in self.problems])
+
+
+class DataError(CnnlabError):
+    """Missing, truncated or impossible data."""
+
+    exit_code = 3
+
+
+class DivergenceError(CnnlabError):
+    """The loss stopped being a finite number."""
+
+    exit_code = 4
+
+
+class CheckpointError(CnnlabError):
+    """A checkpoint that is torn, foreign or not a checkpoint."""
+
+    exit_code = 5
+
+
+class StorageError(CnnlabError):
+    """A run directory that cannot be written: full disk, no permission, another process inside."""
+
+    exit_code = 6
