@@ -5,6 +5,7 @@ A message says what was given, what was expected and what to do; it is printed w
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 
 
@@ -52,3 +53,15 @@ class StorageError(CnnlabError):
     """A run directory that cannot be written: full disk, no permission, another process inside."""
 
     exit_code = 6
+
+
+class Interrupted(BaseException):
+    """A run that was asked to stop has stopped in good order. The exit code is the shell's: 128 + signal.
+
+    Not an Exception: whatever catches failed jobs and goes on with the next must not catch this.
+    """
+
+    def __init__(self, signum: int):
+        self.signum = signum
+        self.exit_code = 128 + signum
+        super().__init__(f"stopped by {signal.Signals(signum).name}")

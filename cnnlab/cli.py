@@ -1,0 +1,96 @@
+"""`cnnlab <command>`: the commands and their arguments. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cnnlab import __version__
+from cnnlab.errors import CnnlabError, Interrupted
+
+LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "inits", "experiments")
+
+EXAMPLES = """\
+examples:
+  cnnlab train                                        a CNN on the embedded digits
+  cnnlab train experiment=mnist_cnn                   a whole recipe
+  cnnlab train model=lenet dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9 epochs=10
+  cnnlab train -m optimizer.lr=0.01,0.1               one run for each value
+  cnnlab train --help                                 every key that can be set
+  cnnlab resume outputs/NAME/DATE_TIME epochs=20
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or that of the error (see `errors.py`)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["train"]:
+            from cnnlab.train import main as train
+
+            return train(arguments[1:])
+        return run_command(build_parser().parse_args(arguments))
+    except (CnnlabError, Interrupted) as error:
+        print(f"cnnlab: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `cnnlab list | head`
+        sys.stderr.close()
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cnnlab",
+        description="Convolutional-network experiments from configuration.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cnnlab {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("train", help="train a network: cnnlab train [KEY=VALUE ...]", add_help=False)
+
+    resume = commands.add_parser("resume", help="go on with a run that was stopped, or prolong one")
+    resume.add_argument("run", help="run directory")
+    resume.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as epochs=20 or engine.device=cpu")
+
+    evaluate = commands.add_parser("evaluate", help="loss and accuracy of a trained run")
+    evaluate.add_argument("run", help="run directory")
+    evaluate.add_argument("--part", choices=("train", "valid", "test"), default="test", help="default: test")
+    evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
+    evaluate.add_argument("--json", action="store_true", help="for programs")
+
+    reproduce = commands.add_parser("reproduce", help="run a saved configuration again and compare; exit 1 if it differs")
+    reproduce.add_argument("run", help="run directory")
+    reproduce.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
+
+    listing = commands.add_parser("list", help="what can be chosen")
+    listing.add_argument("what", nargs="?", choices=LISTS, help="default: all")
+    listing.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help="your own package")
+    return parser
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    if arguments.command == "resume":
+        from cnnlab.runs.training import resume
+
+        resume(arguments.run, arguments.overrides)
+    elif arguments.command == "evaluate":
+        from cnnlab.runs.evaluation import evaluate_run, print_evaluation
+
+        evaluation = evaluate_run(arguments.run, arguments.part, arguments.checkpoint)
+        print_evaluation(evaluation, as_json=arguments.json)
+    elif arguments.command == "reproduce":
+        from cnnlab.runs.reproduction import reproduce
+
+        return 0 if reproduce(arguments.run, arguments.overrides) else 1
+    elif arguments.command == "list":
+        from cnnlab.listing import print_lists
+
+        print_lists([arguments.what] if arguments.what else LISTS, arguments.imports)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The configuration: dataclasses for the fixed keys, and every check that needs no data.
+
+A tree (nested dicts and lists, as composed by Hydra or read from a run's `config.yaml`) goes in; a
+`Config` comes out, or one ConfigError that tells all problems together.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnnlab.engine.durations import parse_duration
+from cnnlab.errors import ConfigError
+from cnnlab.registry import Registry
+from cnnlab.signature import Count, Fraction, Positive, Whole, check_arguments, keyword_arguments
+
+Group = dict[str, Any]  # a mapping with `name` and that builder's arguments
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares taken from the training images where a dataset does not come with the part itself."""
+
+    valid: Fraction
+    test: Fraction
+    seed: Whole
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to run, as opposed to what: nothing here should change the results beyond rounding."""
+
+    device: str
+    threads: Count | None  # null: torch's choice
+    memory_format: Literal["channels_last", "contiguous"]
+    eval_batch_size: Count
+    log_every: str  # durations: "50 steps", "1 epoch", "10000 examples"
+    checkpoint_every: str
+    select_by: Literal["valid_accuracy", "valid_loss"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole experiment."""
+
+    model: Group
+    dataset: Group
+    augment: Group  # name of an augmentation → its arguments, in order; null switches one off
+    optimizer: Group
+    schedule: Group
+    loss: Group
+    engine: Engine
+    split: Split
+    batch_size: Count
+    epochs: Positive
+    steps: Count | None  # these two, where given, stand in for epochs
+    examples: Count | None
+    seed: Whole
+    name: str  # of the folder that collects the runs
+    output_dir: str
+    imports: list[str]
+
+    @property
+    def duration(self) -> tuple[float, str]:
+        """How long to train: an amount and its unit."""
+        if self.steps is not None:
+            return self.steps, "step"
+        if self.examples is not None:
+            return self.examples, "example"
+        return self.epochs, "epoch"
+
+
+def parse(tree: Mapping[str, Any], registries: Mapping[str, Registry]) -> Config:
+    """Check a tree and make it a Config. `registries` has one entry a group of builders, and "model.init".
+
+    Raises ConfigError telling every problem, each with what was expected or the nearest valid name.
+    """
+    import_modules(tree.get("imports"))
+    problems = check_arguments("", tree, keyword_arguments(Config) | _untyped_groups())
+    for group, kind in (("engine", Engine), ("split", Split)):
+        if isinstance(tree.get(group), Mapping):
+            problems += check_arguments(group, tree[group], keyword_arguments(kind))
+    for group in ("dataset", "optimizer", "schedule", "loss"):
+        if group in tree:
+            problems += registries[group].check(group, tree[group])
+    if "model" in tree:
+        problems += _check_model(tree["model"], registries)
+    if isinstance(tree.get("augment"), Mapping):
+        problems += _check_augment(tree["augment"], registries["augment"])
+    problems += _check_relations(tree)
+    if problems:
+        raise ConfigError(problems)
+    typed = {"engine": Engine(**tree["engine"]), "split": Split(**tree["split"])}
+    return Config(**{**tree, **typed})
+
+
+def _untyped_groups() -> dict[str, Any]:
+    """The groups as plain mappings at the first look; each has a check of its own behind it."""
+    parameters = keyword_arguments(Config)
+    return {name: parameters[name].replace(annotation=dict) for name in GROUPS}
+
+
+GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "engine", "split")
+
+
+def _check_model(given: Any, registries: Mapping[str, Registry]) -> list[str]:
+    if not isinstance(given, Mapping):
+        return registries["model"].check("model", given)
+    problems = registries["model"].check("model", {key: v for key, v in given.items() if key != "init"})
+    init = given.get("init")
+    if init is not None:
+        problems += registries["model.init"].check("model.init", {"name": init})
+    return problems
+
+
+def _check_augment(given: Mapping[str, Any], augments: Registry) -> list[str]:
+    problems = []
+    for name, arguments in given.items():
+        if arguments is None:
+            arguments = {}
+        if not isinstance(arguments, Mapping):
+            problems.append(f"augment.{name}: {arguments!r} was given; expected a mapping of arguments, or null")
+            continue
+        if name not in augments:
+            problems += [p.replace(".name:", ":") for p in augments.check(f"augment.{name}", {"name": name})]
+            continue
+        problems += augments.check(f"augment.{name}", {"name": name, **arguments})
+    return problems
+
+
+def _check_relations(tree: Mapping[str, Any]) -> list[str]:
+    """What no single key's annotation can say."""
+    problems = []
+    engine, split = tree.get("engine"), tree.get("split")
+    if isinstance(engine, Mapping):
+        for key in ("log_every", "checkpoint_every"):
+            if isinstance(engine.get(key), str):
+                try:
+                    parse_duration(engine[key])
+                except ValueError as error:
+                    problems.append(f"engine.{key}: {error}")
+    if isinstance(split, Mapping):
+        for key in ("valid", "test"):
+            if split.get(key) == 1:
+                problems.append(f"split.{key}: 1 was given; expected less than 1: nothing would be left to train on")
+    if tree.get("steps") is not None and tree.get("examples") is not None:
+        problems.append("steps, examples: both were given; expected one of them (each stands in for epochs)")
+    return problems
+
+
+def import_modules(names: Any) -> None:
+    """Import the user's own packages, so that what they register is known. The current folder is searched too.
+
+    Raises ConfigError naming every module that cannot be imported.
+    """
+    if not names:
+        return
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"imports: {names!r} was given; expected a list of modules, such as [my_package.models]")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    problems = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            problems.append(
+                f"imports: {name} cannot be imported ({error}); expected an installed module, or one in this folder"
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """A saved tree with `key=value` overrides, values written as in YAML. Raises ConfigError."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    wrong = [text for text in overrides if "=" not in text or text.startswith("=")]
+    if wrong:
+        raise ConfigError([f"{text!r} was given; expected key=value" for text in wrong])
+    try:
+        merged = OmegaConf.merge(OmegaConf.create(dict(tree)), OmegaConf.from_dotlist(overrides))
+        return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"overrides {' '.join(overrides)}: {error}") from error

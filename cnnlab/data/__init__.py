@@ -1,0 +1,9 @@
+"""Images: readers (what is on disk) → split → store (uint8 images) → batches (order) → augment.
+
+Importing this package fills `DATASETS` and `AUGMENTS`.
+"""
+
+from cnnlab.data import augment, cifar, digits, folder, mnist  # noqa: F401
+from cnnlab.data.registry import AUGMENTS, DATASETS, Dataset, ImageSet
+
+__all__ = ["AUGMENTS", "DATASETS", "Dataset", "ImageSet"]

@@ -1,0 +1,137 @@
+"""MNIST and Fashion-MNIST: four IDX files, plain or .gz, from any folder.
+
+LeCun, Cortes & Burges, "The MNIST database of handwritten digits"; Xiao, Rasul & Vollgraf,
+"Fashion-MNIST" (arXiv:1708.07747). The format: two zero bytes, a type byte (8: unsigned byte), the
+number of dimensions, each dimension as a big-endian 32-bit integer, then the bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cnnlab.data.download import download_or_explain
+from cnnlab.data.registry import DATASETS, Dataset, ImageSet
+from cnnlab.data.resize import resize
+from cnnlab.errors import DataError
+from cnnlab.signature import Count
+
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+UNSIGNED_BYTE = 8
+
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+FASHION_DEBIAN = "/usr/share/datasets/fashion-mnist"  # where Debian's dataset-fashion-mnist puts the files
+
+
+@DATASETS.register
+def mnist(*, root: str = "data", download: bool = True, image_size: Count = 28) -> Dataset:
+    """60,000 + 10,000 handwritten digits, 28×28 grey, ten classes."""
+    return _idx_dataset(
+        classes=tuple(str(digit) for digit in range(10)),
+        folders=[Path(root), Path(root, "MNIST", "raw")],
+        fetch=(lambda: _torchvision("MNIST", root)) if download else None,
+        image_size=image_size,
+        mean=0.1307,
+        std=0.3081,
+    )
+
+
+@DATASETS.register
+def fashion_mnist(*, root: str = "data", download: bool = True, image_size: Count = 28) -> Dataset:
+    """60,000 + 10,000 articles of clothing, 28×28 grey, ten classes."""
+    return _idx_dataset(
+        classes=FASHION_CLASSES,
+        folders=[Path(root), Path(root, "FashionMNIST", "raw"), Path(FASHION_DEBIAN)],
+        fetch=(lambda: _torchvision("FashionMNIST", root)) if download else None,
+        image_size=image_size,
+        mean=0.2860,
+        std=0.3530,
+    )
+
+
+def _torchvision(name: str, root: str) -> None:
+    from torchvision import datasets
+
+    getattr(datasets, name)(root, download=True)
+
+
+def _idx_dataset(
+    classes: tuple[str, ...],
+    folders: list[Path],
+    fetch: Callable[[], None] | None,
+    image_size: int,
+    mean: float,
+    std: float,
+) -> Dataset:
+    wanted = [name for pair in FILES.values() for name in pair]
+
+    def find() -> dict[str, Path] | None:
+        """The four files by name, plain before .gz, all from the first folder that has them all."""
+        for folder in folders:
+            found = {}
+            for name in wanted:
+                paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+                if paths:
+                    found[name] = paths[0]
+            if len(found) == len(wanted):
+                return found
+        return None
+
+    def read(part: str) -> ImageSet:
+        paths = find()
+        if paths is None:
+            download_or_explain(fetch, folders, [f"{name}[.gz]" for name in wanted])
+            paths = find()
+            assert paths is not None, "a download that succeeds leaves the files where they are looked for"
+        images_name, labels_name = FILES[part]
+        images = read_idx(paths[images_name])
+        labels = read_idx(paths[labels_name])
+        if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
+            raise DataError(
+                f"{paths[images_name]} holds {tuple(images.shape)} and {paths[labels_name]} "
+                f"{tuple(labels.shape)}; expected N×H×W images and N labels: the files do not belong together"
+            )
+        if len(labels) == 0 or int(labels.max()) >= len(classes):
+            raise DataError(
+                f"{paths[labels_name]}: expected labels from 0 to {len(classes) - 1}, found "
+                f"{int(labels.max()) if len(labels) else 'none'}; this is not the dataset that it is named for"
+            )
+        return ImageSet(resize(images.unsqueeze(-1), image_size), labels.long())
+
+    return Dataset(classes, 1, image_size, tuple(FILES), read, (mean,), (std,))
+
+
+def read_idx(path: Path) -> Tensor:
+    """The uint8 tensor in an IDX file. Raises DataError if the file is torn or is something else."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            zeros, kind, num_dims = struct.unpack(">HBB", file.read(4))
+            if zeros != 0 or kind != UNSIGNED_BYTE:
+                raise DataError(f"{path}: not an IDX file of unsigned bytes; get the published file again")
+            shape = struct.unpack(f">{num_dims}I", file.read(4 * num_dims))
+            # Read into place: the bytes are never held twice.
+            values = torch.empty(math.prod(shape), dtype=torch.uint8)
+            num_read = file.readinto(memoryview(values.numpy()))  # type: ignore[attr-defined]
+            if num_read != len(values) or file.read(1):
+                found = f"only {num_read:,}" if num_read != len(values) else "more"
+                raise DataError(
+                    f"{path}: its header promises {len(values):,} bytes of data and the file has {found}; "
+                    "it is torn: delete it and get it again"
+                )
+    except (struct.error, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: ends early or is damaged ({error}); delete it and get it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    return values.view(shape)

@@ -1,0 +1,41 @@
+"""Which images are for training, which choose the best checkpoint, which are looked at once at the end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cnnlab.errors import DataError
+from cnnlab.runtime import derive_seed
+
+
+def split_off(labels: Tensor, fraction: float, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
+    """Indices (kept, taken), each in ascending order, `taken` being `fraction` of every class.
+
+    Stratified: a class of n images gives n·fraction, rounded so that the total is right as well (the
+    largest remainders are rounded up), and every class keeps at least one image. The same labels,
+    seed and purpose always give the same split.
+
+    Raises DataError for a class with a single image, which cannot be on both sides.
+    """
+    if fraction == 0:
+        return torch.arange(len(labels)), torch.empty(0, dtype=torch.long)
+    counts = torch.bincount(labels)
+    lonely = (counts == 1).nonzero().flatten().tolist()
+    if lonely:
+        raise DataError(
+            f"split.{purpose}={fraction:g}: classes {lonely[:10]} have a single image each ({len(lonely)} such "
+            f"classes), which cannot be both trained on and tested on; add images or set split.{purpose}=0"
+        )
+    quota = counts * fraction
+    take = quota.floor()
+    num_missing = round(float(quota.sum())) - int(take.sum())
+    take[(quota - take).argsort(descending=True, stable=True)[:num_missing]] += 1
+    take = take.minimum((counts - 1).clamp(min=0)).long()
+
+    generator = torch.Generator().manual_seed(derive_seed(seed, "split", purpose))
+    taken = torch.zeros(len(labels), dtype=torch.bool)
+    for label, num_taken in enumerate(take.tolist()):
+        members = (labels == label).nonzero().flatten()
+        taken[members[torch.randperm(len(members), generator=generator)[:num_taken]]] = True
+    return (~taken).nonzero().flatten(), taken.nonzero().flatten()

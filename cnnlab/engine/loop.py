@@ -1,0 +1,201 @@
+"""The training loop: reads from top to bottom in the order in which things happen.
+
+A step is a function of the state before it. The order of the images, their augmentation and the
+dropout masks come from (seed, epoch, position), the learning rate from the step; all else that the
+next step needs is in the checkpoint. Whoever stops the loop anywhere and starts it again from the
+last checkpoint takes the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cnnlab.engine.evaluate import BatchSource, Metrics, Sums, evaluate
+from cnnlab.engine.state import Row, State
+from cnnlab.errors import DivergenceError
+from cnnlab.runtime import StopRequest, seed_step
+
+
+@dataclass(frozen=True)
+class Training:
+    """The objects that learn and what they learn from. Test data is not among them: nothing can select on it."""
+
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: Optimizer
+    take_step: Callable[[], None]  # of the optimizer
+    schedule: Callable[[int], float]  # step → multiplier of the learning rate
+    train: BatchSource
+    valid: BatchSource | None  # chooses the best checkpoint
+    device: torch.device
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often, in steps."""
+
+    num_steps: int
+    log_every: int
+    checkpoint_every: int
+    select_by: Literal["valid_accuracy", "valid_loss"]
+
+
+class Journal(Protocol):
+    """Where the loop reports to: a run directory, or a list in a test."""
+
+    def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None: ...
+
+    def show_epoch(self, state: State) -> None: ...
+
+    def save_best(self, contents: dict[str, Any]) -> None: ...
+
+    def save_last(self, contents: dict[str, Any]) -> None: ...
+
+
+def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: StopRequest) -> None:
+    """Train from `state.step` to `plan.num_steps`, changing model, optimizer and `state` in place.
+
+    Raises DivergenceError when the loss or a weight is no finite number, before a checkpoint can take
+    it up, and Interrupted when `stop` asks for it, after the step under way and a checkpoint.
+    """
+    t = training
+    steps_per_epoch = len(t.train)
+    base_rates = [group["lr"] for group in t.optimizer.param_groups]
+    sums = Sums(t.device)
+    sums.set(state.loss_sum, state.num_correct, state.num_seen)
+    recent: list[Tensor] = []  # losses since the last look at them, still on the device
+    t.model.train()
+    clock = Stopwatch(state)
+
+    while state.step < plan.num_steps:
+        epoch, number = divmod(state.step, steps_per_epoch)
+        if number == 0:
+            sums.set(0.0, 0, 0)
+            state.train_seconds = 0.0
+        rates = [rate * t.schedule(state.step) for rate in base_rates]
+        for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+        images, labels = t.train.batch(epoch, number)
+        seed_step(t.device, t.seed, "dropout", state.step)
+        outputs = t.model(images)
+        loss = t.loss(outputs, labels)
+        t.optimizer.zero_grad()
+        loss.backward()
+        t.take_step()
+        state.step += 1
+        sums.add(loss, outputs, labels)
+        recent.append(loss.detach())
+
+        ends_epoch = state.step % steps_per_epoch == 0 or state.step == plan.num_steps
+        saves = state.step % plan.checkpoint_every == 0 or state.step == plan.num_steps or stop.requested
+        if state.step % plan.log_every == 0 or ends_epoch or saves:
+            newest = require_finite_losses(recent, state.step, rates[0])
+            journal.show_step(state, epoch + 1, newest, rates[0])
+        if ends_epoch:
+            clock.lap(training=True)
+            valid = evaluate(t.model, t.loss, t.valid) if t.valid is not None else None
+            clock.lap()
+            row = make_row(state, epoch + 1, sums, valid, rates[0])
+            # A run that ended inside an epoch and was prolonged finishes that epoch's row.
+            state.rows = [earlier for earlier in state.rows if earlier["epoch"] != row["epoch"]] + [row]
+            if improves(row, state.best, plan.select_by):
+                state.best = row
+                journal.save_best({"model": t.model.state_dict(), "row": row})
+            journal.show_epoch(state)
+        if saves:
+            clock.lap(training=True)
+            state.loss_sum, state.num_correct, state.num_seen = sums.read()
+            journal.save_last(take_snapshot(t, state))
+            clock.lap()
+        stop.check()
+
+
+class Stopwatch:
+    """Adds the seconds between laps to the state's: to the run's, and to the epoch's training if it was that."""
+
+    def __init__(self, state: State):
+        self._state = state
+        self._mark = time.perf_counter()
+
+    def lap(self, training: bool = False) -> None:
+        now = time.perf_counter()
+        self._state.seconds += now - self._mark
+        if training:
+            self._state.train_seconds += now - self._mark
+        self._mark = now
+
+
+def require_finite_losses(recent: list[Tensor], step: int, lr: float) -> float:
+    """The newest of the `recent` losses, the last of which is of step `step`; empties the list.
+
+    Raises DivergenceError naming the first step whose loss is infinite or no number. Waits for the device.
+    """
+    values = torch.stack(recent).tolist()
+    recent.clear()
+    for back, value in zip(range(len(values) - 1, -1, -1), values, strict=True):
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"the loss is {value} at step {step - back}, learning rate {lr:g}; "
+                "a smaller optimizer.lr may help. Checkpoints from before are kept"
+            )
+    return values[-1]
+
+
+def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: float) -> Row:
+    """A row of metrics.csv: the epoch's training as it went, and the validation after it (empty without)."""
+    train = sums.metrics()
+    return {
+        "epoch": epoch,
+        "step": state.step,
+        "train_loss": train.loss,
+        "train_accuracy": train.accuracy,
+        "valid_loss": valid.loss if valid else None,
+        "valid_accuracy": valid.accuracy if valid else None,
+        "lr": lr,
+        "seconds": round(state.seconds, 3),
+        "images_per_second": round(sums.num_seen / max(state.train_seconds, 1e-9), 1),
+    }
+
+
+def improves(row: Row, best: Row | None, select_by: str) -> bool:
+    """Whether `row` beats `best` on validation data; equal is not better, so the earliest of equals stays."""
+    if row[select_by] is None:
+        return False
+    if best is None:
+        return True
+    if select_by.endswith("_loss"):
+        return row[select_by] < best[select_by]
+    return row[select_by] > best[select_by]
+
+
+def take_snapshot(training: Training, state: State) -> dict[str, Any]:
+    """Everything the next step needs. Raises DivergenceError rather than keep weights that are no numbers."""
+    weights = training.model.state_dict()
+    for name, value in weights.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise DivergenceError(
+                f"'{name}' holds values that are no finite numbers after step {state.step}; "
+                "a smaller optimizer.lr may help. Checkpoints from before are kept"
+            )
+    return {"model": weights, "optimizer": training.optimizer.state_dict(), "state": state.as_dict()}
+
+
+def restore(training: Training, snapshot: dict[str, Any]) -> State:
+    """Put a snapshot back into the model and the optimizer; returns the state that goes with them."""
+    rates = [group["lr"] for group in training.optimizer.param_groups]
+    training.model.load_state_dict(snapshot["model"])
+    training.optimizer.load_state_dict(snapshot["optimizer"])
+    # What was saved is the rate of that step; the schedule multiplies the configured one.
+    for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    return State.from_dict(snapshot["state"])

@@ -1,0 +1,1 @@
+"""Runs: one directory each, filled by training and only read by every other command."""

@@ -1,0 +1,163 @@
+"""The run directory: its file names, and how to claim, lock, fill and read one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from cnnlab.errors import CheckpointError, ConfigError, StorageError
+
+METRICS = (
+    "epoch",
+    "step",
+    "train_loss",
+    "train_accuracy",
+    "valid_loss",
+    "valid_accuracy",
+    "lr",
+    "seconds",
+    "images_per_second",
+)
+TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
+
+
+class RunDirectory:
+    """outputs/<name>/<date_time>[-k]/ and what lies in it."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"  # resolved, enough to run again
+        self.overrides = self.path / "overrides.yaml"  # what was typed
+        self.environment = self.path / "environment.json"
+        self.log = self.path / "train.log"
+        self.metrics = self.path / "metrics.csv"
+        self.summary = self.path / "summary.json"
+        self.last = self.path / "checkpoints" / "last.pt"
+        self.previous = self.path / "checkpoints" / "previous.pt"  # the last.pt before
+        self.best = self.path / "checkpoints" / "best.pt"
+        self.curves = self.path / "plots" / "curves.png"
+        self._lock: IO[str] | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def claim(cls, output_dir: str, name: str) -> RunDirectory:
+        """A new directory that no other run has, even one started in the same second.
+
+        Raises StorageError if none can be made.
+        """
+        moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        number = 1
+        while True:
+            path = Path(output_dir, name, moment if number == 1 else f"{moment}-{number}")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.mkdir()  # atomic: of two processes one gets FileExistsError
+            except FileExistsError:
+                if not path.exists():
+                    raise StorageError(f"{path.parent}: is a file; expected a folder for runs") from None
+                number += 1
+                continue
+            except OSError as error:
+                raise StorageError(
+                    f"{path}: the run directory cannot be made ({error}); "
+                    "free some space, mend the permissions, or choose another place with output_dir=FOLDER"
+                ) from error
+            return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """An existing run. Raises ConfigError if `path` is none."""
+        run = cls(path)
+        if not run.config.is_file():
+            raise ConfigError(
+                f"{path}: no run here (it has no config.yaml); expected a run directory such as outputs/NAME/DATE_TIME"
+            )
+        return run
+
+    def lock(self) -> None:
+        """Keep other processes from training in this directory until this one ends, however it ends.
+
+        Raises StorageError if another process is training here.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such locks; nothing else depends on them
+            return
+        self._lock = self.log.open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise StorageError(f"{self}: another process is training in this directory; wait for it or stop it") from error
+
+    # --- Writing ----------------------------------------------------------------------------------
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Replace a file by `text`, all or nothing. Raises StorageError."""
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise StorageError(f"{path}: cannot be written ({error}); what was there before is intact") from error
+
+    def write_yaml(self, path: Path, tree: Any) -> None:
+        self.write_text(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+    def write_json(self, path: Path, contents: Mapping[str, Any]) -> None:
+        self.write_text(path, json.dumps(contents, indent=2) + "\n")
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """metrics.csv anew: after a resume it must not hold epochs that will be run again."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)  # floats in their shortest exact form, None as an empty cell
+        self.write_text(self.metrics, text.getvalue())
+
+    # --- Reading ----------------------------------------------------------------------------------
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved tree of the run. Raises ConfigError if the file is damaged."""
+        try:
+            tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{self.config}: cannot be read ({error})") from error
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{self.config}: expected the mapping that training wrote, found {type(tree).__name__}")
+        return tree
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """A JSON file of the run; empty if it is not there yet."""
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def read_metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv as text, which is exact."""
+        if not self.metrics.is_file():
+            return []
+        with self.metrics.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def find_weights(self, which: str = "best") -> Path:
+        """The checkpoint to use a trained network from: the best, or the last where nothing was selected."""
+        if which == "best" and not self.best.is_file():
+            which = "last"
+        path = {"best": self.best, "last": self.last}[which]
+        if not path.is_file():
+            raise CheckpointError(f"{self}: has no checkpoint yet; train it first: cnnlab resume {self}")
+        return path

@@ -1,0 +1,185 @@
+"""One configuration carried out in one run directory: new, resumed, or repeated."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from cnnlab.config import Config, apply_overrides
+from cnnlab.engine.checkpoint import load_checkpoint, load_newest
+from cnnlab.engine.evaluate import evaluate
+from cnnlab.engine.loop import fit, restore
+from cnnlab.engine.state import State
+from cnnlab.errors import CnnlabError, ConfigError, Interrupted
+from cnnlab.experiment import Experiment, build_experiment, count_parameters, read_config
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.environment import describe_environment
+from cnnlab.runs.journal import Journal
+from cnnlab.runs.plots import draw_curves
+from cnnlab.runtime import StopRequest
+
+# What may change when a run goes on: how long and on what, never what is learned.
+RESUMABLE = ("epochs=", "steps=", "examples=", "engine.")
+
+
+def start(config: Config, overrides: list[str]) -> RunDirectory:
+    """A new run in a directory of its own; `overrides` is what was typed."""
+    run = RunDirectory.claim(config.output_dir, config.name)
+    run.lock()
+    run.write_yaml(run.config, asdict(config))
+    run.write_yaml(run.overrides, overrides)
+    train(config, run)
+    return run
+
+
+def resume(path: str, overrides: list[str]) -> RunDirectory:
+    """Go on with a run from its last whole checkpoint, or from its beginning if it has none yet.
+
+    Raises ConfigError for overrides that would make another experiment of it.
+    """
+    run = RunDirectory.open(path)
+    foreign = [text for text in overrides if not text.startswith(RESUMABLE)]
+    if foreign:
+        allowed = "epochs, steps, examples and engine.*"
+        raise ConfigError([f"{text}: cannot change within a run; expected {allowed}" for text in foreign])
+    config = read_config(apply_overrides(run.read_config(), overrides))
+    run.lock()
+    run.write_yaml(run.config, asdict(config))
+    train(config, run)
+    return run
+
+
+def train(config: Config, run: RunDirectory) -> None:
+    """Build, restore what there is to restore, train, look at the test set once, draw the curves.
+
+    However it ends, summary.json says so: completed, interrupted or failed, and why.
+    """
+    summary: dict[str, Any] = {"status": "running", "reason": None}
+    with StopRequest() as stop, keeping_summary(run, summary):
+        experiment = build_experiment(config)
+        training, plan = experiment.training, experiment.plan
+        run.write_json(run.environment, describe_environment(training.device))
+        summary["parameters"] = count_parameters(training.model)
+
+        num_epochs = -(-plan.num_steps // len(training.train))
+        journal = Journal(run, asdict(config), plan.num_steps, num_epochs)
+        try:
+            journal.say(describe_start(config, experiment, summary["parameters"]))
+            state = restore_state(run, experiment, journal)
+            journal.start_bar(state.step)
+            try:
+                stop.wait_for_step = True
+                fit(training, plan, state, journal, stop)
+                stop.wait_for_step = False
+            finally:
+                journal.stop_bar()
+                summary |= summarize(state, experiment)
+            summary["test"] = test_best(run, experiment)
+            journal.say(describe_end(summary))
+        finally:
+            journal.close()
+
+
+@contextmanager
+def keeping_summary(run: RunDirectory, summary: dict[str, Any]) -> Iterator[None]:
+    """summary.json on the way in and, with how it went, on the way out; errors pass through.
+
+    The last line printed names the directory, however the run went.
+    """
+    run.write_json(run.summary, summary)
+    try:
+        yield
+        summary["status"] = "completed"
+    except (Interrupted, KeyboardInterrupt) as error:
+        summary |= {"status": "interrupted", "reason": str(error)}
+        raise
+    except BaseException as error:
+        reason = str(error) if isinstance(error, CnnlabError) else f"{type(error).__name__}: {error}"
+        summary |= {"status": "failed", "reason": reason}
+        raise
+    finally:
+        run.write_json(run.summary, summary)
+        draw_curves(run)
+        print(f"run directory: {run}", flush=True)
+
+
+def restore_state(run: RunDirectory, experiment: Experiment, journal: Journal) -> State:
+    """Put the newest whole checkpoint back; a fresh state where there is none."""
+    snapshot, problems = load_newest([run.last, run.previous], experiment.training.device)
+    for problem in problems:
+        journal.say(f"{problem}; the checkpoint before it is used")
+    if snapshot is None:
+        return State()
+    state = restore(experiment.training, snapshot)
+    run.write_metrics(state.rows)  # rows behind the checkpoint are of steps that will be taken again
+    journal.say(f"resumed at step {state.step} of {experiment.plan.num_steps}")
+    return state
+
+
+def test_best(run: RunDirectory, experiment: Experiment) -> dict[str, float] | None:
+    """The one look at the test set: with the weights that validation chose (the last without validation)."""
+    if experiment.test is None:
+        return None
+    training = experiment.training
+    training.model.load_state_dict(load_checkpoint(run.find_weights(), training.device)["model"])
+    return evaluate(training.model, training.loss, experiment.test)._asdict()
+
+
+def summarize(state: State, experiment: Experiment) -> dict[str, Any]:
+    """The numbers of summary.json that training itself gives."""
+    training = experiment.training
+    parts = {"train": training.train, "valid": training.valid, "test": experiment.test}
+    epochs, rest = divmod(state.step, len(training.train))
+    num_trained = epochs * training.train.num_examples + rest * training.train.batch_size
+    return {
+        "best": state.best,
+        "final": state.rows[-1] if state.rows else None,
+        "test": None,
+        "totals": {
+            "steps": state.step,
+            "epochs": state.step / len(training.train),
+            "examples": num_trained,
+            "seconds": round(state.seconds, 3),
+        },
+        "images": {part: batches.num_examples if batches else 0 for part, batches in parts.items()},
+        "peak_memory_mb": measure_peak_memory(training.device),
+    }
+
+
+def measure_peak_memory(device: torch.device) -> dict[str, float | None]:
+    """The most memory this process has held, in MB (10⁶ bytes): its own, and on the accelerator."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        process = None
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        process = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+    on_device = round(torch.cuda.max_memory_allocated(device) / 1e6, 1) if device.type == "cuda" else None
+    return {"process": process, "device": on_device}
+
+
+def describe_start(config: Config, experiment: Experiment, num_parameters: int) -> str:
+    training = experiment.training
+    sizes = [f"{training.train.num_examples:,} train"]
+    sizes += [f"{b.num_examples:,} {part}" for part, b in (("valid", training.valid), ("test", experiment.test)) if b]
+    return (
+        f"{config.model['name']} ({num_parameters:,} parameters) on {config.dataset['name']} "
+        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {training.device}"
+    )
+
+
+def describe_end(summary: dict[str, Any]) -> str:
+    parts = []
+    if summary["best"]:
+        best = summary["best"]
+        parts.append(f"best epoch {best['epoch']}: valid accuracy {best['valid_accuracy']:.4f}")
+    if summary["test"]:
+        parts.append(f"test accuracy {summary['test']['accuracy']:.4f}, loss {summary['test']['loss']:.4f}")
+    parts.append(f"{summary['totals']['seconds']:.1f} s")
+    return " | ".join(parts)

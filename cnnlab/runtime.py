@@ -1,0 +1,97 @@
+"""The machine under a run: its device, its threads, its random streams, its signals."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from types import FrameType
+
+import torch
+
+from cnnlab.errors import ConfigError, Interrupted
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `engine.device` names; "auto" takes cuda, then mps, then cpu.
+
+    Raises ConfigError for a device that this machine does not have.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"engine.device: {name!r} was given; expected auto, cpu, cuda, cuda:N or mps") from None
+    missing = (
+        (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count())
+        or (device.type == "mps" and not torch.backends.mps.is_available())
+        or device.type not in ("cpu", "cuda", "mps")
+    )
+    if missing:
+        raise ConfigError(f"engine.device: {name!r} is not on this machine; engine.device=auto takes what is")
+    return device
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed of its own for each tuple of parts, such as (seed, epoch, "order"): 32 bits, spread evenly.
+
+    Streams that come from different parts share nothing, so drawing more from one moves no other.
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+def seed_step(device: torch.device, *parts: int | str) -> None:
+    """Set torch's global generators, from which dropout draws, for what comes next on `device`."""
+    seed = derive_seed(*parts)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+class StopRequest:
+    """Context in which SIGINT (Ctrl-C) and SIGTERM raise Interrupted.
+
+    While `wait_for_step` is set they are only noted, to be acted on between two steps; a second one
+    does not wait.
+    """
+
+    def __init__(self) -> None:
+        self.wait_for_step = False
+        self.signum: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if not self.wait_for_step or self.requested:
+            raise Interrupted(signum)
+        self.signum = signum
+
+    def __enter__(self) -> StopRequest:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[signum] = signal.signal(signum, self._note)
+            except ValueError:  # not the main thread, where Python allows no handlers
+                break
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
+
+    @property
+    def requested(self) -> bool:
+        return self.signum is not None
+
+    def check(self) -> None:
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
+
+def num_cores() -> int:
+    """How many cores this process may use, which a container or `taskset` can make fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

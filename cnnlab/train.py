@@ -1,0 +1,167 @@
+"""The single Hydra entry point: `cnnlab train …` and `python -m cnnlab.train …` are the same.
+
+Hydra composes the YAML under `conf/` with what is typed. Two things are arranged around it, so that a
+mistake is told with all others and with the nearest valid name: a misspelt group choice is found
+before composing, and an unknown key is let through composing to the checks of `config.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab.errors import CnnlabError, ConfigError, Interrupted
+from cnnlab.signature import suggest
+
+_PACKAGE = Path(__file__).parent
+# Beside the package in a checkout, inside it in a wheel.
+CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+
+# A plain `key=value`: what Hydra calls an addition (+), a deletion (~) or a package (@) is not one.
+PLAIN = re.compile(r"(?P<key>[A-Za-z_][\w./]*)=(?P<value>.*)", re.DOTALL)
+OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:]*(=.*)?", re.DOTALL)
+CHOICES = re.compile(r"[\w/-]+(,\s*[\w/-]+)*")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def run_job(composed: DictConfig) -> None:
+    """One composed configuration: checked, then trained in a new run directory."""
+    from cnnlab.experiment import read_config
+    from cnnlab.runs.training import start
+
+    tree = OmegaConf.to_container(composed, resolve=True)
+    typed = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
+    start(read_config(tree), typed)  # type: ignore[arg-type]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train; returns the exit code: 0, or that of the error (see `errors.py`)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out as they are, not as Hydra's printout
+    try:
+        folders = [CONF, *find_config_dirs(arguments)]
+        check_choices(arguments, folders)
+        if {"-m", "--multirun"} & set(arguments):
+            check_sweep(arguments, folders)
+        sys.argv = ["cnnlab train", *(let_through(text, folders) for text in arguments)]
+        run_job()
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        return report(explain(error))
+    except (CnnlabError, Interrupted) as error:
+        return report(error)
+    return 0
+
+
+def report(error: CnnlabError | Interrupted) -> int:
+    print(f"cnnlab: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+# --- What is typed ----------------------------------------------------------------------------------
+
+
+def find_config_dirs(arguments: list[str]) -> list[Path]:
+    """The folders that --config-dir (-cd) adds to the search."""
+    found = []
+    for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if text in ("--config-dir", "-cd"):
+            found.append(Path(following))
+        elif text.startswith("--config-dir="):
+            found.append(Path(text.partition("=")[2]))
+    return found
+
+
+def list_choices(group: str, folders: list[Path]) -> set[str]:
+    """What may be chosen in a group: its YAML files, by name."""
+    return {
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in folders
+        for path in (folder / group).rglob("*.yaml")
+    }
+
+
+def let_through(text: str, folders: list[Path]) -> str:
+    """`key=value` as an addition, so that composing accepts any key; our own check knows the valid ones."""
+    plain = PLAIN.fullmatch(text)
+    if not plain or "/" in plain["key"] or plain["key"].startswith("hydra.") or list_choices(plain["key"], folders):
+        return text
+    return f"++{text}"
+
+
+def check_choices(arguments: list[str], folders: list[Path]) -> None:
+    """Raises ConfigError if a group has no such choice, with all else that is wrong."""
+    problems, rest = [], []
+    for text in arguments:
+        plain = PLAIN.fullmatch(text)
+        choices = list_choices(plain["key"], folders) if plain else set()
+        unknown = []
+        if plain and choices and CHOICES.fullmatch(plain["value"]):
+            unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices | {"null"}]
+            problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
+        if not unknown:
+            rest.append(text)
+    if problems:
+        raise ConfigError(problems + find_problems([t for t in rest if OVERRIDE.fullmatch(t)], folders))
+
+
+def check_sweep(arguments: list[str], folders: list[Path]) -> None:
+    """Raises ConfigError before the first of several runs if a later one cannot be.
+
+    Every value of every swept key is composed once, beside the first values of the others: a check of
+    each value, not of each combination.
+    """
+    swept = []
+    for override in OverridesParser.create().parse_overrides([t for t in arguments if OVERRIDE.fullmatch(t)]):
+        if override.is_sweep_override():
+            swept.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        else:
+            swept.append([str(override.input_line)])
+    first = [values[0] for values in swept]
+    variants = [first]
+    for place, values in enumerate(swept):
+        variants += [[*first[:place], value, *first[place + 1 :]] for value in values[1:]]
+    problems = [problem for variant in variants for problem in find_problems(variant, folders)]
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+
+
+def find_problems(overrides: list[str], folders: list[Path]) -> list[str]:
+    """The problems of one configuration, composed aside."""
+    from cnnlab.experiment import read_config
+
+    extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
+        read_config(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        return explain(error).problems
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def explain(error: Exception) -> ConfigError:
+    """What Hydra, OmegaConf or YAML could not compose, with the nearest valid name where one is missing."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        wanted = Path(error.missing_cfg_file).name
+        text = f"{text.splitlines()[0]}; {suggest(wanted, error.options)}"
+    elif error.__cause__ is not None and str(error.__cause__) not in text:
+        text = f"{text} ({error.__cause__})"
+    return ConfigError(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
