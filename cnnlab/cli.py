@@ -61,13 +61,17 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     evaluate.add_argument("--json", action="store_true", help="for programs")
 
-    reproduce = commands.add_parser("reproduce", help="run a saved configuration again and compare; exit 1 if it differs")
+    reproduce = commands.add_parser(
+        "reproduce", help="run a saved configuration again and compare; exit 1 if it differs"
+    )
     reproduce.add_argument("run", help="run directory")
     reproduce.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
 
     listing = commands.add_parser("list", help="what can be chosen")
     listing.add_argument("what", nargs="?", choices=LISTS, help="default: all")
-    listing.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help="your own package")
+    listing.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="your own package"
+    )
     return parser
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from cnnlab.engine.durations import parse_duration
 from cnnlab.errors import ConfigError
 from cnnlab.registry import Registry
+from cnnlab.runtime import choose_device
 from cnnlab.signature import Count, Fraction, Positive, Whole, check_arguments, keyword_arguments
 
 Group = dict[str, Any]  # a mapping with `name` and that builder's arguments
@@ -143,6 +144,11 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
                     parse_duration(engine[key])
                 except ValueError as error:
                     problems.append(f"engine.{key}: {error}")
+        if isinstance(engine.get("device"), str):
+            try:
+                choose_device(engine["device"])
+            except ConfigError as error:
+                problems += error.problems
     if isinstance(split, Mapping):
         for key in ("valid", "test"):
             if split.get(key) == 1:

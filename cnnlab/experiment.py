@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from cnnlab.config import Config, parse
 from cnnlab.data import AUGMENTS, DATASETS, Dataset, ImageSet
@@ -21,6 +22,7 @@ from cnnlab.models import INITS, MODELS
 from cnnlab.models.shapes import require_size
 from cnnlab.optim import LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.optimizers import plain_step
+from cnnlab.optim.registry import Loss
 from cnnlab.runtime import choose_device, derive_seed
 
 REGISTRIES = {
@@ -32,6 +34,17 @@ REGISTRIES = {
     "schedule": SCHEDULES,
     "loss": LOSSES,
 }
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The objects that need no images; making them finds what the configuration's checks cannot."""
+
+    device: torch.device
+    dataset: Dataset
+    model: nn.Module
+    optimizer: Optimizer
+    loss: Loss
 
 
 @dataclass(frozen=True)
@@ -48,16 +61,22 @@ def read_config(tree: Mapping[str, Any]) -> Config:
     return parse(tree, REGISTRIES)
 
 
-def build_experiment(config: Config) -> Experiment:
-    """Every object of a run. Raises ConfigError before images are read, then DataError."""
+def assemble(config: Config) -> Assembly:
+    """Device, network, optimizer and loss. Raises ConfigError, or DataError for a dataset that is not there."""
     device = start_device(config)
     dataset: Dataset = DATASETS.build(config.dataset)
     model = build_model(config, dataset).to(device)
     params = [p for p in model.parameters() if p.requires_grad]
-    optimizer = OPTIMIZERS.build(config.optimizer, params=params)
-    loss = LOSSES.build(config.loss)
+    try:
+        optimizer = OPTIMIZERS.build(config.optimizer, params=params)
+    except ValueError as error:  # torch's own checks, of arguments against each other
+        raise ConfigError(f"optimizer: {error}") from error
+    return Assembly(device, dataset, model, optimizer, LOSSES.build(config.loss))
 
-    parts = read_parts(config, dataset, device)
+
+def build_experiment(config: Config, assembly: Assembly) -> Experiment:
+    """Read the images, and with them everything that a run needs. Raises DataError."""
+    parts = read_parts(config, assembly.dataset, assembly.device)
     train = parts["train"]
 
     def steps(amount: float, unit: str) -> int:
@@ -70,14 +89,14 @@ def build_experiment(config: Config) -> Experiment:
         select_by=config.engine.select_by,
     )
     training = Training(
-        model=model,
-        loss=loss,
-        optimizer=optimizer,
-        take_step=plain_step(optimizer),
+        model=assembly.model,
+        loss=assembly.loss,
+        optimizer=assembly.optimizer,
+        take_step=plain_step(assembly.optimizer),
         schedule=SCHEDULES.build(config.schedule, num_steps=plan.num_steps, steps_per_epoch=len(train)),
         train=train,
         valid=parts.get("valid"),
-        device=device,
+        device=assembly.device,
         seed=config.seed,
     )
     return Experiment(training, plan, parts.get("test"))
@@ -131,9 +150,7 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     mean, std = dataset.mean, dataset.std
     if mean is None or std is None:
         mean, std = pixel_statistics(read["train"], pool)
-    resident = {
-        part: ImageSet(images.images.to(device), images.labels.to(device)) for part, images in read.items()
-    }
+    resident = {part: ImageSet(images.images.to(device), images.labels.to(device)) for part, images in read.items()}
     augmentations = {
         name: partial(AUGMENTS[name], **arguments)
         for name, arguments in config.augment.items()
@@ -144,15 +161,10 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
         part: batches(resident[source], indices, config.engine.eval_batch_size)
         for part, (source, indices) in chosen.items()
     }
-    parts["train"] = batches(
-        resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations
-    )
+    parts["train"] = batches(resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations)
     return parts
 
 
 def count_parameters(model: nn.Module) -> int:
     """How many numbers training may change; a tensor that two layers share counts once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-__all__ = ["ConfigError", "Experiment", "build_experiment", "build_model", "read_config", "read_parts"]

@@ -18,6 +18,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -40,31 +41,41 @@ def run_job(composed: DictConfig) -> None:
     from cnnlab.experiment import read_config
     from cnnlab.runs.training import start
 
-    tree = OmegaConf.to_container(composed, resolve=True)
     typed = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
-    start(read_config(tree), typed)  # type: ignore[arg-type]
+    try:
+        start(read_config(OmegaConf.to_container(composed, resolve=True)), typed)  # type: ignore[arg-type]
+    except CnnlabError as error:
+        report(error)
+        if HydraConfig.get().mode == RunMode.RUN:
+            sys.exit(error.exit_code)  # which Hydra, unlike an Exception, does not report once more
+        raise  # the other runs of a sweep go on; Hydra raises this again behind the last one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit code: 0, or that of the error (see `errors.py`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out as they are, not as Hydra's printout
+    folders = [CONF, *find_config_dirs(arguments)]
     try:
-        folders = [CONF, *find_config_dirs(arguments)]
-        check_choices(arguments, folders)
-        if {"-m", "--multirun"} & set(arguments):
-            check_sweep(arguments, folders)
-        sys.argv = ["cnnlab train", *(let_through(text, folders) for text in arguments)]
+        check_overrides(arguments, folders)
+    except ConfigError as error:
+        return report(error)
+    sys.argv = ["cnnlab train", *(let_through(text, folders) for text in arguments)]
+    try:
         run_job()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         return report(explain(error))
-    except (CnnlabError, Interrupted) as error:
+    except Interrupted as error:
         return report(error)
+    except CnnlabError as error:
+        return error.exit_code
+    except SystemExit as error:
+        return int(error.code or 0)
     return 0
 
 
 def report(error: CnnlabError | Interrupted) -> int:
-    print(f"cnnlab: {error}", file=sys.stderr)
+    print(f"cnnlab: {error}", file=sys.stderr, flush=True)
     return error.exit_code
 
 
@@ -99,8 +110,11 @@ def let_through(text: str, folders: list[Path]) -> str:
     return f"++{text}"
 
 
-def check_choices(arguments: list[str], folders: list[Path]) -> None:
-    """Raises ConfigError if a group has no such choice, with all else that is wrong."""
+def check_overrides(arguments: list[str], folders: list[Path]) -> None:
+    """Raises ConfigError for a choice that no group has, and for any problem of a run of a sweep.
+
+    A single run without such a choice is left to the checks of its job: it is composed only once.
+    """
     problems, rest = [], []
     for text in arguments:
         plain = PLAIN.fullmatch(text)
@@ -109,31 +123,35 @@ def check_choices(arguments: list[str], folders: list[Path]) -> None:
         if plain and choices and CHOICES.fullmatch(plain["value"]):
             unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices | {"null"}]
             problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
-        if not unknown:
+        if OVERRIDE.fullmatch(text) and not unknown:
             rest.append(text)
+    if problems or {"-m", "--multirun"} & set(arguments):
+        try:
+            variants = expand_sweep(rest)
+        except HydraException as error:
+            raise ConfigError([*problems, *explain(error).problems]) from error
+        problems += [problem for variant in variants for problem in find_problems(variant, folders)]
     if problems:
-        raise ConfigError(problems + find_problems([t for t in rest if OVERRIDE.fullmatch(t)], folders))
+        raise ConfigError(dict.fromkeys(problems))  # each once
 
 
-def check_sweep(arguments: list[str], folders: list[Path]) -> None:
-    """Raises ConfigError before the first of several runs if a later one cannot be.
+def expand_sweep(overrides: list[str]) -> list[list[str]]:
+    """The configurations that show every value of every swept key once, beside the first of the others.
 
-    Every value of every swept key is composed once, beside the first values of the others: a check of
-    each value, not of each combination.
+    So each value is checked before the first run, though not each combination of them.
     """
-    swept = []
-    for override in OverridesParser.create().parse_overrides([t for t in arguments if OVERRIDE.fullmatch(t)]):
-        if override.is_sweep_override():
-            swept.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-        else:
-            swept.append([str(override.input_line)])
-    first = [values[0] for values in swept]
-    variants = [first]
-    for place, values in enumerate(swept):
-        variants += [[*first[:place], value, *first[place + 1 :]] for value in values[1:]]
-    problems = [problem for variant in variants for problem in find_problems(variant, folders)]
-    if problems:
-        raise ConfigError(dict.fromkeys(problems))
+    values = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        values.append(
+            [f"{key}={value}" for value in override.sweep_string_iterator()] if swept else [str(override.input_line)]
+        )
+    first = [options[0] for options in values]
+    others = [
+        [*first[:place], option, *first[place + 1 :]] for place, options in enumerate(values) for option in options[1:]
+    ]
+    return [first, *others]
 
 
 def find_problems(overrides: list[str], folders: list[Path]) -> list[str]:

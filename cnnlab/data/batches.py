@@ -8,6 +8,7 @@ the middle of an epoch exact.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -72,6 +73,12 @@ class Batches:
         if not self.channels_last:
             images = images.contiguous()
         return images, self.images.labels[indices]
+
+    def in_order(self) -> Batches:
+        """The same images without shuffling and augmentation, as an evaluation looks at them."""
+        plain = copy.copy(self)
+        plain.seed, plain.augmentations, plain._order = None, {}, self.indices
+        return plain
 
     def _stream(self, purpose: str) -> torch.Generator:
         """Always on the CPU: the same numbers whatever device computes."""

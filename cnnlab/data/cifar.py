@@ -60,9 +60,7 @@ def cifar10(*, root: str = "data", download: bool = True, image_size: Count = SI
         return ImageSet(resize(images, image_size), torch.cat([labels for _, labels in batches]).long())
 
     # Mean and standard deviation of the 50,000 training images.
-    return Dataset(
-        CLASSES, 3, image_size, tuple(FILES), read, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    )
+    return Dataset(CLASSES, 3, image_size, tuple(FILES), read, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
 def _read_binary(path: Path) -> tuple[Tensor, Tensor]:

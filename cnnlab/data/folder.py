@@ -49,9 +49,7 @@ def image_folder(*, root: str, image_size: Count = 64, grey: bool = False) -> Da
             raise DataError(f"{folder}: {', '.join(unknown)} is no class of {parts['train']} ({', '.join(classes)})")
 
     def read(part: str) -> ImageSet:
-        files = [
-            (path, label) for label, name in enumerate(classes) for path in _pictures(parts[part] / name)
-        ]
+        files = [(path, label) for label, name in enumerate(classes) for path in _pictures(parts[part] / name)]
         return ImageSet(
             decode([path for path, _ in files], image_size, grey),
             torch.tensor([label for _, label in files]),

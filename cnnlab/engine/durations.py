@@ -10,7 +10,7 @@ EXPECTED = "a number and a unit, such as '500 steps', '2 epochs' or '64000 examp
 
 
 def parse_duration(text: str) -> tuple[float, str]:
-    """"2 epochs" → (2.0, "epoch"). Raises ValueError, saying what was expected."""
+    """ "2 epochs" → (2.0, "epoch"). Raises ValueError, saying what was expected."""
     match = PATTERN.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} was given; expected {EXPECTED}")

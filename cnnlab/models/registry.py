@@ -6,4 +6,4 @@ from cnnlab.registry import Registry
 MODELS = Registry("model", supplied=("num_classes", "in_channels", "image_size"))
 
 # An initialiser is called with each module in turn, as `nn.Module.apply` does.
-INITS = Registry("model.init")
+INITS = Registry("model.init", supplied=("module",))

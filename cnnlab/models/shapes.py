@@ -27,9 +27,7 @@ class Layer:
     out_shape: tuple[int, ...] | None  # None: this layer failed
 
 
-def trace_shapes(
-    network: nn.Module, in_channels: int, image_size: int
-) -> tuple[list[Layer], Exception | None]:
+def trace_shapes(network: nn.Module, in_channels: int, image_size: int) -> tuple[list[Layer], Exception | None]:
     """The leaf layers of `network` in the order of the forward pass, and what stopped it, if anything did.
 
     One blank image of shape (1, in_channels, image_size, image_size) is sent through in evaluation
@@ -90,9 +88,7 @@ def require_size(network: nn.Module, in_channels: int, image_size: int) -> list[
         if smallest
         else f"no size up to {LARGEST_SIZE} works: {failure}"
     )
-    raise ConfigError(
-        f"model: images of {in_channels}×{image_size}×{image_size} stop at {where}; {advice}"
-    )
+    raise ConfigError(f"model: images of {in_channels}×{image_size}×{image_size} stop at {where}; {advice}")
 
 
 def flat_features(features: nn.Module, in_channels: int, image_size: int) -> int:

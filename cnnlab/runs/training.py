@@ -16,7 +16,7 @@ from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import fit, restore
 from cnnlab.engine.state import State
 from cnnlab.errors import CnnlabError, ConfigError, Interrupted
-from cnnlab.experiment import Experiment, build_experiment, count_parameters, read_config
+from cnnlab.experiment import Assembly, Experiment, assemble, build_experiment, count_parameters, read_config
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
@@ -29,11 +29,12 @@ RESUMABLE = ("epochs=", "steps=", "examples=", "engine.")
 
 def start(config: Config, overrides: list[str]) -> RunDirectory:
     """A new run in a directory of its own; `overrides` is what was typed."""
+    assembly = assemble(config)
     run = RunDirectory.claim(config.output_dir, config.name)
     run.lock()
     run.write_yaml(run.config, asdict(config))
     run.write_yaml(run.overrides, overrides)
-    train(config, run)
+    train(config, run, assembly)
     return run
 
 
@@ -48,20 +49,21 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
         allowed = "epochs, steps, examples and engine.*"
         raise ConfigError([f"{text}: cannot change within a run; expected {allowed}" for text in foreign])
     config = read_config(apply_overrides(run.read_config(), overrides))
+    assembly = assemble(config)
     run.lock()
     run.write_yaml(run.config, asdict(config))
-    train(config, run)
+    train(config, run, assembly)
     return run
 
 
-def train(config: Config, run: RunDirectory) -> None:
-    """Build, restore what there is to restore, train, look at the test set once, draw the curves.
+def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
+    """Read the images, restore what there is to restore, train, look at the test set once, draw the curves.
 
     However it ends, summary.json says so: completed, interrupted or failed, and why.
     """
     summary: dict[str, Any] = {"status": "running", "reason": None}
     with StopRequest() as stop, keeping_summary(run, summary):
-        experiment = build_experiment(config)
+        experiment = build_experiment(config, assembly)
         training, plan = experiment.training, experiment.plan
         run.write_json(run.environment, describe_environment(training.device))
         summary["parameters"] = count_parameters(training.model)

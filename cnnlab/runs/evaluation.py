@@ -1,0 +1,45 @@
+"""A trained run's loss and accuracy, computed again from its checkpoint."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.engine.evaluate import evaluate
+from cnnlab.errors import ConfigError
+from cnnlab.experiment import assemble, read_config, read_parts
+from cnnlab.runs.directory import RunDirectory
+
+
+def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dict[str, Any]:
+    """Loss and accuracy of a run's network on "train", "valid" or "test" images, without augmentation.
+
+    Raises ConfigError if the run has no such part.
+    """
+    run = RunDirectory.open(path)
+    config = read_config(run.read_config())
+    weights = run.find_weights(checkpoint)
+    assembly = assemble(config)
+    assembly.model.load_state_dict(load_checkpoint(weights, assembly.device)["model"])
+    parts = read_parts(config, assembly.dataset, assembly.device)
+    if part not in parts:
+        raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
+    metrics = evaluate(assembly.model, assembly.loss, parts[part].in_order())
+    return {
+        "run": str(run),
+        "checkpoint": weights.name,
+        "part": part,
+        "images": parts[part].num_examples,
+        **metrics._asdict(),
+    }
+
+
+def print_evaluation(evaluation: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(evaluation, indent=2))
+    else:
+        print(
+            f"{evaluation['run']} {evaluation['checkpoint']} on {evaluation['images']:,} {evaluation['part']} images: "
+            f"loss {evaluation['loss']:.4f} accuracy {evaluation['accuracy']:.4f}"
+        )

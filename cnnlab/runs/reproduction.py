@@ -1,0 +1,98 @@
+"""Running a saved configuration again, and comparing what came out number by number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from cnnlab.config import apply_overrides
+from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.errors import ConfigError
+from cnnlab.experiment import read_config
+from cnnlab.runs.directory import METRICS, TIMINGS, RunDirectory
+from cnnlab.runs.training import start
+
+# Of environment.json: how the run was called says nothing about the machine.
+NOT_ENVIRONMENT = ("command",)
+
+
+def reproduce(path: str, overrides: list[str]) -> bool:
+    """Run the configuration of a completed run in a new directory and print how the two compare.
+
+    Returns whether every number but the timings is the same, and so is every weight.
+    """
+    first = RunDirectory.open(path)
+    status = first.read_json(first.summary).get("status")
+    if status != "completed":
+        raise ConfigError(f"{path}: is {status}, not completed; finish it first: cnnlab resume {path}")
+    second = start(read_config(apply_overrides(first.read_config(), overrides)), overrides)
+    differences = compare_metrics(first.read_metrics(), second.read_metrics())
+    differences += compare_summaries(first.read_json(first.summary), second.read_json(second.summary))
+    weights = same_weights(first, second)
+    print(f"\n{first}\n{second}")
+    if not differences and weights:
+        print(f"identical: {len(first.read_metrics())} epochs, the test metrics and every weight")
+        return True
+    print_differences(differences, weights)
+    print_environments(first.read_json(first.environment), second.read_json(second.environment))
+    return False
+
+
+Difference = tuple[str, str, str, str]  # where, which number, first run, second run
+
+
+def compare_metrics(first: list[dict[str, str]], second: list[dict[str, str]]) -> list[Difference]:
+    """Every number that differs between two metrics.csv, row by row, timings apart; compared as written."""
+    differences = []
+    for index in range(max(len(first), len(second))):
+        old = first[index] if index < len(first) else {}
+        new = second[index] if index < len(second) else {}
+        epoch = old.get("epoch") or new.get("epoch")
+        for column in METRICS:
+            if column not in TIMINGS and old.get(column) != new.get(column):
+                differences.append((f"epoch {epoch}", column, old.get(column, "-"), new.get(column, "-")))
+    return differences
+
+
+def compare_summaries(first: dict[str, Any], second: dict[str, Any]) -> list[Difference]:
+    old, new = first.get("test") or {}, second.get("test") or {}
+    return [
+        ("end", f"test_{key}", str(old.get(key, "-")), str(new.get(key, "-")))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def same_weights(first: RunDirectory, second: RunDirectory) -> bool:
+    """Whether the last checkpoints hold the same model bit for bit."""
+    old, new = (load_checkpoint(run.find_weights("last"))["model"] for run in (first, second))
+    return old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
+
+
+def print_differences(differences: list[Difference], weights: bool) -> None:
+    where = differences[0][0] if differences else "the weights alone"
+    print(f"different, first at {where}; the weights at the end are {'the same' if weights else 'different'}\n")
+    table = [("where", "number", "saved run", "new run"), *differences]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_environments(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """What is not the same about the machines and the versions."""
+    old, new = flatten(first), flatten(second)
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    print("\nenvironment: " + ("no difference known" if not changed else ""))
+    for key in changed:
+        print(f"  {key}: {old.get(key)} → {new.get(key)}")
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"packages": {"torch": v}} → {"packages.torch": v}"""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if key in NOT_ENVIRONMENT:
+            continue
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
