@@ -123,7 +123,7 @@ def build_model(config: Config, dataset: Dataset) -> nn.Module:
     if config.model.get("init") is not None:
         model.apply(INITS[config.model["init"]])
     if config.engine.memory_format == "channels_last":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     return model
 
 

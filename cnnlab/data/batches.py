@@ -9,7 +9,7 @@ the middle of an epoch exact.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class Batches:
         std: Sequence[float],
         *,
         seed: int | None = None,
-        augmentations: dict[str, Augmentation] | None = None,
+        augmentations: Mapping[str, Augmentation] | None = None,
         channels_last: bool = True,
     ):
         device = images.images.device

@@ -43,7 +43,7 @@ def image_folder(*, root: str, image_size: Count = 64, grey: bool = False) -> Da
             f"{parts['train']}: no sub-folder holds a picture ({', '.join(ENDINGS)}); "
             "expected one sub-folder for each class"
         )
-    for part, folder in parts.items():
+    for folder in parts.values():
         unknown = sorted({path.name for path in folder.iterdir() if _is_class(path)} - set(classes))
         if unknown:
             raise DataError(f"{folder}: {', '.join(unknown)} is no class of {parts['train']} ({', '.join(classes)})")

@@ -123,7 +123,7 @@ def read_idx(path: Path) -> Tensor:
             shape = struct.unpack(f">{num_dims}I", file.read(4 * num_dims))
             # Read into place: the bytes are never held twice.
             values = torch.empty(math.prod(shape), dtype=torch.uint8)
-            num_read = file.readinto(memoryview(values.numpy()))  # type: ignore[attr-defined]
+            num_read = file.readinto(values.numpy().data)
             if num_read != len(values) or file.read(1):
                 found = f"only {num_read:,}" if num_read != len(values) else "more"
                 raise DataError(

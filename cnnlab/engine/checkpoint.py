@@ -72,7 +72,7 @@ def load_newest(paths: list[Path], device: torch.device | str) -> tuple[dict[str
 
     Raises CheckpointError if there are files and none of them is whole.
     """
-    problems = []
+    problems: list[str] = []
     for path in paths:
         if path.exists():
             try:

@@ -31,20 +31,30 @@ def sgd(
 
 @OPTIMIZERS.register
 def adam(
-    params: Params, *, lr: Positive = 0.001, betas: list[Fraction] = (0.9, 0.999), weight_decay: NonNegative = 0.0
+    params: Params,
+    *,
+    lr: Positive = 0.001,
+    beta1: Fraction = 0.9,
+    beta2: Fraction = 0.999,
+    weight_decay: NonNegative = 0.0,
 ) -> Optimizer:
     """Adam (Kingma & Ba, arXiv:1412.6980)."""
     params = list(params)
-    return Adam(params, lr, tuple(betas), weight_decay=weight_decay, fused=_fusible(params))
+    return Adam(params, lr, (beta1, beta2), weight_decay=weight_decay, fused=_fusible(params))
 
 
 @OPTIMIZERS.register
 def adamw(
-    params: Params, *, lr: Positive = 0.001, betas: list[Fraction] = (0.9, 0.999), weight_decay: NonNegative = 0.01
+    params: Params,
+    *,
+    lr: Positive = 0.001,
+    beta1: Fraction = 0.9,
+    beta2: Fraction = 0.999,
+    weight_decay: NonNegative = 0.01,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101)."""
     params = list(params)
-    return AdamW(params, lr, tuple(betas), weight_decay=weight_decay, fused=_fusible(params))
+    return AdamW(params, lr, (beta1, beta2), weight_decay=weight_decay, fused=_fusible(params))
 
 
 def _fusible(params: list[nn.Parameter]) -> bool:

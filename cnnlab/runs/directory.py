@@ -98,9 +98,7 @@ class RunDirectory:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.close()
-            raise StorageError(
-                f"{self}: another process is training in this directory; wait for it or stop it"
-            ) from error
+            raise StorageError(f"{self}: another process is training here; wait for it or stop it") from error
 
     # --- Writing ----------------------------------------------------------------------------------
 
