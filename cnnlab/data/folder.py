@@ -12,7 +12,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 
 from cnnlab.data.registry import DATASETS, Dataset, ImageSet
 from cnnlab.data.resize import crop_square
@@ -20,7 +22,7 @@ from cnnlab.errors import DataError
 from cnnlab.runtime import num_cores
 from cnnlab.signature import Count
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp")
+ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 PARTS = ("train", "valid", "test")
 NUM_LISTED = 10  # broken files named in an error
 
@@ -70,17 +72,13 @@ def _is_class(path: Path) -> bool:
 
 def decode(paths: list[Path], size: int, grey: bool) -> torch.Tensor:
     """Picture files → uint8 (N, size, size, 1 or 3). Raises DataError naming every file that cannot be read."""
-    from torchvision.io import ImageReadMode, decode_image
-
-    mode = ImageReadMode.GRAY if grey else ImageReadMode.RGB
     images = torch.empty(len(paths), size, size, 1 if grey else 3, dtype=torch.uint8)
 
     def fill(index: int) -> str | None:
         try:
-            images[index] = crop_square(decode_image(str(paths[index]), mode), size)
-        except (RuntimeError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            return f"{paths[index]} ({reason})"
+            images[index] = crop_square(read_picture(paths[index], grey), size)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow reports them
+            return f"{paths[index]} ({error})"
         return None
 
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -89,3 +87,10 @@ def decode(paths: list[Path], size: int, grey: bool) -> torch.Tensor:
         shown = "\n".join(f"  {message}" for message in broken[:NUM_LISTED])
         raise DataError(f"{len(broken)} pictures cannot be decoded; mend or remove them:\n{shown}")
     return images
+
+
+def read_picture(path: Path, grey: bool) -> torch.Tensor:
+    """uint8 (H, W, 1 or 3), turned as its EXIF orientation says."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
+    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1)

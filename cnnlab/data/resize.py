@@ -22,7 +22,8 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def crop_square(image: Tensor, size: int) -> Tensor:
-    """uint8 (C, H, W) → uint8 (size, size, C): shorter side to `size`, then the centre."""
+    """uint8 (H, W, C) → uint8 (size, size, C): shorter side to `size`, then the centre."""
+    image = image.permute(2, 0, 1)
     _, height, width = image.shape
     if (height, width) != (size, size):
         scale = size / min(height, width)

@@ -1,0 +1,56 @@
+"""What many tests start from: a small configuration, a folder of its own, the commands as a user types them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Before torch is imported: two test processes on two cores would otherwise fight over four threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import hydra
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from cnnlab.config import Config
+from cnnlab.experiment import read_config
+from cnnlab.train import CONF
+
+torch.set_num_threads(1)
+
+# 1,797 digits of 12×12, the smallest that mnist_cnn takes: an epoch of 21 steps in a tenth of a second.
+SMALL = ["dataset.image_size=12", "epochs=2", "engine.device=cpu"]
+
+
+def compose_tree(*overrides: str) -> dict:
+    """A resolved tree, as `cnnlab train OVERRIDES` composes it."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("train", list(overrides))
+    return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+
+
+def small_config(folder: Path, *overrides: str) -> Config:
+    return read_config(compose_tree(*SMALL, f"output_dir={folder}", *overrides))
+
+
+@pytest.fixture
+def cnnlab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `cnnlab ARGUMENTS` in a process and an empty folder of its own."""
+
+    def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cnnlab.cli", *arguments]
+        path = os.pathsep.join([str(CONF.parent), os.environ.get("PYTHONPATH", "")])
+        env = {**os.environ, "PYTHONPATH": path, **environment}
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=180)
+
+    return run
+
+
+def only_run(folder: Path) -> Path:
+    """The one run directory under `folder`."""
+    (found,) = folder.glob("*/*/config.yaml")
+    return found.parent

@@ -1,0 +1,89 @@
+"""The arrows of the house, read from the imports, and what may not be imported before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnnlab
+
+PACKAGE = Path(cnnlab.__file__).parent
+BASE = {"errors", "signature", "registry", "runtime"}
+MAY_IMPORT = {
+    "errors": set(),
+    "signature": set(),
+    "registry": {"errors", "signature"},
+    "runtime": {"errors"},
+    "models": BASE,
+    "data": BASE,
+    "optim": BASE,
+    "engine": BASE,
+    "config": BASE | {"engine"},
+    "experiment": BASE | {"models", "data", "optim", "engine", "config"},
+    "runs": BASE | {"engine", "config", "experiment"},
+    "train": BASE | {"config", "experiment", "runs"},
+    "listing": BASE | {"config", "experiment", "train"},
+    "lessons": {"errors", "signature"},
+    "cli": {"errors", "train", "listing", "runs", "lessons"},
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "cnnlab" else [f"cnnlab.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("cnnlab.")}
+    return {name for name in found if not name.startswith("__")}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_arrows(path):
+    if room(path) == "__init__":
+        assert imported_rooms(path) == set()
+        return
+    assert imported_rooms(path) - {room(path)} <= MAY_IMPORT[room(path)]
+
+
+def loaded_after(code: str) -> set[str]:
+    report = f"import atexit, sys\natexit.register(lambda: print('\\n'.join(sys.modules)))\n{code}"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_help_loads_nothing_heavy():
+    code = "from cnnlab.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
+    heavy = {"torch", "hydra", "omegaconf", "numpy", "torchvision", "matplotlib", "yaml", "tqdm"}
+    assert not heavy & loaded_after(code)
+
+
+def test_training_loads_no_compiler_no_torchvision_no_matplotlib_before_its_second_step(tmp_path):
+    code = f"""
+import sys
+from cnnlab.engine import loop
+seed_step = loop.seed_step
+def look(*arguments):
+    if arguments[-1] == 1:  # the number of the step
+        raise SystemExit
+    seed_step(*arguments)
+loop.seed_step = look
+from cnnlab.runs import training
+training.draw_curves = lambda run: None  # at the end of a run matplotlib may come
+from cnnlab.cli import main
+main(["train", "output_dir={tmp_path}"])
+"""
+    loaded = loaded_after(code)
+    assert "cnnlab.engine.loop" in loaded
+    assert {"torchvision", "matplotlib", "torch._dynamo"} & loaded == set()

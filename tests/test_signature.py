@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from cnnlab.signature import Count, Fraction, Positive, check_arguments, describe, keyword_arguments, suggest
+
+
+def build(
+    *, lr: Positive, p: Fraction = 0.5, size: Count | None = None, kind: Literal["a", "b"] = "a", names: list[str] = ()
+): ...
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"lr": 0}, "x.lr: 0 was given; expected float above 0"),
+        ({"lr": True}, "x.lr: True was given; expected float above 0"),
+        ({"lr": float("nan")}, "x.lr: nan was given; expected float above 0"),
+        ({"lr": "fast"}, "x.lr: 'fast' was given; expected float above 0"),
+        ({"lr": 1, "p": 1.01}, "x.p: 1.01 was given; expected float at least 0 and at most 1"),
+        ({"lr": 1, "size": 0}, "x.size: 0 was given; expected int at least 1 or null"),
+        ({"lr": 1, "size": 2.0}, "x.size: 2.0 was given; expected int at least 1 or null"),
+        ({"lr": 1, "kind": "c"}, "x.kind: 'c' was given; expected one of a, b"),
+        ({"lr": 1, "names": [1]}, "x.names: [1] was given; expected list of str"),
+        ({"lr": "???"}, "x.lr: a value is needed: float above 0"),
+        ({"lr": 1, "sizes": 3}, "x.sizes: no such key; did you mean size?"),
+        ({}, "x.lr: missing; expected float above 0"),
+    ],
+)
+def test_each_problem_says_what_was_given_and_expected(given, problem):
+    assert check_arguments("x", given, keyword_arguments(build)) == [problem]
+
+
+def test_what_is_right_passes():
+    given = {"lr": 1, "p": 0, "size": None, "kind": "b", "names": ["a"]}
+    assert check_arguments("x", given, keyword_arguments(build)) == []
+
+
+def test_all_problems_are_told_together():
+    assert len(check_arguments("x", {"lr": -1, "p": 2, "bogus": 1}, keyword_arguments(build))) == 3
+
+
+def test_suggest_names_near_matches_else_everything():
+    assert suggest("resnet81", ["resnet18", "alexnet"]) == "did you mean resnet18?"
+    assert suggest("zzz", ["resnet18", "alexnet"]) == "valid here: alexnet, resnet18"
+
+
+def test_describe_reads_as_words():
+    assert describe(Positive | None) == "float above 0 or null"
