@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -44,7 +45,6 @@ class RunDirectory:
         self.previous = self.path / "checkpoints" / "previous.pt"  # the last.pt before
         self.best = self.path / "checkpoints" / "best.pt"
         self.curves = self.path / "plots" / "curves.png"
-        self._lock: IO[str] | None = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -84,21 +84,23 @@ class RunDirectory:
             )
         return run
 
-    def lock(self) -> None:
-        """Keep other processes from training in this directory until this one ends, however it ends.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training here meanwhile, and lets go however this one ends.
 
         Raises StorageError if another process is training here.
         """
         try:
             import fcntl
         except ImportError:  # Windows has no such locks; nothing else depends on them
+            yield
             return
-        self._lock = self.log.open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise StorageError(f"{self}: another process is training here; wait for it or stop it") from error
+        with self.log.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StorageError(f"{self}: another process is training here; wait for it or stop it") from error
+            yield
 
     # --- Writing ----------------------------------------------------------------------------------
 

@@ -31,8 +31,6 @@ def start(config: Config, overrides: list[str]) -> RunDirectory:
     """A new run in a directory of its own; `overrides` is what was typed."""
     assembly = assemble(config)
     run = RunDirectory.claim(config.output_dir, config.name)
-    run.lock()
-    run.write_yaml(run.config, asdict(config))
     run.write_yaml(run.overrides, overrides)
     train(config, run, assembly)
     return run
@@ -50,8 +48,6 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
         raise ConfigError([f"{text}: cannot change within a run; expected {allowed}" for text in foreign])
     config = read_config(apply_overrides(run.read_config(), overrides))
     assembly = assemble(config)
-    run.lock()
-    run.write_yaml(run.config, asdict(config))
     train(config, run, assembly)
     return run
 
@@ -62,7 +58,8 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
     However it ends, summary.json says so: completed, interrupted or failed, and why.
     """
     summary: dict[str, Any] = {"status": "running", "reason": None}
-    with StopRequest() as stop, keeping_summary(run, summary):
+    with StopRequest() as stop, run.locked(), keeping_summary(run, summary):
+        run.write_yaml(run.config, asdict(config))
         experiment = build_experiment(config, assembly)
         training, plan = experiment.training, experiment.plan
         run.write_json(run.environment, describe_environment(training.device))

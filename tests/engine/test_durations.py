@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from cnnlab.engine.durations import count_steps, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500 steps", (500, "step")),
+        ("1 epoch", (1, "epoch")),
+        ("0.5epochs", (0.5, "epoch")),
+        (" 64000 examples ", (64000, "example")),
+    ],
+)
+def test_parse(text, expected):
+    assert parse_duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["500", "steps", "-1 steps", "1 fortnight", ""])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match="expected a number and a unit"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("amount", "unit", "steps"),
+    [
+        (10, "epoch", 9380),  # 60,000 images in batches of 64: 937 full ones and one of 32
+        (0.5, "epoch", 469),
+        (0.1 + 0.2, "epoch", 282),  # 281.4
+        (1e-9, "epoch", 1),
+        (7, "step", 7),
+        (64, "example", 1),
+        (65, "example", 2),
+    ],
+)
+def test_count_steps(amount, unit, steps):
+    assert count_steps(amount, unit, num_examples=60_000, batch_size=64) == steps

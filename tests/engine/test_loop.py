@@ -1,0 +1,185 @@
+"""The loop beside a slow one written out by hand, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cnnlab.engine.evaluate import evaluate
+from cnnlab.engine.loop import Plan, Training, fit, improves
+from cnnlab.engine.state import State
+from cnnlab.errors import DivergenceError, Interrupted
+from cnnlab.optim.optimizers import plain_step
+from cnnlab.runtime import StopRequest
+
+GENERATOR = torch.Generator().manual_seed(0)
+IMAGES, LABELS = torch.randn(50, 3, 4, 4, generator=GENERATOR), torch.arange(50) % 5
+CPU = torch.device("cpu")
+
+
+class Source:
+    """50 images in order, in batches of 8: the last one has 2."""
+
+    num_examples, batch_size = 50, 8
+
+    def __init__(self, images: torch.Tensor = IMAGES):
+        self.images = images
+
+    def __len__(self) -> int:
+        return 7
+
+    def batch(self, epoch: int, number: int):
+        chosen = slice(number * 8, number * 8 + 8)
+        return self.images[chosen], LABELS[chosen]
+
+
+class Recorder:
+    """A journal that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.saved: list[dict] = []
+        self.best: list[dict] = []
+
+    def show_step(self, state, epoch, loss, lr):
+        self.steps.append(state.step)
+
+    def show_epoch(self, state):
+        pass
+
+    def save_best(self, contents):
+        self.best.append({key: value.clone() for key, value in contents["model"].items()})
+
+    def save_last(self, contents):
+        self.saved.append({"step": contents["state"]["step"]})
+
+
+def make(images: torch.Tensor = IMAGES, valid: Source | None = None, schedule=lambda step: 1.0) -> Training:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return Training(
+        model, F.cross_entropy, optimizer, plain_step(optimizer), schedule, Source(images), valid, CPU, seed=0
+    )
+
+
+def run(training: Training, num_steps: int, **plan) -> tuple[State, Recorder]:
+    state, journal = State(), Recorder()
+    settings = {"log_every": 5, "checkpoint_every": 6, "select_by": "valid_accuracy"} | plan
+    fit(training, Plan(num_steps, **settings), state, journal, StopRequest())
+    return state, journal
+
+
+def test_the_loop_equals_one_written_out():
+    training = make(schedule=lambda step: 1 / (1 + step))
+    state, _ = run(training, 10)
+
+    expected = make().model
+    losses, num_correct = [], 0
+    for step in range(10):
+        images, labels = Source().batch(0, step % 7)
+        outputs = expected(images)
+        loss = F.cross_entropy(outputs, labels)
+        expected.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for p in expected.parameters():
+                p -= 0.1 / (1 + step) * p.grad
+        if step < 7:
+            losses.append(loss.item() * len(labels))
+            num_correct += int((outputs.argmax(1) == labels).sum())
+    for got, wanted in zip(training.model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(got, wanted)
+    first, second = state.rows
+    assert first["train_loss"] == pytest.approx(sum(losses) / 50)  # the last batch of 2 counts as 2
+    assert first["train_accuracy"] == num_correct / 50
+    assert (first["epoch"], first["step"], second["epoch"], second["step"]) == (1, 7, 2, 10)
+    assert second["lr"] == pytest.approx(0.1 / 10)
+
+
+def test_logs_epochs_ends_and_checkpoints_come_when_they_are_due():
+    _, journal = run(make(), 16, log_every=5, checkpoint_every=6)
+    assert journal.steps == [5, 6, 7, 10, 12, 14, 15, 16]
+    assert [saved["step"] for saved in journal.saved] == [6, 12, 16]
+
+
+def test_a_loss_that_is_no_number_names_its_step_and_rate_and_is_not_saved():
+    poisoned = IMAGES.clone()
+    poisoned[20] = float("nan")  # in the third batch
+    journal = Recorder()
+    with pytest.raises(DivergenceError, match=r"nan at step 3, learning rate 0.1"):
+        fit(make(poisoned), Plan(14, 5, 2, "valid_accuracy"), State(), journal, StopRequest())
+    assert [saved["step"] for saved in journal.saved] == [2]
+
+
+def test_weights_that_are_no_numbers_are_not_saved():
+    journal = Recorder()
+    training, state = make(), State()
+
+    def overflow() -> None:
+        training.take_step()
+        if state.step == 2:  # inside the third step
+            training.model[1].bias.data[0] = float("inf")
+
+    with pytest.raises(DivergenceError, match="'1.bias' holds .* after step 3"):
+        fit(replace(training, take_step=overflow), Plan(14, 1, 1, "valid_accuracy"), state, journal, StopRequest())
+    assert [saved["step"] for saved in journal.saved] == [1, 2]
+
+
+def test_best_is_chosen_on_validation_data_and_the_earliest_of_equals_stays():
+    training = make(valid=Source())
+    state, journal = run(training, 21)
+    accuracies = [row["valid_accuracy"] for row in state.rows]
+    assert state.best == state.rows[accuracies.index(max(accuracies))]
+    training.model.load_state_dict(journal.best[-1])
+    assert evaluate(training.model, F.cross_entropy, Source()).accuracy == max(accuracies)
+
+
+@pytest.mark.parametrize(
+    ("select_by", "new", "old", "better"),
+    [
+        ("valid_accuracy", 0.8, 0.7, True),
+        ("valid_accuracy", 0.7, 0.7, False),
+        ("valid_loss", 0.8, 0.7, False),
+        ("valid_loss", 0.6, 0.7, True),
+        ("valid_loss", None, None, False),
+    ],
+)
+def test_improves(select_by, new, old, better):
+    assert improves({select_by: new}, None if old is None else {select_by: old}, select_by) is better
+
+
+def test_the_loop_is_handed_no_test_data():
+    """There is nothing that could be selected or stopped on but training and validation data."""
+    sources = {name for name, field in Training.__dataclass_fields__.items() if "BatchSource" in field.type}
+    assert sources == {"train", "valid"}
+
+
+def test_a_stop_request_finishes_the_step_and_saves():
+    stop, journal, state = StopRequest(), Recorder(), State()
+    training = make()
+    stop.wait_for_step = True
+    take_step = training.take_step
+
+    def step_and_ask():
+        take_step()
+        if state.step == 3:  # inside the fourth step
+            stop._note(2, None)
+
+    with pytest.raises(Interrupted):
+        fit(replace(training, take_step=step_and_ask), Plan(14, 5, 7, "valid_accuracy"), state, journal, stop)
+    assert state.step == 4 and journal.saved == [{"step": 4}]
+
+
+def test_evaluate_counts_every_image_once_and_puts_the_mode_back():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 5)).train()
+    metrics = evaluate(model, F.cross_entropy, Source())
+    assert model.training
+    model.eval()
+    outputs = model(IMAGES)
+    assert metrics.loss == pytest.approx(F.cross_entropy(outputs, LABELS).item(), rel=1e-6)
+    assert metrics.accuracy == int((outputs.argmax(1) == LABELS).sum()) / 50

@@ -1,0 +1,134 @@
+"""Exact resume: whatever stops a run, going on with it ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.runs.directory import TIMINGS, RunDirectory
+from cnnlab.runs.training import resume, start
+from cnnlab.train import CONF
+from tests.conftest import only_run, small_config
+
+NUM_KILLS = 20
+
+
+def metrics(run: RunDirectory) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if key not in TIMINGS} for row in run.read_metrics()]
+
+
+def assert_same(left: object, right: object, where: str = "") -> None:
+    """Equality of nested containers with tensors inside, bit for bit."""
+    assert type(left) is type(right), where
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for key in left:
+            assert_same(left[key], right[key], f"{where}.{key}")
+    elif isinstance(left, (list, tuple)):
+        assert len(left) == len(right), where
+        for index, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_same(a, b, f"{where}[{index}]")
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), where
+    else:
+        assert left == right, where
+
+
+def assert_same_end(one: RunDirectory, other: RunDirectory) -> None:
+    left, right = load_checkpoint(one.last), load_checkpoint(other.last)
+    assert_same(left["model"], right["model"])
+    assert_same(left["optimizer"], right["optimizer"])
+    assert left["state"]["step"] == right["state"]["step"]
+    assert metrics(one) == metrics(other)
+    assert_same(load_checkpoint(one.best)["model"], load_checkpoint(other.best)["model"])
+    ends = [run.read_json(run.summary) for run in (one, other)]
+    assert ends[0]["test"] == ends[1]["test"] and ends[0]["status"] == ends[1]["status"] == "completed"
+
+
+def test_killed_at_twenty_random_moments_and_resumed(tmp_path):
+    command = [sys.executable, "-m", "tests.runs.killing", str(tmp_path), str(NUM_KILLS)]
+    done = subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "kills.json").read_text())
+    whole = RunDirectory(report["whole"])
+    assert len(metrics(whole)) == 4 and len(report["kills"]) == NUM_KILLS
+    for kill in report["kills"]:
+        assert_same_end(RunDirectory(kill["run"]), whole)
+    # The kills did hit runs that were under way, and the writing of files.
+    assert sum(kill["status"] == "running" for kill in report["kills"]) >= NUM_KILLS // 2
+    assert len({kill["epochs"] for kill in report["kills"]}) >= 3
+    assert any(kill["partial"] for kill in report["kills"])
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_finishes_the_step_saves_and_says_so(tmp_path, signum):
+    command = [sys.executable, "-m", "cnnlab.train", "dataset.image_size=12", "epochs=3000", "engine.threads=1"]
+    environment = {**os.environ, "PYTHONPATH": str(CONF.parent)}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("outputs/*/*/checkpoints/last.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    run = RunDirectory(only_run(tmp_path / "outputs"))
+    assert out.splitlines()[-1].startswith("run directory: outputs/")
+    assert f"stopped by {signum.name}" in err and "Traceback" not in err
+    summary = run.read_json(run.summary)
+    assert (summary["status"], summary["reason"]) == ("interrupted", f"stopped by {signum.name}")
+    assert load_checkpoint(run.last)["state"]["step"] == summary["totals"]["steps"] > 0
+    assert run.curves.is_file()
+
+
+def test_a_torn_last_checkpoint_is_said_and_the_one_before_is_used(tmp_path, capsys):
+    config = small_config(tmp_path / "a", "engine.checkpoint_every=5 steps")
+    whole = start(config, [])
+    run = start(small_config(tmp_path / "b", "engine.checkpoint_every=5 steps"), [])
+    run.last.write_bytes(run.last.read_bytes()[:1000])
+    resume(str(run.path), [])
+    output = capsys.readouterr().out
+    assert "last.pt: torn" in output and "resumed at step 40 of 42" in output
+    assert_same_end(run, whole)
+    for path in (run.last, run.previous):
+        path.write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+        resume(str(run.path), [])
+
+
+def test_a_prolonged_run_equals_one_that_was_long_from_the_start(tmp_path):
+    long = start(small_config(tmp_path / "long", "epochs=3"), [])
+    run = start(small_config(tmp_path / "short", "steps=30"), [])  # ends in the middle of the second epoch
+    resume(str(run.path), ["steps=null", "epochs=3"])
+    assert metrics(run) == metrics(long)
+    assert_same(load_checkpoint(run.last)["model"], load_checkpoint(long.last)["model"])
+    assert run.read_config()["epochs"] == 3
+
+
+def test_only_length_and_engine_may_change(tmp_path):
+    run = start(small_config(tmp_path), [])
+    with pytest.raises(ConfigError, match="seed=1: cannot change within a run"):
+        resume(str(run.path), ["seed=1"])
+    with pytest.raises(ConfigError, match="engine.device"):
+        resume(str(run.path), ["engine.device=abacus"])
+    assert run.read_json(run.summary)["status"] == "completed"
+
+
+def test_a_run_without_a_checkpoint_starts_from_its_beginning(tmp_path):
+    whole = start(small_config(tmp_path / "a"), [])
+    run = start(small_config(tmp_path / "b"), [])
+    for path in Path(run.path).rglob("*.pt"):
+        path.unlink()
+    resume(str(run.path), [])
+    assert_same_end(run, whole)
