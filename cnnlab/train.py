@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 import yaml
@@ -43,7 +44,7 @@ def run_job(composed: DictConfig) -> None:
 
     typed = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
     try:
-        start(read_config(OmegaConf.to_container(composed, resolve=True)), typed)  # type: ignore[arg-type]
+        start(read_config(resolve(composed)), typed)
     except CnnlabError as error:
         report(error)
         if HydraConfig.get().mode == RunMode.RUN:
@@ -162,12 +163,20 @@ def find_problems(overrides: list[str], folders: list[Path]) -> list[str]:
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
-        read_config(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+        read_config(resolve(composed))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         return explain(error).problems
     except ConfigError as error:
         return error.problems
     return []
+
+
+def resolve(composed: DictConfig) -> dict[str, Any]:
+    """The composed tree in plain containers, ${…} filled in. Raises ConfigError for one that leads nowhere."""
+    try:
+        return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
 
 
 def explain(error: Exception) -> ConfigError:

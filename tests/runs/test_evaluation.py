@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cnnlab.errors import ConfigError
+from cnnlab.runs.evaluation import evaluate_run, print_evaluation
+from cnnlab.runs.training import start
+from tests.conftest import small_config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    # Augmented, so that looking at the training images as they are is not what training saw.
+    return start(small_config(tmp_path_factory.mktemp("run"), "augment=shift"), [])
+
+
+def test_the_best_checkpoint_gives_the_summarys_numbers_again(run):
+    summary = run.read_json(run.summary)
+    test = evaluate_run(str(run.path))
+    assert {key: test[key] for key in ("loss", "accuracy")} == summary["test"]
+    valid = evaluate_run(str(run.path), "valid")
+    assert (valid["loss"], valid["accuracy"]) == (summary["best"]["valid_loss"], summary["best"]["valid_accuracy"])
+
+
+def test_training_images_are_looked_at_in_order_and_without_augmentation(run):
+    first, second = (evaluate_run(str(run.path), "train", "last") for _ in range(2))
+    assert first == second and first["images"] == 1294
+
+
+def test_a_part_that_a_run_does_not_have_is_refused(tmp_path):
+    run = start(small_config(tmp_path, "split.valid=0"), [])
+    with pytest.raises(ConfigError, match="expected one of test, train"):
+        evaluate_run(str(run.path), "valid")
+
+
+def test_json_is_for_programs(run, capsys):
+    evaluation = evaluate_run(str(run.path))
+    print_evaluation(evaluation, as_json=True)
+    assert json.loads(capsys.readouterr().out) == evaluation

@@ -1,0 +1,163 @@
+"""What a run leaves behind, and what may not influence it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.errors import DataError, DivergenceError
+from cnnlab.runs.directory import METRICS, RunDirectory
+from cnnlab.runs.training import start
+from tests.conftest import only_run, small_config
+from tests.data.files import write_idx, write_mnist
+from tests.runs.test_resume import assert_same, assert_same_end, metrics
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunDirectory:
+    return start(small_config(tmp_path_factory.mktemp("run")), ["epochs=2"])
+
+
+def test_the_directory_holds_what_the_house_says(run):
+    files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    assert files == {
+        "config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.csv", "summary.json",
+        "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt", "plots/curves.png",
+    }  # fmt: skip
+    assert yaml.safe_load(run.overrides.read_text()) == ["epochs=2"]
+    assert run.curves.read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_have_a_row_an_epoch_in_plain_columns(run):
+    with run.metrics.open() as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header) == METRICS
+    assert [row[:2] for row in rows] == [["1", "21"], ["2", "42"]]
+
+
+def test_the_summary_tells_how_it_ended(run):
+    summary = json.loads(run.summary.read_text())
+    assert summary["status"] == "completed" and summary["reason"] is None
+    assert summary["parameters"] == 260 + 1820 + 3620 + 20 * 16 + 16 + 16 * 10 + 10
+    assert summary["images"] == {"train": 1294, "valid": 144, "test": 359}
+    assert summary["totals"]["steps"] == 42 and summary["totals"]["examples"] == 2 * 1294
+    assert set(summary["test"]) == {"loss", "accuracy"}
+    assert summary["best"]["valid_accuracy"] == max(float(row["valid_accuracy"]) for row in run.read_metrics())
+    assert summary["peak_memory_mb"]["process"] > 50
+
+
+def test_checkpoints_hold_plain_containers_and_the_configuration(run):
+    last = load_checkpoint(run.last)
+    assert set(last) == {"format", "model", "optimizer", "state", "config"}
+    assert last["config"] == run.read_config()
+
+
+def test_seed_zero_is_a_seed_and_seeds_differ(run, tmp_path):
+    again = start(small_config(tmp_path / "0", "seed=0"), [])
+    other = start(small_config(tmp_path / "1", "seed=1"), [])
+    assert metrics(again) == metrics(run)
+    assert metrics(other) != metrics(run)
+
+
+def test_runs_do_not_touch_each_other(tmp_path):
+    """The second run of a process ends as it would have alone; what ran before it was another kind of run."""
+    alone = start(small_config(tmp_path / "alone", "augment=flip_crop"), [])
+    torch.manual_seed(99)
+    torch.rand(17)
+    start(small_config(tmp_path / "other", "model=two_conv", "dataset.image_size=16", "seed=5"), [])
+    after = start(small_config(tmp_path / "after", "augment=flip_crop"), [])
+    assert_same_end(alone, after)
+
+
+def test_threads_of_the_reader_and_size_of_evaluation_change_nothing_but_rounding(run, tmp_path):
+    other = start(small_config(tmp_path, "engine.eval_batch_size=7", "engine.log_every=1 step"), [])
+    assert_same(load_checkpoint(run.last)["model"], load_checkpoint(other.last)["model"])
+    for ours, theirs in zip(metrics(run), metrics(other), strict=True):
+        assert ours["valid_accuracy"] == theirs["valid_accuracy"]
+        assert float(ours["valid_loss"]) == pytest.approx(float(theirs["valid_loss"]), rel=1e-5)
+
+
+def test_memory_formats_agree_to_rounding(run, tmp_path):
+    other = start(small_config(tmp_path, "engine.memory_format=contiguous"), [])
+    for ours, theirs in zip(metrics(run), metrics(other), strict=True):
+        assert float(ours["train_loss"]) == pytest.approx(float(theirs["train_loss"]), rel=1e-3)
+
+
+# --- Honest selection -----------------------------------------------------------------------------------
+
+
+def test_test_data_choose_nothing(tmp_path):
+    """With every test label changed, all that a run decides stays the same bit for bit; only the test score moves."""
+    runs = []
+    for name, shift in (("honest", 0), ("spoiled", 3)):
+        folder = tmp_path / name
+        write_mnist(folder, num_train=640, num_test=50)
+        write_idx(folder / "t10k-labels-idx1-ubyte", ((torch.arange(50) + shift) % 10).to(torch.uint8))
+        config = _config(tmp_path / "out" / name, "dataset=mnist", f"dataset.root={folder}", "optimizer.lr=0.01")
+        runs.append(start(config, []))
+    honest, spoiled = runs
+    assert metrics(honest) == metrics(spoiled)
+    for name in ("last", "best"):
+        left, right = (load_checkpoint(getattr(run, name))["model"] for run in runs)
+        assert_same(left, right)
+    assert [run.read_json(run.summary)["test"]["accuracy"] for run in runs] == [1.0, 0.0]
+
+
+def _config(folder: Path, *overrides: str):
+    from cnnlab.experiment import read_config
+    from tests.conftest import compose_tree
+
+    return read_config(compose_tree(f"output_dir={folder}", "engine.device=cpu", *overrides))
+
+
+def test_without_validation_the_last_checkpoint_is_the_one(tmp_path):
+    run = start(small_config(tmp_path, "split.valid=0"), [])
+    assert not run.best.exists() and run.find_weights() == run.last
+    assert run.read_json(run.summary)["best"] is None
+    assert [row["valid_accuracy"] for row in run.read_metrics()] == ["", ""]
+
+
+# --- Failure ------------------------------------------------------------------------------------------
+
+
+def test_a_diverging_run_fails_with_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    config = small_config(tmp_path, "optimizer=sgd", "optimizer.lr=1e30", "engine.checkpoint_every=1 step")
+    with pytest.raises(DivergenceError, match=r"step \d+"):
+        start(config, [])
+    run = RunDirectory(only_run(tmp_path))
+    summary = run.read_json(run.summary)
+    assert summary["status"] == "failed" and "finite" in summary["reason"] or "nan" in summary["reason"]
+    for path in run.path.glob("checkpoints/*.pt"):
+        for value in load_checkpoint(path)["model"].values():
+            assert torch.isfinite(value).all()
+
+
+def test_missing_data_fail_with_a_reason(tmp_path):
+    config = _config(tmp_path / "out", "dataset=mnist", f"dataset.root={tmp_path}", "dataset.download=false")
+    with pytest.raises(DataError):
+        start(config, [])
+    run = RunDirectory(only_run(tmp_path / "out"))
+    assert "train-images-idx3-ubyte" in run.read_json(run.summary)["reason"]
+
+
+def test_steps_and_examples_stand_in_for_epochs(tmp_path):
+    steps = start(small_config(tmp_path / "a", "steps=25"), [])
+    examples = start(small_config(tmp_path / "b", "examples=1600"), [])
+    assert metrics(steps) == metrics(examples)
+    assert [row["step"] for row in metrics(steps)] == ["21", "25"]
+
+
+def test_the_notes_recipe_learns_from_files(tmp_path):
+    write_mnist(tmp_path, ".gz", num_train=640, num_test=50)
+    config = _config(
+        tmp_path / "out", "experiment=mnist_cnn", f"dataset.root={tmp_path}", "epochs=30", "optimizer.lr=0.1"
+    )
+    run = start(config, [])
+    assert run.path.parent.name == "mnist_cnn"
+    assert run.read_json(run.summary)["test"]["accuracy"] == 1.0

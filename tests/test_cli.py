@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from cnnlab import __version__
+from cnnlab.cli import main
+from cnnlab.runs.training import start
+from tests.conftest import small_config
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert end.value.code == 0
+    for command in ("train", "resume", "evaluate", "reproduce", "list"):
+        assert f"\n    {command}" in out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["list", "modles"], ["evaluate"]])
+def test_mistyped_commands_exit_2(arguments):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate", "reproduce"])
+def test_a_folder_that_is_no_run_exits_2(command, tmp_path, capsys):
+    assert main([command, str(tmp_path)]) == 2
+    assert "no run here" in capsys.readouterr().err
+
+
+def test_list_shows_what_can_be_chosen(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for line in ("models:", "  lenet ", "datasets:", "  digits ", "experiments:", "  mnist_cnn "):
+        assert line in out
+    assert main(["list", "losses"]) == 0
+    assert capsys.readouterr().out.startswith("losses:\n  cross_entropy")
+
+
+def test_resume_evaluate_and_reproduce_a_run(tmp_path, capsys):
+    run = start(small_config(tmp_path), [])
+    assert main(["resume", str(run.path), "epochs=3"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"run directory: {run.path}"
+    assert len(run.read_metrics()) == 3
+    assert main(["evaluate", str(run.path), "--part", "valid"]) == 0
+    assert "on 144 valid images: loss" in capsys.readouterr().out
+    assert main(["reproduce", str(run.path)]) == 0
+    assert main(["reproduce", str(run.path), "seed=3"]) == 1
+
+
+def test_a_checkpoint_that_is_torn_exits_5(tmp_path, capsys):
+    run = start(small_config(tmp_path), [])
+    run.best.write_bytes(b"torn")
+    assert main(["evaluate", str(run.path)]) == 5
+    assert "best.pt: torn" in capsys.readouterr().err
+
+
+def test_train_help_and_configuration(cnnlab):
+    shown = cnnlab("train", "--help")
+    assert shown.returncode == 0 and "optimizer: adam" in shown.stdout and "batch_size: 64" in shown.stdout
+    job = cnnlab("train", "model=lenet", "--cfg", "job")
+    assert job.returncode == 0 and "name: lenet" in job.stdout and "hydra:" not in job.stdout
