@@ -42,9 +42,9 @@ def run_job(composed: DictConfig) -> None:
     from cnnlab.experiment import read_config
     from cnnlab.runs.training import start
 
-    typed = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     try:
-        start(read_config(resolve(composed)), typed)
+        start(read_config(resolve(composed)), [text.removeprefix("++") for text in typed])  # type: ignore
     except CnnlabError as error:
         report(error)
         if HydraConfig.get().mode == RunMode.RUN:
