@@ -11,7 +11,7 @@ PARAMETERS: dict[str, tuple[dict, int]] = {
     "resnet50":          (IMAGENET, 25_557_032),
     "resnet101":         (IMAGENET, 44_549_160),
     "resnet152":         (IMAGENET, 60_192_808),
-    # ResNeXt: torchvision's counts; 29 layers: 34.4M in arXiv:1611.05431, table 7.
+    # ResNeXt: torchvision's counts; 29 layers: 34.4M in arXiv:1611.05431.
     "resnext50_32x4d":   (IMAGENET, 25_028_904),
     "resnext101_32x8d":  (IMAGENET, 88_791_336),
     "resnext29_8x64d":   (CIFAR,    34_426_698),
