@@ -1,7 +1,7 @@
 """Pre-activation ResNet: normalise and activate before each convolution, and nothing after the addition.
 
 He, Zhang, Ren & Sun, "Identity Mappings in Deep Residual Networks", arXiv:1603.05027. What a unit is
-given passes through its addition unchanged, so a network is one sum from stem to head, and a thousand
+given passes its addition unchanged, so the features of a stage are one sum over its units, and a thousand
 layers train. ResNet-164 and ResNet-1001 are the paper's networks for CIFAR; 18, 34 and 50 layers are
 the depths of `resnet.py` in this form.
 

@@ -1,10 +1,10 @@
 """The smallest residual network: two convolutions, a residual block after each, no normalisation.
 
-A network of introductory courses, for 28×28 digits; the block is the one of He, Zhang, Ren & Sun,
+A teaching network for 28×28 digits. The block is that of He, Zhang, Ren & Sun,
 "Deep Residual Learning for Image Recognition", arXiv:1512.03385, before batch normalisation.
 
-Its linear layer is often printed with 512 inputs, beside 5×5 convolutions with a padding of 2. Both
-cannot be true. The features that reach the linear layer are 32 channels of what is left of the map:
+Course notes print it with 512 inputs of the linear layer and a padding of 2 around the 5×5
+convolutions. Both cannot be true: what reaches the linear layer is 32 channels of what is left of the map:
 
     padding 0:  28 → 24 → 12 →  8 → 4    32·4·4 =  512
     padding 2:  28 → 28 → 14 → 14 → 7    32·7·7 = 1568

@@ -24,8 +24,8 @@ from cnnlab.signature import Count
 # --- Shortcuts: how a unit's input x and its residual F(x) become one -------------------------------
 # Each error is that of 110 layers on CIFAR-10, from table 1.
 
-SCALE = 0.5  # of both sides in constant scaling; with F unscaled the paper's network does not converge
-GATE_BIAS = -6.0  # the best of 0, -1, … -10 in the paper: gates start at 0.0025, all but closed
+SCALE = 0.5  # of both sides in constant scaling; with F(x) unscaled 110 layers do not converge
+GATE_BIAS = -6.0  # the best of 0, -1, …, -10 in the paper: a gate begins at 0.0025, all but closed
 DROPOUT = 0.5
 
 
@@ -50,8 +50,8 @@ class ConstantScaling(IdentityShortcut):
 class Gate(nn.Module):
     """g(x) = sigmoid(W x + b), where W is a 1×1 convolution and b begins at -6.
 
-    The bias is a parameter of its own: a `model.init` that clears the biases of convolutions would
-    open the gate.
+    The bias is a parameter of its own, since a `model.init` that clears the biases of convolutions
+    would open the gate.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):

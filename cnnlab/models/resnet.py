@@ -6,8 +6,8 @@ ResNeXt, a ResNet whose 3×3 convolutions work in groups: Xie, Girshick, Dollár
 Residual Transformations for Deep Neural Networks", arXiv:1611.05431.
 
 Where we differ from the papers: a bottleneck that halves the map does so in its 3×3 convolution, not
-in the 1×1 before it, as torchvision does ("v1.5"). Modules also carry torchvision's names, so weights
-files in its format load as they are.
+in the 1×1 before it, as torchvision does ("v1.5"). Modules carry torchvision's names, so its weights
+load as they are.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from cnnlab.signature import Fraction
 
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 1×1 convolution without bias: the batch normalisation around it has one."""
+    """A 1×1 convolution without bias."""
     return nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A 3×3 convolution without bias that keeps the map's size, or divides it by `stride`."""
+    """A 3×3 convolution without bias that divides the map's size by `stride`, rounded up."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, bias=False)
 
 
@@ -70,10 +70,10 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut.
+    """relu(shortcut(x) + residual(x)), the residual being two 3×3 convolutions.
 
     (N, in_channels, H, W) → (N, channels, H / stride, W / stride). In training, each image skips the
-    convolutions with probability `drop_path`.
+    residual with probability `drop_path`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = conv3x3(channels, channels)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = shortcut(in_channels, self.out_channels, stride)
+        self.downsample = shortcut(in_channels, channels, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual = F.relu(self.bn1(self.conv1(x)))
@@ -102,11 +102,12 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3×3 convolution between two 1×1 that narrow its input and widen its output, beside a shortcut.
+    """relu(shortcut(x) + residual(x)), the residual being a 3×3 convolution on narrowed channels.
 
-    (N, in_channels, H, W) → (N, 4 · channels, H / stride, W / stride). A ResNeXt splits the 3×3
-    convolution into `groups`, each of `group_width` channels where `channels` is 64 and in proportion
-    elsewhere. In training, each image skips the convolutions with probability `drop_path`.
+    (N, in_channels, H, W) → (N, 4 · channels, H / stride, W / stride), by 1×1 convolutions
+    before and after it. A ResNeXt splits the 3×3 convolution into `groups`, each of `group_width`
+    channels where `channels` is 64 and in proportion elsewhere. In training, each image skips the
+    residual with probability `drop_path`.
     """
 
     def __init__(

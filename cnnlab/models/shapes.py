@@ -84,7 +84,7 @@ def require_size(network: nn.Module, in_channels: int, image_size: int) -> list[
         last = layers[-1]
         shape = "×".join(str(size) for size in last.in_shape)
         where = f"layer '{last.name}' ({type(last.module).__name__}), which is given {shape}"
-        if isinstance(last.module, nn.Linear):  # a number of inputs set by hand: no size is large enough
+        if isinstance(last.module, nn.Linear):  # fits one size: a larger image is no remedy
             advice = f"it has {last.module.in_features} inputs: change that number, or the image size"
     if not advice:
         smallest = _smallest_size(network, in_channels, image_size)

@@ -15,8 +15,9 @@ PARAMETERS: dict[str, tuple[dict, int]] = {
     "resnext50_32x4d":   (IMAGENET, 25_028_904),
     "resnext101_32x8d":  (IMAGENET, 88_791_336),
     "resnext29_8x64d":   (CIFAR,    34_426_698),
-    # ResNet, CIFAR form: 0.27M, 0.46M, 0.66M, 0.85M, 1.7M in arXiv:1512.03385, table 6.
+    # ResNet-18 with the small stem: the course notes' count.
     "resnet18_cifar":    (CIFAR,    11_173_962),
+    # ResNet, CIFAR form: 0.27M, 0.46M, 0.66M, 0.85M, 1.7M in arXiv:1512.03385, table 6.
     "resnet20":          (CIFAR,       269_722),
     "resnet32":          (CIFAR,       464_154),
     "resnet44":          (CIFAR,       658_586),
