@@ -77,17 +77,20 @@ def require_size(network: nn.Module, in_channels: int, image_size: int) -> list[
     layers, failure = trace_shapes(network, in_channels, image_size)
     if failure is None:
         return layers
-    where = "its input"
+    where, advice = "its input", ""
     if layers:
         last = layers[-1]
         shape = "×".join(str(size) for size in last.in_shape)
         where = f"layer '{last.name}' ({type(last.module).__name__}), which is given {shape}"
-    smallest = _smallest_size(network, in_channels, image_size)
-    advice = (
-        f"the smallest image size that works is {smallest}: set dataset.image_size={smallest} or more"
-        if smallest
-        else f"no size up to {LARGEST_SIZE} works: {failure}"
-    )
+        if isinstance(last.module, nn.Linear):  # fits one size: a larger image is no remedy
+            advice = f"it has {last.module.in_features} inputs: change that number, or the image size"
+    if not advice:
+        smallest = _smallest_size(network, in_channels, image_size)
+        advice = (
+            f"the smallest image size that works is {smallest}: set dataset.image_size={smallest} or more"
+            if smallest
+            else f"no size up to {LARGEST_SIZE} works: {failure}"
+        )
     raise ConfigError(f"model: images of {in_channels}×{image_size}×{image_size} stop at {where}; {advice}")
 
 
