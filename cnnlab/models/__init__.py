@@ -1,6 +1,17 @@
 """Networks, one family a file. Importing this package fills `MODELS`."""
 
-from cnnlab.models import lenet, plain  # noqa: F401
+from cnnlab.models import (  # noqa: F401
+    alexnet,
+    densenet,
+    googlenet,
+    lenet,
+    linear,
+    mobilenet,
+    plain,
+    shufflenet,
+    vgg,
+    xception,
+)
 from cnnlab.models.registry import INITS, MODELS
 
 __all__ = ["INITS", "MODELS"]

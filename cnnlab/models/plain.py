@@ -24,9 +24,7 @@ def two_conv(*, num_classes: int, in_channels: int, image_size: int) -> nn.Modul
         nn.ReLU(),
         nn.Flatten(),  # (N, 320)
     )
-    return nn.Sequential(
-        *features, nn.Linear(flat_features(features, in_channels, image_size), num_classes)
-    )
+    return nn.Sequential(*features, nn.Linear(flat_features(features, in_channels, image_size), num_classes))
 
 
 @MODELS.register
