@@ -1,9 +1,10 @@
-"""Networks, one family a file. Importing this package fills `MODELS`."""
+"""Networks, one family a file. Importing this package fills `MODELS` and `INITS`."""
 
 from cnnlab.models import (  # noqa: F401
     alexnet,
     densenet,
     googlenet,
+    init,
     lenet,
     linear,
     mobilenet,
