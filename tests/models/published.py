@@ -22,7 +22,7 @@ def num_parameters(network: nn.Module) -> int:
 
 
 def multiply_adds(network: nn.Module, image_size: int, in_channels: int = 3) -> int:
-    """Multiplications of all convolutions and linear layers for one image; the network is on the meta device."""
+    """Multiplications in the convolutions and linear layers, for one image; for a network on "meta"."""
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, in_channels, image_size, image_size, device="meta"))
     return counter.get_total_flops() // 2
