@@ -40,18 +40,18 @@ def test_v1_has_the_maps_of_table_1(groups):
 
 def test_v1_mixes_groups_only_through_the_shuffle():
     torch.manual_seed(0)
-    unit = ShuffleUnit(24, 24, stride=1, groups=3, first_groups=3).eval()
+    unit = ShuffleUnit(36, 36, stride=1, groups=3, first_groups=3).eval()
     nn.init.constant_(unit.reduce[1].bias, 10.0)  # keeps every ReLU open
 
     def inputs_seen_by_the_first_group() -> int:
-        x = torch.randn(1, 24, 4, 4, requires_grad=True)
+        x = torch.randn(1, 36, 4, 4, requires_grad=True)
         new = unit.expand(unit.spatial(shuffle_channels(unit.reduce(x), unit.groups)))
-        new[:, :8].sum().backward()
+        new[:, :12].sum().backward()
         return int((x.grad.abs().amax(dim=(0, 2, 3)) > 0).sum())
 
-    assert inputs_seen_by_the_first_group() == 24
+    assert inputs_seen_by_the_first_group() == 36
     unit.groups = 1  # dealing out one group changes nothing
-    assert inputs_seen_by_the_first_group() == 8
+    assert inputs_seen_by_the_first_group() == 12
 
 
 @pytest.mark.parametrize(
