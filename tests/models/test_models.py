@@ -49,10 +49,10 @@ def facts_of(name: str) -> dict[str, int]:
     }
 
 
-def images_for(name: str, num_images: int = 4) -> torch.Tensor:
+def images_for(name: str) -> torch.Tensor:
     facts = facts_of(name)
-    shape = (num_images, facts["in_channels"], facts["image_size"], facts["image_size"])
-    return torch.randn(shape, generator=torch.Generator().manual_seed(num_images))
+    shape = (4, facts["in_channels"], facts["image_size"], facts["image_size"])
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 # --- Files and tables -----------------------------------------------------------------------------
@@ -99,20 +99,18 @@ def name(request: pytest.FixtureRequest) -> str:
 def network(name: str) -> nn.Module:
     """One network for all tests of a name, in which signals neither die nor explode.
 
-    Its weights are made for ReLUs, and its running statistics are those of one batch, for good.
+    Its weights are made for ReLUs, and its running statistics have met one batch. They stay as they are then.
     """
     torch.manual_seed(0)
     network = build(name)
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
-    for norm in norms:
-        norm.momentum = 1.0  # the running statistics become those of the next batch
     with torch.no_grad():
-        network.train()(images_for(name, 16))
-    for norm in norms:
-        norm.momentum = 0.0  # and stay
+        network.train()(images_for(name))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.0
     return network
 
 
@@ -153,7 +151,7 @@ def test_bfloat16_autocast_gives_nearly_the_same_logits(name, network):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = logits_of(network, images_for(name))
     assert logits.dtype == torch.bfloat16
-    assert torch.cosine_similarity(logits.float().flatten(), expected.flatten(), dim=0) > 0.9
+    assert torch.cosine_similarity(logits.float().flatten(), expected.flatten(), dim=0) > 0.99
 
 
 def test_state_dict_holds_everything(name, network):
