@@ -28,7 +28,10 @@ Stem = Literal["imagenet", "small"]
 
 
 class DenseLayer(nn.Sequential):
-    """C maps → C + growth_rate maps: the input unchanged, and behind it what the layer computes from it."""
+    """C maps → C + growth_rate maps: the input unchanged, and behind it what the layer computes from it.
+
+    Names with a 1 belong to the bottleneck; a plain layer has those with a 2 only.
+    """
 
     def __init__(self, in_channels: int, growth_rate: int, bottleneck: bool, dropout: float):
         layers = OrderedDict[str, nn.Module]()
@@ -119,7 +122,7 @@ def densenet(
     )
 
 
-# --- CIFAR (Table 2): three blocks, 32×32 images to maps of 32×32, 16×16, 8×8 -----------------------
+# --- CIFAR (Table 2): three blocks, for 32×32 images at 32×32, 16×16 and 8×8 ------------------------
 #
 # `dropout` stands behind every convolution but the first. The paper sets 0.2 where images are not
 # augmented. The errors are the paper's, on augmented CIFAR-10.
@@ -143,7 +146,7 @@ def densenet_bc100_k12(*, num_classes: int, in_channels: int, dropout: Fraction 
     return densenet((16, 16, 16), 12, "small", num_classes, in_channels, dropout, bc=True)
 
 
-# --- ImageNet (Table 1): four blocks, 224×224 images to maps of 56×56, 28×28, 14×14, 7×7 -------------
+# --- ImageNet (Table 1): four blocks, for 224×224 images at 56×56, 28×28, 14×14 and 7×7 -------------
 #
 # `stem="small"` is for images of about 32×32, which come to 4×4 maps before the global pooling.
 

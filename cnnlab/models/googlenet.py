@@ -102,7 +102,7 @@ def googlenet(
     # fmt: off
     return nn.Sequential(OrderedDict(
         **googlenet_stem(stem, in_channels),                         # (N,  192, 28, 28)
-        #                     in | 1×1 |  3×3     |   5×5   | pool
+        #                     in   1×1  red3 3×3  red5 5×5  pool
         inception3a=inception(192,  64,  96, 128,  16,  32,  32),    # (N,  256, 28, 28)
         inception3b=inception(256, 128, 128, 192,  32,  96,  64),    # (N,  480, 28, 28)
         maxpool3=halve(3),                                           # (N,  480, 14, 14)

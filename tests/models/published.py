@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnlab.models import MODELS
+from cnnlab.models.shapes import Layer, require_size
 from tests.models.pinned import IMAGENET
 
 
@@ -15,6 +16,11 @@ def build(name: str, /, facts: dict = IMAGENET, **arguments: object) -> nn.Modul
     """The registered network in evaluation mode, on the meta device: shapes and no numbers."""
     with torch.device("meta"):
         return MODELS.build({"name": name, **arguments}, **facts).eval()
+
+
+def layers_of(network: nn.Module, image_size: int, in_channels: int = 3) -> dict[str, Layer]:
+    """The layers that an image passes, by their names."""
+    return {layer.name: layer for layer in require_size(network, in_channels, image_size)}
 
 
 def num_parameters(network: nn.Module) -> int:

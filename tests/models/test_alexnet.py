@@ -2,7 +2,7 @@ import pytest
 
 from cnnlab.errors import ConfigError
 from cnnlab.models.shapes import require_size
-from tests.models.published import assert_takes_torchvision_weights, build
+from tests.models.published import assert_takes_torchvision_weights, build, layers_of
 
 
 def test_takes_torchvision_weights():
@@ -10,7 +10,7 @@ def test_takes_torchvision_weights():
 
 
 def test_five_convolutions_leave_6x6_maps_of_224x224_images():
-    layers = {layer.name: layer for layer in require_size(build("alexnet"), 3, 224)}
+    layers = layers_of(build("alexnet"), 224)
     assert layers["features.0"].out_shape == (64, 55, 55)
     assert layers["features.12"].out_shape == (256, 6, 6)
 

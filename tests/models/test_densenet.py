@@ -3,9 +3,8 @@ import torch
 from torch import nn
 
 from cnnlab.models.densenet import DenseLayer
-from cnnlab.models.shapes import require_size
 from tests.models.pinned import CIFAR
-from tests.models.published import assert_takes_torchvision_weights, build, num_parameters
+from tests.models.published import assert_takes_torchvision_weights, build, layers_of, num_parameters
 
 
 @pytest.mark.parametrize("name", ["densenet121", "densenet169"])
@@ -55,5 +54,4 @@ def test_dropout_follows_every_convolution_but_the_first(name):
     ],
 )
 def test_maps_before_global_pooling_of_32x32_images(name, arguments, maps):
-    layers = require_size(build(name, CIFAR, **arguments), 3, 32)
-    assert [layer.in_shape for layer in layers if layer.name == "avgpool"] == [maps]
+    assert layers_of(build(name, CIFAR, **arguments), 32)["avgpool"].in_shape == maps

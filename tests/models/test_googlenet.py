@@ -1,15 +1,8 @@
 import torch
 
 from cnnlab.models.googlenet import inception, inception_a
-from cnnlab.models.shapes import require_size
-from tests.models.pinned import CIFAR, IMAGENET, MNIST
-from tests.models.published import assert_takes_torchvision_weights, build
-
-
-def inputs_of_layers(name, facts, **arguments):
-    network = build(name, facts, **arguments)
-    layers = require_size(network, facts["in_channels"], facts["image_size"])
-    return {layer.name: layer.in_shape for layer in layers}
+from tests.models.pinned import CIFAR, MNIST
+from tests.models.published import assert_takes_torchvision_weights, build, layers_of
 
 
 def test_googlenet_takes_torchvision_weights():
@@ -17,20 +10,20 @@ def test_googlenet_takes_torchvision_weights():
 
 
 def test_googlenet_has_the_maps_of_table_1():
-    given = inputs_of_layers("googlenet", IMAGENET)
-    assert given["inception3a.branch1.conv"] == (192, 28, 28)
-    assert given["inception3b.branch1.conv"] == (256, 28, 28)
-    assert given["maxpool3"] == (480, 28, 28)
-    assert given["inception4b.branch1.conv"] == (512, 14, 14)
-    assert given["inception4e.branch1.conv"] == (528, 14, 14)
-    assert given["maxpool4"] == (832, 14, 14)
-    assert given["avgpool"] == (1024, 7, 7)
+    layers = layers_of(build("googlenet"), 224)
+    assert layers["inception3a.branch1.conv"].in_shape == (192, 28, 28)
+    assert layers["inception3b.branch1.conv"].in_shape == (256, 28, 28)
+    assert layers["maxpool3"].in_shape == (480, 28, 28)
+    assert layers["inception4b.branch1.conv"].in_shape == (512, 14, 14)
+    assert layers["inception4e.branch1.conv"].in_shape == (528, 14, 14)
+    assert layers["maxpool4"].in_shape == (832, 14, 14)
+    assert layers["avgpool"].in_shape == (1024, 7, 7)
 
 
 def test_small_stem_leaves_8x8_maps_of_32x32_images():
-    given = inputs_of_layers("googlenet", CIFAR, stem="small")
-    assert given["inception3a.branch1.conv"] == (192, 32, 32)
-    assert given["avgpool"] == (1024, 8, 8)
+    layers = layers_of(build("googlenet", CIFAR, stem="small"), 32)
+    assert layers["inception3a.branch1.conv"].in_shape == (192, 32, 32)
+    assert layers["avgpool"].in_shape == (1024, 8, 8)
 
 
 def test_branches_are_stacked_in_the_order_of_the_table():
@@ -43,17 +36,14 @@ def test_branches_are_stacked_in_the_order_of_the_table():
 
 
 def test_inception_net_has_88_maps_and_1408_features():
-    given = inputs_of_layers("inception_net", MNIST)
-    assert given["4"] == (88, 12, 12)
-    assert given["8"] == (88, 4, 4)
-    assert given["9"] == (1408,)
+    layers = layers_of(build("inception_net", MNIST), 28, in_channels=1)
+    assert layers["4"].in_shape == (88, 12, 12)
+    assert layers["8"].in_shape == (88, 4, 4)
+    assert layers["9"].in_shape == (1408,)
 
 
 def test_inception_a_is_linear_inside():
     block = inception_a(3).double()
-    x, y, zero = (
-        torch.randn(1, 3, 6, 6, dtype=torch.double),
-        torch.randn(1, 3, 6, 6, dtype=torch.double),
-        torch.zeros(1, 3, 6, 6, dtype=torch.double),
-    )
+    x, y = torch.randn(2, 1, 3, 6, 6, dtype=torch.double)
+    zero = torch.zeros_like(x)
     torch.testing.assert_close(block(x + y) + block(zero), block(x) + block(y))

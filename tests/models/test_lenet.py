@@ -1,10 +1,9 @@
-from cnnlab.models.shapes import require_size
 from tests.models.pinned import MNIST
-from tests.models.published import build
+from tests.models.published import build, layers_of
 
 
 def test_shapes_for_28x28_images():
-    layers = require_size(build("lenet", MNIST), 1, 28)
+    layers = layers_of(build("lenet", MNIST), 28, in_channels=1).values()
     shapes = [layer.out_shape for layer in layers if layer.in_shape != layer.out_shape]
     assert shapes == [
         (6, 28, 28),

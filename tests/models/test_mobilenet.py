@@ -3,11 +3,11 @@ import torch
 from torch import nn
 
 from cnnlab.models.mobilenet import InvertedResidual, scale
-from cnnlab.models.shapes import require_size
 from tests.models.pinned import CIFAR
 from tests.models.published import (
     assert_takes_torchvision_weights,
     build,
+    layers_of,
     multiply_adds,
     num_parameters,
 )
@@ -31,7 +31,7 @@ def test_v1_has_the_multiply_adds_of_table_7(size, millions):
 def test_v1_has_28_layers_and_ends_in_7x7_maps():
     network = build("mobilenet_v1")
     assert sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in network.modules()) == 28
-    layers = {layer.name: layer for layer in require_size(network, 3, 224)}
+    layers = layers_of(network, 224)
     assert layers["features.0.0"].out_shape == (32, 112, 112)
     assert layers["avgpool"].in_shape == (1024, 7, 7)
 
@@ -68,5 +68,5 @@ def test_scaled_channels_are_near_multiples_of_8(width):
 
 @pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2"])
 def test_small_stem_leaves_2x2_maps_of_32x32_images(name):
-    layers = {layer.name: layer for layer in require_size(build(name, CIFAR, stem="small"), 3, 32)}
+    layers = layers_of(build(name, CIFAR, stem="small"), 32)
     assert layers["avgpool"].in_shape[1:] == (2, 2)

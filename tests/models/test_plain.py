@@ -1,19 +1,18 @@
 import torch
 from torch import nn
 
-from cnnlab.models.shapes import require_size
 from tests.models.pinned import MNIST
-from tests.models.published import build
+from tests.models.published import build, layers_of
 
 
 def test_two_conv_flattens_320_features():
-    layers = {layer.name: layer for layer in require_size(build("two_conv", MNIST), 1, 28)}
+    layers = layers_of(build("two_conv", MNIST), 28, in_channels=1)
     assert layers["6"].in_shape == (20, 4, 4)
     assert layers["7"].in_shape == (320,)
 
 
 def test_mnist_cnn_flattens_180_features():
-    layers = {layer.name: layer for layer in require_size(build("mnist_cnn", MNIST), 1, 28)}
+    layers = layers_of(build("mnist_cnn", MNIST), 28, in_channels=1)
     assert layers["9"].in_shape == (20, 3, 3)
     assert layers["10"].in_shape == (180,)
     assert layers["11"].in_shape == (16,)

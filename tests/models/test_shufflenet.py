@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlab.models.shapes import require_size
 from cnnlab.models.shufflenet import CHANNELS_V1, ShuffleUnit, SplitUnit, shuffle_channels
 from tests.models.pinned import CIFAR
 from tests.models.published import (
     assert_takes_torchvision_weights,
     build,
+    layers_of,
     multiply_adds,
     num_parameters,
 )
@@ -30,7 +30,7 @@ def test_v1_has_the_multiply_adds_of_table_1(groups, millions):
 
 @pytest.mark.parametrize("groups", CHANNELS_V1)
 def test_v1_has_the_maps_of_table_1(groups):
-    layers = {layer.name: layer for layer in require_size(build("shufflenet_v1", groups=groups), 3, 224)}
+    layers = layers_of(build("shufflenet_v1", groups=groups), 224)
     stage2, stage3, stage4 = CHANNELS_V1[groups]
     assert layers["stage2.0.reduce.0"].in_shape == (24, 56, 56)
     assert layers["stage3.0.reduce.0"].in_shape == (stage2, 28, 28)
@@ -83,6 +83,6 @@ def test_v2_passes_half_of_the_maps_on_at_stride_1():
 
 @pytest.mark.parametrize("name", ["shufflenet_v1", "shufflenet_v2_x0_5"])
 def test_small_stem_leaves_4x4_maps_of_32x32_images(name):
-    layers = {layer.name: layer for layer in require_size(build(name, CIFAR, stem="small"), 3, 32)}
+    layers = layers_of(build(name, CIFAR, stem="small"), 32)
     assert layers["stage2.0" + (".reduce.0" if "v1" in name else ".branch2.0")].in_shape == (24, 32, 32)
     assert layers["avgpool"].in_shape[1:] == (4, 4)

@@ -3,9 +3,8 @@ import re
 import pytest
 from torch import nn
 
-from cnnlab.models.shapes import require_size
 from tests.models.pinned import CIFAR
-from tests.models.published import assert_takes_torchvision_weights, build, num_parameters
+from tests.models.published import assert_takes_torchvision_weights, build, layers_of, num_parameters
 
 NAMES = ["vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"]
 
@@ -32,6 +31,6 @@ def test_parameters_of_table_2(name, millions):
 def test_small_classifier_is_one_linear_layer(name):
     network = build(name, CIFAR, classifier="small")
     assert num_parameters(network.classifier) == 512 * 10 + 10
-    layers = {layer.name: layer for layer in require_size(network, 3, 32)}
+    layers = layers_of(network, 32)
     assert layers["avgpool"].in_shape == (512, 1, 1)
     assert layers["classifier.0"].in_shape == (512,)

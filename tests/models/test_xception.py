@@ -1,14 +1,13 @@
 import torch
 from torch import nn
 
-from cnnlab.models.shapes import require_size
 from cnnlab.models.xception import Block, separable_conv_bn
 from tests.models.pinned import CIFAR
-from tests.models.published import build
+from tests.models.published import build, layers_of
 
 
 def test_maps_of_figure_5():
-    layers = {layer.name: layer for layer in require_size(build("xception"), 3, 299)}
+    layers = layers_of(build("xception"), 299)
     assert layers["stem.1.0"].in_shape == (32, 149, 149)
     assert layers["entry.0.shortcut.0"].in_shape == (64, 147, 147)
     assert layers["middle.0.shortcut"].in_shape == (728, 19, 19)
@@ -42,6 +41,6 @@ def test_a_block_leaves_its_input_as_it_was():
 
 
 def test_small_stem_leaves_2x2_maps_of_32x32_images():
-    layers = {layer.name: layer for layer in require_size(build("xception", CIFAR, stem="small"), 3, 32)}
+    layers = layers_of(build("xception", CIFAR, stem="small"), 32)
     assert layers["entry.0.shortcut.0"].in_shape == (64, 32, 32)
     assert layers["avgpool"].in_shape == (2048, 2, 2)
