@@ -31,7 +31,8 @@ def test_a_file_holds_the_name_and_every_argument_with_its_default(file):
     given = yaml.safe_load((CONF / f"{file}.yaml").read_text())
     expected = {"name": name}
     for key, parameter in REGISTRIES[group].arguments(name).items():
-        expected[key] = "???" if parameter.default is parameter.empty else parameter.default
+        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        expected[key] = "???" if default is parameter.empty else default
     if group == "model":
         assert given.pop("init") in {None, *REGISTRIES["model.init"]}
     assert given == expected

@@ -87,7 +87,7 @@ def preact_resnet(
     """Stem of `width` channels, a stage for each of `depths`, one last activation, pooling, linear layer.
 
     Each stage but the first halves the map. The "imagenet" stem divides it by 4 at once (the shapes
-    below are for 224×224 images), the "cifar" stem keeps it.
+    below are for 224×224 images), the "small" stem keeps it.
     """
     network = nn.Sequential()
     if stem == "imagenet":
@@ -144,7 +144,7 @@ def preact_resnet50(*, num_classes: int, in_channels: int, stem: Stem = "imagene
 def resnet164(*, num_classes: int, in_channels: int) -> nn.Module:
     """ResNet-164, n = 18: 1,703,258 parameters."""
     return preact_resnet(
-        bottleneck_branch, (18, 18, 18), (64, 128, 256), num_classes, in_channels, stem="cifar", width=16
+        bottleneck_branch, (18, 18, 18), (64, 128, 256), num_classes, in_channels, stem="small", width=16
     )
 
 
@@ -156,5 +156,5 @@ def resnet1001(*, num_classes: int, in_channels: int) -> nn.Module:
     normalisation has the others.
     """
     return preact_resnet(
-        bottleneck_branch, (111, 111, 111), (64, 128, 256), num_classes, in_channels, stem="cifar", width=16
+        bottleneck_branch, (111, 111, 111), (64, 128, 256), num_classes, in_channels, stem="small", width=16
     )

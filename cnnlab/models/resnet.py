@@ -149,7 +149,7 @@ class Bottleneck(nn.Module):
 
 # --- The network ----------------------------------------------------------------------------------
 
-Stem = Literal["imagenet", "cifar"]
+Stem = Literal["imagenet", "small"]
 
 
 def resnet(
@@ -166,7 +166,7 @@ def resnet(
 
     Each stage but the first halves the map and doubles the channels, of which the first has `width`.
     The "imagenet" stem divides the map by 4 at once (the shapes below are for 224×224 images), the
-    "cifar" stem keeps it. `drop_path` is the last block's; a block at depth l of L has l/L of it, as in
+    "small" stem keeps it. `drop_path` is the last block's; a block at depth l of L has l/L of it, as in
     Huang et al., "Deep Networks with Stochastic Depth", arXiv:1603.09382. They draw once a batch and
     scale when testing; we draw once an image and scale when training.
     """
@@ -258,20 +258,20 @@ def resnext101_32x8d(
 @MODELS.register
 def resnet18_cifar(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
     """ResNet-18 as usually trained on CIFAR-10, with the small stem: 11,173,962 parameters."""
-    return resnet18(num_classes=num_classes, in_channels=in_channels, stem="cifar", drop_path=drop_path)
+    return resnet18(num_classes=num_classes, in_channels=in_channels, stem="small", drop_path=drop_path)
 
 
 @MODELS.register
 def resnext29_8x64d(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
     """ResNeXt-29 of 8 groups of 64 channels, three stages: 34,426,698 parameters."""
     make_block = partial(Bottleneck, groups=8, group_width=64)
-    return resnet(make_block, (3, 3, 3), num_classes, in_channels, stem="cifar", drop_path=drop_path)
+    return resnet(make_block, (3, 3, 3), num_classes, in_channels, stem="small", drop_path=drop_path)
 
 
 def cifar_resnet(n: int, num_classes: int, in_channels: int, drop_path: float) -> nn.Module:
     """The 6n+2 layers of section 4.2: 2n of 16, 2n of 32 and 2n of 64 channels, and shortcuts A."""
     make_block = partial(BasicBlock, shortcut=zero_padding)
-    return resnet(make_block, (n, n, n), num_classes, in_channels, stem="cifar", width=16, drop_path=drop_path)
+    return resnet(make_block, (n, n, n), num_classes, in_channels, stem="small", width=16, drop_path=drop_path)
 
 
 @MODELS.register

@@ -44,7 +44,7 @@ def test_a_unit_whose_branch_is_silent_passes_everything_on(branch):
 def test_features_are_the_stem_plus_every_branch():
     """Equation 4 of the paper: x_L is x_l and the sum of the residuals between."""
     torch.manual_seed(0)
-    network = build("preact_resnet18", stem="cifar").eval()
+    network = build("preact_resnet18", stem="small").eval()
     terms = []
     network.stem.register_forward_hook(lambda module, inputs, output: terms.append(output))
     for unit in network.stage1:
@@ -92,7 +92,7 @@ def test_there_is_one_norm_for_each_convolution():
     assert len(norms) == 163
 
 
-@pytest.mark.parametrize("stem, sides", [("imagenet", [16, 8, 4, 2]), ("cifar", [64, 32, 16, 8])])
+@pytest.mark.parametrize("stem, sides", [("imagenet", [16, 8, 4, 2]), ("small", [64, 32, 16, 8])])
 def test_each_stage_but_the_first_halves_the_map(stem: str, sides: list[int]):
     network = build("preact_resnet18", stem=stem)
     layers, failure = trace_shapes(network, in_channels=3, image_size=64)

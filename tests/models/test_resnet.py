@@ -96,7 +96,7 @@ def test_resnet18_cifar_halves_the_map_three_times():
 
 
 def test_resnet50_with_a_cifar_stem_keeps_the_map_before_its_second_stage():
-    layers, _ = trace_shapes(build("resnet50", stem="cifar"), in_channels=3, image_size=32)
+    layers, _ = trace_shapes(build("resnet50", stem="small"), in_channels=3, image_size=32)
     shapes = {layer.name: layer.out_shape for layer in layers}
     assert shapes["layer1.2.bn3"] == (256, 32, 32)
     assert shapes["layer4.2.bn3"] == (2048, 4, 4)
