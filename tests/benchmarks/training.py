@@ -1,0 +1,180 @@
+"""mnist_cnn on 60,000 images, batch 64: cnnlab beside the usual way and beside a bare loop.
+
+    python -m tests.benchmarks.training [--root FOLDER] [--rounds N] [--threads N]
+
+FOLDER holds MNIST's IDX files; without it the same amount of noise is used, which takes the same time.
+Everything is measured in turn in one process, round after round; what counts are the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cnnlab.data.mnist import FILES
+from cnnlab.engine.loop import Plan, fit
+from cnnlab.engine.state import State
+from cnnlab.experiment import assemble, build_experiment, build_model, read_config
+from cnnlab.runtime import StopRequest
+from tests.conftest import compose_tree
+from tests.data.files import write_idx
+
+BATCH_SIZE, LR = 64, 0.01
+MEAN, STD = 0.1307, 0.3081
+
+
+def prepare_files(root: str | None, folder: Path) -> Path:
+    """A root with the files where torchvision looks for them: linked from `root`, or noise."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, num in (("train", 60_000), ("test", 10_000)):
+        images, labels = FILES[part]
+        if root:
+            for name in (images, labels):
+                shutil.copy(Path(root, name), raw / name)
+        else:
+            write_idx(raw / images, torch.randint(0, 256, (num, 28, 28), dtype=torch.uint8))
+            write_idx(raw / labels, torch.randint(0, 10, (num,), dtype=torch.uint8))
+    return folder
+
+
+class Network(nn.Module):
+    """mnist_cnn as the notes write it: convolution, ReLU, pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, 5)
+        self.conv2 = nn.Conv2d(10, 20, 3, padding=1)
+        self.conv3 = nn.Conv2d(20, 20, 3, padding=1)
+        self.linear1 = nn.Linear(180, 16)
+        self.linear2 = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = F.max_pool2d(F.relu(conv(x)), 2)
+        return self.linear2(self.linear1(x.flatten(1)))
+
+
+def usual_epoch(root: Path, num_workers: int) -> None:
+    """A dataset that transforms image by image, behind a DataLoader."""
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    dataset = datasets.MNIST(str(root), train=True, transform=transform)
+    model = Network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    running_loss = 0.0
+    for images, labels in DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=num_workers):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        running_loss += loss.item()
+
+
+def bare_epoch(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, channels_last: bool) -> None:
+    """Nothing but the arithmetic: a shuffled epoch over tensors, with the sums that a log needs.
+
+    `pixels`: uint8 (N, 28, 28).
+    """
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    total_loss, num_correct = torch.zeros(()), torch.zeros((), dtype=torch.long)
+    for chosen in torch.randperm(len(pixels)).split(BATCH_SIZE):
+        images = pixels[chosen].unsqueeze(3 if channels_last else 1)
+        images = images.permute(0, 3, 1, 2) if channels_last else images
+        images = images.float().mul_(1 / (255 * STD)).sub_(MEAN / STD)
+        targets = labels[chosen]
+        outputs = model(images)
+        loss = F.cross_entropy(outputs, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total_loss += loss.detach() * len(targets)
+        num_correct += (outputs.detach().argmax(1) == targets).sum()
+
+
+class Silent:
+    """A journal that keeps nothing."""
+
+    def show_step(self, *arguments: object) -> None: ...
+
+    show_epoch = save_best = save_last = show_step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="folder with MNIST's four IDX files")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        root = prepare_files(arguments.root, Path(temporary))
+        overrides = [
+            "experiment=mnist_cnn",
+            f"dataset.root={root}",
+            "epochs=1",
+            "split.valid=0",
+            "engine.device=cpu",
+            f"engine.threads={arguments.threads}",
+        ]
+        config = read_config(compose_tree(*overrides))
+        assembly = assemble(config)
+        images = assembly.dataset.read("train")
+        pixels, labels = images.images.squeeze(-1), images.labels
+
+        def cnnlab_epoch() -> None:
+            experiment = build_experiment(config, assemble(config))
+            plan = Plan(len(experiment.training.train), 100, 10**9, "valid_accuracy")
+            timed.restart()  # reading the files is nobody's epoch
+            fit(experiment.training, plan, State(), Silent(), StopRequest())
+
+        ways: dict[str, Callable[[], None]] = {
+            "usual, 0 workers": lambda: usual_epoch(root, 0),
+            "usual, 2 workers": lambda: usual_epoch(root, 2),
+            "bare loop": lambda: bare_epoch(Network(), pixels, labels, False),
+            "bare loop, channels_last": lambda: bare_epoch(Network(), pixels, labels, True),
+            "bare loop, cnnlab's network": lambda: bare_epoch(
+                build_model(config, assembly.dataset), pixels, labels, True
+            ),
+            "cnnlab": cnnlab_epoch,
+        }
+        timed = Timer()
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(arguments.rounds + 1):
+            for name, way in ways.items():
+                timed.restart()
+                way()
+                if number > 0 or arguments.rounds == 0:  # the first round warms up
+                    seconds[name].append(timed.read())
+    ours = seconds["cnnlab"]
+    print(f"{'an epoch of 60,000 images':30} {'seconds':>8} {'cnnlab is faster by':>20}")
+    for name, times in seconds.items():
+        # Ratios within a round: the machine's mood drifts less than between rounds.
+        ratio = statistics.median(other / own for other, own in zip(times, ours, strict=True))
+        print(f"{name:30} {statistics.median(times):8.2f} {ratio:20.2f}")
+
+
+class Timer:
+    def restart(self) -> None:
+        self.begin = time.perf_counter()
+
+    def read(self) -> float:
+        return time.perf_counter() - self.begin
+
+
+if __name__ == "__main__":
+    main()
