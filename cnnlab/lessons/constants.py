@@ -9,12 +9,12 @@ The block here sends its input through a learned layer, then through a fixed ran
 the result until its norm is at most 1.
 
 Question: How can a loop be differentiated?
-Answer: It is not. Only the steps that were taken are: for one input three halvings, for another two. Each is
+Answer: It is not. Only the steps that were taken are: for one input two halvings, for another six. Each is
 a product with ½, and the chain rule does the rest. The number of rounds has no gradient.
 
-On real data: a dropout layer too draws numbers in forward that nobody learns.
+On real data: the running means of batch normalisation are such buffers, saved and never trained.
 
-    cnnlab inspect model=mlp dataset=digits
+    cnnlab inspect model=resnet18_cifar dataset=cifar10
 """
 
 from __future__ import annotations

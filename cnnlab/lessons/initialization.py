@@ -6,7 +6,7 @@ torch starts a linear layer's weights uniformly between ±1/√fan_in. Others ar
     normal     mean 0, standard deviation 0.01
     constant   every weight 1
     xavier     uniform with variance 2 / (fan_in + fan_out), Glorot & Bengio 2010
-    own        three of four weights zero, the rest ±2/√fan_in, which makes the variance 1/fan_in
+    own        random signs, each weight +1/√fan_in or −1/√fan_in
 
 A good start keeps the size of signals from layer to layer. And it must break the symmetry.
 
@@ -49,9 +49,8 @@ def xavier(module: nn.Module) -> None:
 def own(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         signs = torch.randint(0, 2, module.weight.shape) * 2.0 - 1
-        kept = torch.rand(module.weight.shape) < 0.25
         with torch.no_grad():
-            module.weight.copy_(signs * kept * 2 / module.in_features**0.5)
+            module.weight.copy_(signs / module.in_features**0.5)
 
 
 STARTS: dict[str, Callable[[nn.Module], None]] = {

@@ -1,0 +1,97 @@
+"""Pooling in full: maximum or average, any window, padding and stride, channel by channel.
+
+Pooling is a cross-correlation whose weighted sum has been replaced by a maximum or a mean. Its window
+need not be square, and like a kernel's it has padding and stride, for rows and columns apart:
+
+    output size = (n + 2p − k) / s + 1, rounded down
+
+Two conventions differ from a convolution's. The stride, if none is given, is the window's own size, so
+that windows do not overlap. And each channel is pooled by itself: as many come out as went in.
+
+Question: What is the padding filled with?
+Answer: For a maximum with −∞, so that the frame never wins, even if all pixels are negative. For an average
+with zeros that count as pixels: at a border the mean is drawn towards 0.
+
+On real data: LeNet averages, its successors take the maximum.
+
+    cnnlab inspect model=lenet dataset=fashion_mnist
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnnlab.errors import ConfigError
+from cnnlab.lessons.pictures import draw_matrix
+from cnnlab.lessons.view import Figure, Parts, Values
+from cnnlab.signature import Count, Whole
+
+Pair = tuple[int, int]  # rows, columns
+
+
+def pool2d(images: Tensor, mode: str, window: Pair, padding: Pair = (0, 0), stride: Pair | None = None) -> Tensor:
+    """Pool each channel of each image: (N, C, h, w) → (N, C, rows, columns)."""
+    (k_h, k_w), (s_h, s_w) = window, stride or window
+    frame = (padding[1], padding[1], padding[0], padding[0])
+    images = F.pad(images, frame, value=float("-inf") if mode == "max" else 0.0)
+    rows = range(0, images.shape[2] - k_h + 1, s_h)
+    columns = range(0, images.shape[3] - k_w + 1, s_w)
+
+    def pool(i: int, j: int) -> Tensor:
+        pixels = images[:, :, i : i + k_h, j : j + k_w].flatten(start_dim=2)
+        return pixels.max(dim=2).values if mode == "max" else pixels.mean(dim=2)
+
+    return torch.stack([torch.stack([pool(i, j) for j in columns], dim=-1) for i in rows], dim=-2)
+
+
+def compute(
+    *,
+    mode: Literal["max", "average"] = "max",
+    window: list[Count] = (2, 3),
+    padding: list[Whole] = (0, 1),
+    stride: list[Count] = (2, 3),
+) -> Values:
+    given = {"window": window, "padding": padding, "stride": stride}
+    problems = [f"{key}: {value!r} was given; expected [rows,columns]" for key, value in given.items() if len(value) != 2]
+    problems += [
+        f"padding: {padding!r} was given; expected at most half of the window {window!r}: "
+        "a window in the frame alone has nothing to pool"
+        for _ in range(1)
+        if not problems and any(2 * p > k for p, k in zip(padding, window, strict=True))
+    ]
+    if problems:
+        raise ConfigError([f"lesson pooling: {problem}" for problem in problems])
+
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    image = torch.cat([image, image + 1], dim=1)  # (1, 2, 4, 4)
+    return {
+        "image": image[0],
+        "usual": pool2d(image, mode, (3, 3))[0],
+        "overlapping": pool2d(image, mode, (3, 3), padding=(1, 1), stride=(2, 2))[0],
+        "chosen": pool2d(image, mode, tuple(window), tuple(padding), tuple(stride))[0],
+        "choice": f"window {window[0]}×{window[1]}, padding {padding[0]}, {padding[1]}, stride {stride[0]}, {stride[1]}",
+        "mode": mode,
+    }
+
+
+def show(values: Values) -> Parts:
+    return [
+        {"channel 1": values["image"][0], "channel 2": values["image"][1]},
+        f"The {values['mode']} of 3×3 windows: the stride is 3, and one position fits.",
+        {"channel 1": values["usual"][0], "channel 2": values["usual"][1]},
+        "3×3 windows, padding 1, stride 2:",
+        {"channel 1": values["overlapping"][0], "channel 2": values["overlapping"][1]},
+        f"Your choice, {values['choice']}:",
+        {"channel 1": values["chosen"][0], "channel 2": values["chosen"][1]},
+    ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    left, middle, right = figure.subplots(1, 3)
+    draw_matrix(left, values["image"][0], "channel 1")
+    draw_matrix(middle, values["overlapping"][0], "3×3, padding 1, stride 2")
+    draw_matrix(right, values["chosen"][0], values["choice"])
