@@ -156,7 +156,7 @@ def command_line(lesson: Lesson, given: dict[str, Any]) -> str:
 def write_value(value: Any) -> str:
     """A value as it would be typed: lists without spaces."""
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(str, value)) + "]"
+        return "[" + ",".join(map(write_value, value)) + "]"
     return str(value)
 
 
@@ -180,7 +180,9 @@ def compute(lesson: Lesson, given: dict[str, Any]) -> dict[str, Any]:
     """The lesson's values; where the user's keys make torch refuse, torch's reason is the message."""
     try:
         return lesson.module.compute(**given)
-    except (RuntimeError, MemoryError) as error:
+    except ConfigError as error:
+        raise ConfigError([f"lesson {lesson.name}: {problem}" for problem in error.problems]) from error
+    except (RuntimeError, ValueError, MemoryError) as error:
         if not given:
             raise  # our own numbers: a bug
         reason = str(error).strip().partition("\n")[0]

@@ -26,6 +26,9 @@ from cnnlab.lessons.pictures import draw_matrix
 from cnnlab.lessons.view import Figure, Parts, Values
 
 
+Matrix = tuple[tuple[float, ...], ...]
+
+
 def corr2d(image: Tensor, kernel: Tensor) -> Tensor:
     """The cross-correlation of two matrices: (h, w), (k_h, k_w) → (h − k_h + 1, w − k_w + 1)."""
     rows, columns = kernel.shape
@@ -39,22 +42,27 @@ def corr2d(image: Tensor, kernel: Tensor) -> Tensor:
     return torch.stack([torch.stack(row) for row in sums])
 
 
-def compute() -> Values:
-    image = torch.arange(9.0).reshape(3, 3)
-    kernel = torch.arange(4.0).reshape(2, 2)
+def compute(
+    *,
+    image: Matrix = ((0, 1, 2), (3, 4, 5), (6, 7, 8)),
+    kernel: Matrix = ((0, 1), (2, 3)),
+) -> Values:
+    x, k = torch.tensor(image, dtype=torch.float32), torch.tensor(kernel, dtype=torch.float32)
     return {
-        "image": image,
-        "kernel": kernel,
-        "output": corr2d(image, kernel),
-        "turned": corr2d(image, kernel.flip(0, 1)),
+        "image": x,
+        "kernel": k,
+        "output": corr2d(x, k),
+        "turned": corr2d(x, k.flip(0, 1)),
     }
 
 
 def show(values: Values) -> Parts:
+    rows, columns = values["kernel"].shape
+    pairs = zip(values["image"][:rows, :columns].flatten(), values["kernel"].flatten(), strict=True)
+    products = " + ".join(f"{pixel:g}·{weight:g}" for pixel, weight in pairs)
     return [
         {name: values[name] for name in ("image", "kernel", "output")},
-        "The four sums: 0·0 + 1·1 + 3·2 + 4·3 = 19, 1·0 + 2·1 + 4·2 + 5·3 = 25, 3·0 + 4·1 + 6·2 + 7·3 = 37, "
-        "4·0 + 5·1 + 7·2 + 8·3 = 43.",
+        f"The first sum, top left: {products} = {values['output'][0, 0]:g}.",
         {"with the kernel turned by 180°: the true convolution": values["turned"]},
     ]
 

@@ -38,7 +38,7 @@ def compute(*, device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Values
     if device == "auto":
         device = next(name for name in available if available[name])
     elif not available[device]:
-        raise ConfigError(f"lesson gpu: device: this machine has no {device}; device=auto takes what it has")
+        raise ConfigError(f"device: this machine has no {device}; device=auto takes what it has")
 
     with seeded(0):
         model = nn.Linear(64, 10)

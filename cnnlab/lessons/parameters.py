@@ -9,8 +9,8 @@ is the path to it:
     net.named_parameters()     all of them, with their paths
     net.state_dict()           the same paths → values, for saving
 
-To collect them, one function calls itself for each child. It is written out below and finds what
-`named_parameters` finds.
+To collect them, one function calls itself for each child. It is written out in this lesson's
+code, and finds what `named_parameters` finds.
 
 Question: How do I freeze a part of a network?
 Answer: `for p in net.tower.parameters(): p.requires_grad = False`. The paths make it a single line; the

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from cnnlab.errors import ConfigError
 from cnnlab.lessons.pictures import draw_matrix
+from cnnlab.lessons.shapes import require_pairs
 from cnnlab.lessons.view import Figure, Parts, Values
 from cnnlab.signature import Count, Whole
 
@@ -51,28 +52,23 @@ def pool2d(images: Tensor, mode: str, window: Pair, padding: Pair = (0, 0), stri
 def compute(
     *,
     mode: Literal["max", "average"] = "max",
-    window: list[Count] = (2, 3),
-    padding: list[Whole] = (0, 1),
-    stride: list[Count] = (2, 3),
+    window: tuple[Count, Count] = (2, 3),
+    padding: tuple[Whole, Whole] = (0, 1),
+    stride: tuple[Count, Count] = (2, 1),
 ) -> Values:
-    given = {"window": window, "padding": padding, "stride": stride}
-    problems = [f"{key}: {value!r} was given; expected [rows,columns]" for key, value in given.items() if len(value) != 2]
-    problems += [
-        f"padding: {padding!r} was given; expected at most half of the window {window!r}: "
-        "a window in the frame alone has nothing to pool"
-        for _ in range(1)
-        if not problems and any(2 * p > k for p, k in zip(padding, window, strict=True))
-    ]
-    if problems:
-        raise ConfigError([f"lesson pooling: {problem}" for problem in problems])
-
+    require_pairs({"window": window, "padding": padding, "stride": stride})
+    if any(2 * frame > size for frame, size in zip(padding, window, strict=True)):
+        raise ConfigError(
+            f"padding: {list(padding)} was given; expected at most half of window={list(window)}, "
+            "for a window that lies in the frame alone has nothing to pool"
+        )
     image = torch.arange(16.0).reshape(1, 1, 4, 4)
     image = torch.cat([image, image + 1], dim=1)  # (1, 2, 4, 4)
     return {
         "image": image[0],
         "usual": pool2d(image, mode, (3, 3))[0],
         "overlapping": pool2d(image, mode, (3, 3), padding=(1, 1), stride=(2, 2))[0],
-        "chosen": pool2d(image, mode, tuple(window), tuple(padding), tuple(stride))[0],
+        "chosen": pool2d(image, mode, window, padding, stride)[0],
         "choice": f"window {window[0]}×{window[1]}, padding {padding[0]}, {padding[1]}, stride {stride[0]}, {stride[1]}",
         "mode": mode,
     }

@@ -19,6 +19,8 @@ On real data: padding, stride and shapes of each layer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -32,18 +34,21 @@ def output_size(size: int, kernel: int, padding: int, stride: int) -> int:
     return (size + 2 * padding - kernel) // stride + 1
 
 
+def require_pairs(given: dict[str, Sequence[int]]) -> None:
+    """A ConfigError that names every value of `given` which is not [rows, columns]."""
+    wrong = [f"{key}: {list(v)} was given; expected [rows,columns]" for key, v in given.items() if len(v) != 2]
+    if wrong:
+        raise ConfigError(wrong)
+
+
 def compute(
     *,
     size: Count = 8,
-    kernel_size: list[Count] = (3, 5),
-    padding: list[Whole] = (0, 1),
-    stride: list[Count] = (3, 4),
+    kernel_size: tuple[Count, Count] = (3, 5),
+    padding: tuple[Whole, Whole] = (0, 1),
+    stride: tuple[Count, Count] = (3, 4),
 ) -> Values:
-    given = {"kernel_size": kernel_size, "padding": padding, "stride": stride}
-    problems = [f"{key}: {value!r} was given; expected [rows,columns]" for key, value in given.items() if len(value) != 2]
-    if problems:
-        raise ConfigError([f"lesson shapes: {problem}" for problem in problems])
-
+    require_pairs({"kernel_size": kernel_size, "padding": padding, "stride": stride})
     layers = [
         ((3, 3), (1, 1), (1, 1)),
         ((5, 3), (2, 1), (1, 1)),

@@ -67,8 +67,8 @@ def columns(table: Table) -> list[tuple[list[str], bool]]:
 
 def _column(values: Sequence[Any]) -> list[str]:
     numbers = [value for value in values if _is_number(value)]
-    if any(isinstance(value, float) for value in numbers):
-        small = any(0 < abs(value) < 1e-3 for value in numbers)
+    if any(not float(value).is_integer() for value in numbers):
+        small = any(0 < abs(value) < 1e-4 for value in numbers)
         write = "{:.3g}".format if small or max(map(abs, numbers)) >= 1e6 else "{:.4f}".format
         return [write(value) if _is_number(value) else str(value) for value in values]
     return [number(value) if _is_number(value) else _words(value) for value in values]
