@@ -7,7 +7,7 @@ averages on the side; in evaluation it uses those averages:
 
 The running averages are no parameters. They move in every forward pass in training mode, also under
 `no_grad`, also on test images. So `eval()` has to come before the first test image, not after it; the
-notes send a batch through first, and their network has learned from it.
+notes send a batch through first, and the averages have moved.
 
 Question: Is `torch.no_grad()` not the same as `eval()`?
 Answer: No. `no_grad` saves the memory of the backward pass and changes no number. `eval` changes what

@@ -10,8 +10,8 @@ learn before the first epoch; every epoch has the same true accuracy. We choose 
 thousand times, on the test set, and honestly: on validation images, and then look at the test set once.
 
 Question: How much does it matter on a large test set?
-Answer: Little: with 10,000 images the standard error at 80 % is 0.4 points, and so is most of the gain. But
-two networks are often ranked by less than that. And the same mistake with hundreds of settings
+Answer: Little: with 10,000 images the standard error at 80 % is 0.4 points, and the best of twenty gains less
+than two of them. But networks are often ranked by less than that. And the same mistake with hundreds of settings
 instead of twenty epochs is no longer little.
 
 On real data: training images are split; the test set is looked at once, at the end.
