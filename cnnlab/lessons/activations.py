@@ -1,21 +1,21 @@
 """Activations: six ways to bend a line, and what each does to a gradient.
 
-    sigmoid      1 / (1 + e⁻ˣ)          into (0, 1)
-    tanh         (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)    into (−1, 1), centred on 0
+    sigmoid      1 / (1 + e⁻ˣ)           into (0, 1)
+    tanh         2·sigmoid(2x) − 1      into (−1, 1), centred on 0
     relu         max(0, x)
     leaky relu   x above 0, 0.01·x below
     PReLU        x above 0, a·x below; a is learned, and starts at 0.25
-    RReLU        x above 0, a·x below; in training a is drawn between 1/8 and 1/3, in evaluation it is their mean
+    RReLU        x above 0, a·x below; a is drawn between 1/8 and 1/3 in training, and their mean later
 
 What matters for training is the slope. A sigmoid's is at most 1/4 and almost 0 for large |x|: it
-saturates, and layers before it stop learning. tanh reaches 1 at the centre and saturates too. ReLU has 1
-above 0, however large x is, but 0 below: a unit that is negative for every image is dead. The last three
-keep a small slope there.
+saturates, and layers before it stop learning. tanh reaches 1 at the centre and saturates too. ReLU has
+1 above 0, however large x is, but 0 below: a unit that is negative for every image is dead. The last
+three keep a small slope there.
 
 Question: `nn.ReLU(out)` or `nn.ReLU()(out)`?
-Answer: The second. `nn.ReLU` is a class; calling it builds a layer, and `nn.ReLU(out)` takes `out` for its
-option `inplace` and returns a layer instead of numbers. The notes make this mistake. `out.relu()` is
-the plain function.
+Answer: The second. `nn.ReLU` is a class; calling it builds a layer, and `nn.ReLU(out)` takes `out` for
+its option `inplace` and returns a layer instead of numbers. The notes make this mistake. `out.relu()`
+is the plain function.
 
 On real data: sigmoids in LeNet, ReLUs in its successors.
 
@@ -36,11 +36,11 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def tanh(x: Tensor) -> Tensor:
-    return (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())
+    return 2 * sigmoid(2 * x) - 1
 
 
 def relu(x: Tensor) -> Tensor:
-    return x.clamp(min=0)
+    return x * (x > 0)
 
 
 def leaky_relu(x: Tensor, slope: float | Tensor = 0.01) -> Tensor:

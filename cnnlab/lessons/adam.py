@@ -4,14 +4,14 @@ Adam keeps two running averages for every single weight, of its gradient g and o
 
     m ← β₁·m + (1 − β₁)·g        v ← β₂·v + (1 − β₂)·g²        w ← w − lr · m̂ / (√v̂ + ε)
 
-The quotient forgets how large gradients are and keeps how consistent they are: where they agree, a step is
-about lr; where they alternate, m is near 0 and so is the step. A steep and a flat direction are walked at
-the same pace. Both averages start at 0 and are too small at first; m̂ = m/(1 − β₁ᵗ) and
-v̂ = v/(1 − β₂ᵗ) undo that (Kingma & Ba 2014, arXiv:1412.6980).
+The quotient forgets how large gradients are and keeps how consistent they are: where they agree, a step
+is about lr; where they alternate, m is near 0 and so is the step. A steep and a flat direction are
+walked at the same pace. Both averages start at 0 and are too small at first; m̂ = m/(1 − β₁ᵗ) and v̂ =
+v/(1 − β₂ᵗ) undo that (Kingma & Ba 2014, arXiv:1412.6980).
 
 Question: How long is the very first step?
-Answer: lr, in each coordinate, whatever the gradient: m̂ = g and v̂ = g², and g/|g| is ±1. Here the gradient is 5 in one
-direction and 25 in the other, and both coordinates move by the same 0.1.
+Answer: lr, in each coordinate, whatever the gradient: m̂ = g and v̂ = g², and g/|g| is ±1. Here the
+gradient is 5 in one direction and 25 in the other, and both coordinates move by the same 0.1.
 
 On real data: compare the two on the same network.
 
@@ -35,7 +35,12 @@ class Adam:
     """Adam with its paper's constants."""
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
     ):
         self.params = list(params)
         self.means = [torch.zeros_like(p) for p in self.params]
@@ -54,7 +59,9 @@ class Adam:
             p -= self.lr * m_hat / (v_hat.sqrt() + self.epsilon)
 
 
-def compute(*, lr: Positive = 0.1, beta1: Fraction = 0.9, beta2: Fraction = 0.999, steps: Count = 80) -> Values:
+def compute(
+    *, lr: Positive = 0.1, beta1: Fraction = 0.9, beta2: Fraction = 0.999, steps: Count = 80
+) -> Values:
     w = torch.tensor([5.0, 1.0], requires_grad=True)
     optimizer = Adam([w], lr, beta1, beta2)
     path, gradients = [w.detach().clone()], []

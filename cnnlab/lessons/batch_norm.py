@@ -11,8 +11,8 @@ notes send a batch through first, and the averages have moved.
 
 Question: Is `torch.no_grad()` not the same as `eval()`?
 Answer: No. `no_grad` saves the memory of the backward pass and changes no number. `eval` changes what
-batch normalisation and dropout compute. A test needs both. (And it is `no_grad()`; `torch.no.grad`,
-as the notes have it, does not exist.)
+batch normalisation and dropout compute. A test needs both. (And it is `no_grad()`; `torch.no.grad`, as
+the notes have it, does not exist.)
 
 On real data: twenty layers of it; evaluation leaves each as it was.
 

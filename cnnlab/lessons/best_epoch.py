@@ -10,9 +10,9 @@ learn before the first epoch; every epoch has the same true accuracy. We choose 
 thousand times, on the test set, and honestly: on validation images, and then look at the test set once.
 
 Question: How much does it matter on a large test set?
-Answer: Little: with 10,000 images the standard error at 80 % is 0.4 points, and the best of twenty gains less
-than two of them. But networks are often ranked by less than that. And the same mistake with hundreds of settings
-instead of twenty epochs is no longer little.
+Answer: Little: with 10,000 images the standard error at 80 % is 0.4 points, and the best of twenty
+gains less than two of them. But networks are often ranked by less than that. And the same mistake with
+hundreds of settings instead of twenty epochs is no longer little.
 
 On real data: training images are split; the test set is looked at once, at the end.
 
@@ -48,6 +48,7 @@ def compute(
 
 
 def show(values: Values) -> Parts:
+    too_much = (values["best_on_test"] > values["accuracy"]).float().mean().item()
     return [
         Table(
             ["", "accuracy"],
@@ -58,14 +59,16 @@ def show(values: Values) -> Parts:
                 ["reported: chosen on validation, on average", values["chosen_on_valid"].mean().item()],
             ],
         ),
-        f"Choosing on the test set reports too much in {(values['best_on_test'] > values['accuracy']).float().mean():.0%} "
-        "of all cases.",
+        f"Choosing on the test set reports too much in {too_much:.0%} of all cases.",
     ]
 
 
 def draw(values: Values, figure: Figure) -> None:
     axes = figure.subplots()
-    for name, label in (("chosen_on_valid", "chosen on validation"), ("best_on_test", "best on the test set")):
+    for name, label in (
+        ("chosen_on_valid", "chosen on validation"),
+        ("best_on_test", "best on the test set"),
+    ):
         axes.hist(values[name].numpy(), bins=25, alpha=0.6, label=label)
     axes.axvline(values["accuracy"], color="black", linewidth=1)
     axes.set(xlabel="reported test accuracy; line: the true one", yticks=[])

@@ -6,8 +6,8 @@ whole network. To write one, say two things:
     __init__   which parts it has; assigning a module to self registers its parameters
     forward    how the output follows from the input
 
-The gradient comes for free, because autograd watches what `forward` does. Parameters are initialised
-by the layers, and `state_dict`, `to` and `train` reach all of them by themselves.
+The gradient comes for free, because autograd watches what `forward` does. Parameters are initialised by
+the layers, and `state_dict`, `to` and `train` reach all of them by themselves.
 
 Question: The notes define `_forward` in one place and `__forward__` in another. What happens?
 Answer: Calling a module calls `forward`, by exactly that name. With any other name the class is defined

@@ -6,12 +6,12 @@ channels, take several such kernels and stack what they give:
 
     Y[o] = Σ X[c] ⋆ K[o, c]        X: (C_in, h, w), K: (C_out, C_in, k_h, k_w)
 
-With images in a batch, padding and stride, that is nn.Conv2d but for dilation and groups. The code's `conv2d`
-does it in plain torch: at every position it multiplies the window with all kernels at once.
+With images in a batch, padding and stride, that is nn.Conv2d but for dilation and groups. The code's
+`conv2d` does it in plain torch: at every position it multiplies the window with all kernels at once.
 
 Question: Why add the input channels, and not stack them as well?
-Answer: Because a feature is often a matter of several channels: orange is red and green without blue. The sum
-lets a kernel ask for all of them in one place. Stacking without adding exists too and is called
+Answer: Because a feature is often a matter of several channels: orange is red and green without blue.
+The sum lets a kernel ask for all of them in one place. Stacking without adding exists too and is called
 depthwise convolution (MobileNet, Howard et al. 2017, arXiv:1704.04861).
 
 On real data: three channels in, 64 out, then 64, 128, 256, 512.

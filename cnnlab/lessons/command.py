@@ -17,13 +17,14 @@ from cnnlab.lessons.view import render, render_prose
 from cnnlab.signature import check_arguments, describe, keyword_arguments, suggest
 
 HELP = """\
-usage: cnnlab lesson [NAME [key=value ...]] [--plot [PATH]] [--code] [--html FOLDER]
+usage: cnnlab lesson [NAME [key=value ...]] [--plot [PATH]] [--code]
+       cnnlab lesson all [--html FOLDER]
 
 The computations of the course notes, each with its reason, its numbers and its code.
 
   cnnlab lesson                          the list, in the order of the notes
   cnnlab lesson padding                  one lesson
-  cnnlab lesson padding padding=2        the same with other numbers; its second line names the keys
+  cnnlab lesson padding padding=2        the same with other numbers; the page's second line names the keys
   cnnlab lesson padding --help           its keys, with types and defaults
   cnnlab lesson padding --code           the lines that do the work
   cnnlab lesson edges --plot             its picture as edges.png here
@@ -120,10 +121,11 @@ def parse_value(text: str) -> Any:
     from yaml import YAMLError
 
     try:
-        holder = OmegaConf.from_dotlist([f"value={text}"])
-        return OmegaConf.to_container(holder)["value"]
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
     except (YAMLError, ValueError) as error:
         raise ValueError(text) from error
+    assert isinstance(parsed, dict)
+    return parsed["value"]
 
 
 def check_keys(lesson: Lesson, given: dict[str, Any]) -> None:
@@ -171,9 +173,9 @@ def keys_help(lesson: Lesson) -> str:
     """The keys of one lesson with their types and defaults."""
     parameters: Iterable[inspect.Parameter] = keyword_arguments(lesson.module.compute).values()
     keys = [f"  {p.name}={write_value(p.default)}  ({describe(p.annotation)})" for p in parameters]
-    options = "--code, --plot" if lesson.has_picture else "--code"
+    options = "--code, --plot [PATH]" if lesson.has_picture else "--code"
     lines = keys or ["  this lesson has no keys"]
-    return "\n".join([f"{lesson.name}: {lesson.title}", *lines, f"options: {options}, --html FOLDER"])
+    return "\n".join([f"{lesson.name}: {lesson.title}", *lines, f"options: {options}"])
 
 
 def compute(lesson: Lesson, given: dict[str, Any]) -> dict[str, Any]:
@@ -196,15 +198,14 @@ def run_one(lesson: Lesson, request: Request) -> None:
     if request.help:
         print(keys_help(lesson))
         return
+    if request.html:
+        raise ConfigError("--html: it builds the whole course: cnnlab lesson all --html FOLDER")
     check_keys(lesson, request.given)
     if request.plot and not lesson.has_picture:
         drawn = ", ".join(name for name, other in COURSE.items() if other.has_picture)
         raise ConfigError(f"lesson {lesson.name}: it has no picture; these have one: {drawn}")
     if request.code:
         print(lesson.code)
-        return
-    if request.html:
-        build([lesson], request.given, request.html)
         return
     values = compute(lesson, request.given)
     print(page(lesson, request.given, values))
@@ -219,14 +220,14 @@ def run_all(request: Request) -> None:
     if request.help:
         print(HELP, end="")
     elif request.html:
-        build(list(COURSE.values()), {}, request.html)
+        build(request.html)
     else:
         texts = [page(lesson, {}, lesson.module.compute()) for lesson in COURSE.values()]
         print("\n\n\n".join(texts))
 
 
-def build(lessons: list[Lesson], given: dict[str, Any], folder: Path) -> None:
-    """Static pages in `folder`, made beside it first: an error on the way leaves `folder` as it was."""
+def build(folder: Path) -> None:
+    """The static pages in `folder`, made beside it first: an error on the way leaves `folder` as it was."""
     from cnnlab.lessons.pages import OURS, write_pages
 
     index = folder / "index.html"
@@ -235,13 +236,13 @@ def build(lessons: list[Lesson], given: dict[str, Any], folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
-            count = write_pages(lessons, given, Path(made))
+            write_pages(Path(made))
             folder.mkdir(exist_ok=True)
             for file in sorted(Path(made).iterdir()):
                 file.replace(folder / file.name)
     except OSError as error:
         raise StorageError(f"--html: {folder} cannot be written: {error}") from error
-    print(f"{count} pages: {index}")
+    print(f"{len(COURSE)} lessons: {index}")
 
 
 def write_picture(lesson: Lesson, values: dict[str, Any], path: Path) -> None:

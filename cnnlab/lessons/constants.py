@@ -2,15 +2,15 @@
 
 `forward` is ordinary Python: it may loop and branch on the data, and autograd records what really
 happened for these inputs. It may also use numbers that belong to the network and are never trained,
-*constant parameters*. `register_buffer` keeps such a tensor: it moves with the module and is saved
-with it, and no optimizer ever sees it.
+*constant parameters*. `register_buffer` keeps such a tensor: it moves with the module and is saved with
+it, and no optimizer ever sees it.
 
 The block here sends its input through a learned layer, then through a fixed random matrix, and halves
 the result until its norm is at most 1.
 
 Question: How can a loop be differentiated?
-Answer: It is not. Only the steps that were taken are: for one input two halvings, for another six. Each is
-a product with ½, and the chain rule does the rest. The number of rounds has no gradient.
+Answer: It is not. Only the steps that were taken are: for one input two halvings, for another six. Each
+is a product with ½, and the chain rule does the rest. The number of rounds has no gradient.
 
 On real data: the running means of batch normalisation are such buffers, saved and never trained.
 

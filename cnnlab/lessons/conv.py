@@ -1,8 +1,8 @@
 """A convolution layer, and the shapes that go in and out.
 
-An image batch has four dimensions: (images, channels, rows, columns). A kernel must look at every
-input channel, so it is as deep as the image; and there is one such kernel for each output channel.
-The layer's weight therefore has four dimensions too:
+An image batch has four dimensions: (images, channels, rows, columns). A kernel must look at every input
+channel, so it is as deep as the image; and there is one such kernel for each output channel. The
+layer's weight therefore has four dimensions too:
 
     input   (N, C_in, H, W)
     weight  (C_out, C_in, k, k)
@@ -12,9 +12,9 @@ Nothing ties the size of the kernel to the size of the image: the same ten kerne
 that is at least as large as they are.
 
 Question: Rows or columns first?
-Answer: Rows (height), then columns (width), in images and in weights, and the output channel stands before
-the input channel in a weight. With square images and kernels a mistake in the order goes unnoticed;
-notes that write (B, C, W, H) are right only by that luck. Try an image of 20×30 once.
+Answer: Rows (height), then columns (width), in images and in weights, and the output channel stands
+before the input channel in a weight. With square images and kernels a mistake in the order goes
+unnoticed; notes that write (B, C, W, H) are right only by that luck. Try an image of 20×30 once.
 
 On real data: the same trace through a whole network, layer by layer.
 
@@ -56,7 +56,7 @@ def show(values: Values) -> Parts:
             ["tensor", "shape"],
             [[name, str(values[name])] for name in ("input", "weight", "bias", "output")],
         ),
-        f"Parameters: {c_out} kernels of {c_in}·{k}·{k} weights and a bias each, {values['parameters']:,} numbers "
-        f"in all. Each of the {c_out}·{rows}·{columns} outputs takes {c_in}·{k}·{k} multiplications: "
+        f"Parameters: {c_out} kernels of {c_in}·{k}·{k} weights and a bias each, "
+        f"{values['parameters']:,} numbers in all. Each of the {c_out}·{rows}·{columns} outputs takes {c_in}·{k}·{k} multiplications: "
         f"{values['multiplications']:,}.",
     ]

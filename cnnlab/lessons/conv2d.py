@@ -1,9 +1,9 @@
 """A convolution layer of your own: corr2d with a weight to learn, and a bias.
 
-The cross-correlation is a function; a layer is that function together with its parameters. So little
-is missing: declare weight and bias, and add the bias to what `corr2d` returns. The gradient with
-respect to the kernel comes from autograd, through the loops of `corr2d`, and it is itself a
-cross-correlation: of the image with the gradient of the output.
+The cross-correlation is a function; a layer is that function together with its parameters. So little is
+missing: declare weight and bias, and add the bias to what `corr2d` returns. The gradient with respect
+to the kernel comes from autograd, through the loops of `corr2d`, and it is itself a cross-correlation:
+of the image with the gradient of the output.
 
 Question: If it is that simple, why use nn.Conv2d?
 Answer: For speed only. The loops here visit each position from Python, about a hundred positions a

@@ -114,7 +114,8 @@ class Lesson:
         dropped = {line for node in page_only for line in range(node.lineno, (node.end_lineno or 0) + 1)}
         kept = range((docstring.end_lineno or 0) + 1, show.lineno)
         lines = self.source.splitlines()
-        return "\n".join(lines[i - 1] for i in kept if i not in dropped).strip()
+        code = "\n".join(lines[i - 1] for i in kept if i not in dropped).strip()
+        return code.replace(" -> Values:", ":")
 
     @property
     def has_picture(self) -> bool:

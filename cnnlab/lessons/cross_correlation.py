@@ -25,7 +25,6 @@ from torch import Tensor
 from cnnlab.lessons.pictures import draw_matrix
 from cnnlab.lessons.view import Figure, Parts, Values
 
-
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -33,10 +32,7 @@ def corr2d(image: Tensor, kernel: Tensor) -> Tensor:
     """The cross-correlation of two matrices: (h, w), (k_h, k_w) → (h − k_h + 1, w − k_w + 1)."""
     rows, columns = kernel.shape
     sums = [
-        [
-            (image[i : i + rows, j : j + columns] * kernel).sum()
-            for j in range(image.shape[1] - columns + 1)
-        ]
+        [(image[i : i + rows, j : j + columns] * kernel).sum() for j in range(image.shape[1] - columns + 1)]
         for i in range(image.shape[0] - rows + 1)
     ]
     return torch.stack([torch.stack(row) for row in sums])

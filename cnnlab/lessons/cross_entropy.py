@@ -5,16 +5,16 @@ negative logarithm of the probability that the true class y got:
 
     log softmax(z)[k] = z[k] − log Σ e^z[j]       cross-entropy = −log softmax(z)[y]
 
-The second half alone, −(log-probabilities)[y], is called NLL (negative log-likelihood). With weights, one
-for each class, rare classes can be made to count for more: the result is the weighted mean. With
+The second half alone, −(log-probabilities)[y], is called NLL (negative log-likelihood). With weights,
+one for each class, rare classes can be made to count for more: the result is the weighted mean. With
 logits for every pixel, (N, K, h, w), the same formula gives the loss of a segmentation.
 
 The gradient is as simple as can be: softmax(z) minus 1 at the true class.
 
 Question: The notes print `loss.backward()` after having called it, get an error, and mend it with
 `retain_graph=True`. Is that right?
-Answer: It silences the error and doubles every gradient: a second backward pass adds the same gradient once
-more, as the numbers show. `backward()` returns None; there is nothing to print.
+Answer: It silences the error and doubles every gradient: a second backward pass adds the same gradient
+once more, as the numbers show. `backward()` returns None; there is nothing to print.
 
 On real data: the value to compare with is log 10 = 2.303, what guessing among ten classes costs.
 
@@ -48,7 +48,10 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
 
 
 def compute(
-    *, logits: tuple[float, ...] = (2.0, 1.0, 0.1), target: int = 0, weight: tuple[float, ...] = (1.0, 1.0, 5.0)
+    *,
+    logits: tuple[float, ...] = (2.0, 1.0, 0.1),
+    target: int = 0,
+    weight: tuple[float, ...] = (1.0, 1.0, 5.0),
 ) -> Values:
     z = torch.tensor([logits], dtype=torch.float32).requires_grad_()
     y = torch.tensor([target])
@@ -57,7 +60,7 @@ def compute(
     once = z.grad.clone()
     loss.backward()
 
-    batch = torch.stack([z.detach()[0], z.detach()[0].flip(0)])
+    batch = z.detach().expand(2, -1)  # the same logits; one true class that they favour, one that they do not
     targets = torch.tensor([target, len(logits) - 1])
     pixels = batch[:, :, None, None].expand(2, len(logits), 4, 4)
     return {

@@ -1,15 +1,16 @@
 """Edges: the smallest useful kernel, (1, −1).
 
-It subtracts from each pixel its neighbour on the right. Where the image is even that is 0; where
-it steps down from 1 to 0 it is +1, where it steps up it is −1. A difference of neighbours is the
+It subtracts from each pixel its neighbour on the right. Where the image is even that is 0; where it
+steps down from 1 to 0 it is +1, where it steps up it is −1. A difference of neighbours is the
 derivative of an image, and edges are where a derivative is large.
 
-The kernel sees vertical edges only. Turn the image on its side and it finds nothing; turn the kernel
-as well and the edges are back.
+The kernel sees vertical edges only. Turn the image on its side and it finds nothing; turn the kernel as
+well and the edges are back.
 
 Question: What finds edges in every direction?
-Answer: One kernel cannot; two can, one for each direction, and the length of the two answers taken together
-gives the strength of the edge. That is a reason for many output channels: each looks for its own thing.
+Answer: One kernel cannot; two can, one for each direction, and the length of the two answers taken
+together gives the strength of the edge. That is a reason for many output channels: each looks for its
+own thing.
 
 On real data: a network's own first kernels, learned, many of them edges.
 

@@ -9,9 +9,9 @@ model back, build it from its code and fill it:
     twin.load_state_dict(torch.load("net.pt", weights_only=True))
 
 Question: Why not save the whole model object?
-Answer: Because the file would hold a pickle that imports your classes by name: move a file, and old runs no
-longer load. Worse, loading a pickle can run any code that its author put there. `weights_only=True`
-accepts tensors and plain containers only.
+Answer: Because the file would hold a pickle that imports your classes by name: move a file, and old
+runs no longer load. Worse, loading a pickle can run any code that its author put there.
+`weights_only=True` accepts tensors and plain containers only.
 
 On real data: a run's best.pt is made so, and is all that a later evaluation needs.
 
@@ -65,9 +65,9 @@ def compute(*, hidden: Count = 256) -> Values:
 
 
 def show(values: Values) -> Parts:
+    compared = {True: "the same", False: "different"}
     return [
         Table(["saved and read back", "bytes"], [[name, size] for name, size in values["sizes"].items()]),
-        "A second network with other weights gave "
-        f"{'the same' if values['equal_before'] else 'different'} outputs before it was filled from the file, and "
-        f"{'the same' if values['equal_after'] else 'different'} ones, to the last bit, after.",
+        f"A second network with other weights gave {compared[values['equal_before']]} outputs before it was "
+        f"filled from the file, and {compared[values['equal_after']]} ones, to the last bit, after.",
     ]

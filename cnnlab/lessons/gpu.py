@@ -1,7 +1,7 @@
 """To the GPU: the network moves, and its images have to follow.
 
-A tensor lives on one device, and an operation needs all of its tensors on the same one. So three
-lines belong together, and the third stands inside the loop:
+A tensor lives on one device, and an operation needs all of its tensors on the same one. So three lines
+belong together, and the third stands inside the loop:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
@@ -65,9 +65,12 @@ def compute(*, device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Values
 
 def show(values: Values) -> Parts:
     return [
-        Table(["device", "here"], [[name, "yes" if there else "no"] for name, there in values["available"].items()]),
-        f"This run took {values['device']}. Outputs of one layer computed there and on the CPU differ by at most "
-        f"{values['difference']:.1e}.",
+        Table(
+            ["device", "here"],
+            [[name, "yes" if there else "no"] for name, there in values["available"].items()],
+        ),
+        f"This run took {values['device']}. Outputs of one layer computed there and on the CPU differ by "
+        f"at most {values['difference']:.1e}.",
         f"After model.to('meta') the weight is on {values['weight_moved']} and the images are still on "
         f"{values['images_stayed']}. torch says: {values['refusal']}",
     ]

@@ -13,8 +13,9 @@ pooling of stride 1 with padding 1.
 16 + 24 + 24 + 24 = 88 channels leave the block, whatever came in.
 
 Question: Why does the network's linear layer have 1408 inputs?
-Answer: Because the second block ends with 88 maps of 4×4, and 88·4·4 = 1408. A 28×28 digit becomes 24×24
-by a 5×5 layer, 12×12 by pooling, 8×8 by the next 5×5 layer, 4×4 by pooling; blocks change no sizes.
+Answer: Because the second block ends with 88 maps of 4×4, and 88·4·4 = 1408. A 28×28 digit becomes
+24×24 by a 5×5 layer, 12×12 by pooling, 8×8 by the next 5×5 layer, 4×4 by pooling; blocks change no
+sizes.
 
 On real data: the network of two such blocks, with the shape behind every branch.
 
@@ -82,6 +83,6 @@ def show(values: Values) -> Parts:
     rows += [["stacked", str(values["output"])]]
     return [
         Table(["branch", "shape"], rows),
-        f"The block has {values['parameters']:,} parameters. There is no activation between two layers of a branch, "
-        "so each branch is a linear map; the lesson `stacked_linear` shows what that costs.",
+        f"The block has {values['parameters']:,} parameters. There is no activation between two layers of "
+        "a branch, so each branch is a linear map; the lesson `stacked_linear` shows what that costs.",
     ]

@@ -11,8 +11,8 @@ torch starts a linear layer's weights uniformly between ±1/√fan_in. Others ar
 A good start keeps the size of signals from layer to layer. And it must break the symmetry.
 
 Question: What is wrong with all weights equal?
-Answer: All hidden units then compute the same, get the same gradient, and stay the same for ever: a layer of
-eight units that is worth one. Count the distinct rows in the table; random starts give eight.
+Answer: All hidden units then compute the same, get the same gradient, and stay the same for ever: a
+layer of eight units that is worth one. Count the distinct rows in the table; random starts give eight.
 
 On real data: LeNet's sigmoids at lr 0.9 need Xavier's start, and cnnlab's LeNet takes one by name.
 
@@ -77,4 +77,6 @@ def compute(*, features: Count = 64, hidden: Count = 8, seed: Whole = 0) -> Valu
 
 
 def show(values: Values) -> Parts:
-    return [Table(["start", "mean of weights", "standard deviation", "distinct gradient rows"], values["rows"])]
+    return [
+        Table(["start", "mean of weights", "standard deviation", "distinct gradient rows"], values["rows"])
+    ]

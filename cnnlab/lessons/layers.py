@@ -9,8 +9,8 @@ parameters declares them as `nn.Parameter`, and that word is all it takes: the o
 The own Linear is torch's, number for number: same start, same output, same gradients.
 
 Question: Why W with the outputs first, and then transposed?
-Answer: Each row of W is one output's weights, so W reads like a list of neurons; and a convolution's weight,
-(C_out, C_in, k, k), has the same order.
+Answer: Each row of W is one output's weights, so W reads like a list of neurons; and a convolution's
+weight, (C_out, C_in, k, k), has the same order.
 
 On real data: a network of one such layer on images of digits.
 
@@ -35,7 +35,7 @@ class Centered(nn.Module):
 
 
 class Linear(nn.Module):
-    """x · Wᵀ + b: (N, inputs) → (N, outputs). Starts uniformly between ±1/√inputs, as torch's does."""
+    """x · Wᵀ + b: (N, inputs) → (N, outputs). Starts uniform between ±1/√inputs, as torch's."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()

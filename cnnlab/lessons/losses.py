@@ -6,13 +6,13 @@ A loss turns all predictions and all targets into one number, so that there is s
     MSE                    mean (p − t)²
     binary cross-entropy   mean −(t·log p + (1 − t)·log(1 − p))     p: the probability of "yes"
 
-They differ in how they treat large errors. L1's slope is ±1 however far off a prediction is; MSE's grows
-with the error, so a single wild point drags the fit. Cross-entropy punishes confidence in the wrong
-answer without limit: 0.1 for what is true costs 2.3, 0.01 costs 4.6.
+They differ in how they treat large errors. L1's slope is ±1 however far off a prediction is; MSE's
+grows with the error, so a single wild point drags the fit. Cross-entropy punishes confidence in the
+wrong answer without limit: 0.1 for what is true costs 2.3, 0.01 costs 4.6.
 
 Question: If I may predict just one number for 1, 2, 3, 4, 100, which does each loss choose?
-Answer: MSE the mean, 22; L1 the median, 3. (Try it: the loss is lowest there.) That is the whole difference
-between them in one example.
+Answer: MSE the mean, 22; L1 the median, 3. (Try it: the loss is lowest there.) That is the whole
+difference between them in one example.
 
 On real data: cross-entropy for classes; it is printed for every epoch.
 

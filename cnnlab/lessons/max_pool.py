@@ -1,8 +1,8 @@
 """Max pooling: of each window, the largest number stays.
 
-After a convolution a large number says "the feature is here". Pooling keeps that answer and forgets
-the exact place: windows of k×k stand side by side, and each hands on its maximum. The image gets
-smaller by k, the channels stay apart and stay as many, and there is nothing to learn.
+After a convolution a large number says "the feature is here". Pooling keeps that answer and forgets the
+exact place: windows of k×k stand side by side, and each hands on its maximum. The image gets smaller by
+k, the channels stay apart and stay as many, and there is nothing to learn.
 
 Question: Without parameters, what does the backward pass do here?
 Answer: It passes each gradient to the pixel that won its window, and nothing to the others, for a small

@@ -1,18 +1,19 @@
 """SGD with momentum: a ball that keeps rolling.
 
 In a narrow valley plain descent zigzags from wall to wall and creeps along the floor: a step that is
-small enough for the steep direction is tiny for the flat one. Momentum keeps a velocity v and adds
-each gradient to it:
+small enough for the steep direction is tiny for the flat one. Momentum keeps a velocity v and adds each
+gradient to it:
 
     v ← momentum · v + gradient        w ← w − lr · v
 
-Across the valley gradients alternate and cancel; along it they agree and add up, at most to
-1/(1 − momentum) times the plain step: tenfold for 0.9. Weight decay adds a pull to zero,
-weight_decay · w, to the gradient. Below: the valley f = ½(x² + 25·y²), from (5, 1).
+Across the valley gradients alternate and cancel; along it they agree and add up, at most to 1/(1 −
+momentum) times the plain step: tenfold for 0.9. Weight decay adds a pull to zero, weight_decay · w, to
+the gradient. Below: the valley f = ½(x² + 25·y²), from (5, 1).
 
 Question: Why 2/25 as the bound for lr here?
-Answer: Across the valley each plain step multiplies y by 1 − 25·lr. Above 2/25 = 0.08 that is below −1, and y grows.
-The flat direction shrinks only by 1 − lr, at best 0.92. That one lr must serve both is the whole trouble.
+Answer: Across the valley each plain step multiplies y by 1 − 25·lr. Above 2/25 = 0.08 that is below −1,
+and y grows. The flat direction shrinks only by 1 − lr, at best 0.92. That one lr must serve both is the
+whole trouble.
 
 On real data: SGD on LeNet, with the large learning rate that sigmoids want.
 
@@ -63,7 +64,7 @@ def descend(optimizer: SGD, w: Tensor, steps: int) -> Tensor:
     return torch.stack(path)
 
 
-def compute(*, lr: Positive = 0.03, momentum: Fraction = 0.8, steps: Count = 40) -> Values:
+def compute(*, lr: Positive = 0.06, momentum: Fraction = 0.6, steps: Count = 40) -> Values:
     paths = {}
     for name, amount in (("plain", 0.0), ("momentum", momentum)):
         w = torch.tensor([5.0, 1.0], requires_grad=True)

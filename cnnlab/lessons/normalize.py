@@ -7,13 +7,13 @@ Pixels between 0 and 1 are all positive, and channels differ in brightness and c
 each channel has mean 0 and standard deviation 1, and one learning rate suits all. The two are measured
 once, over all pixels of all *training* images, and then used for test images too.
 
-A Python trap: `(0.1307)` is a number, `(0.1307,)` is a tuple. With a single channel nobody notices that the
-notes write the first; with three, one number would be used for all.
+A Python trap: `(0.1307)` is a number, `(0.1307,)` is a tuple. With a single channel nobody notices that
+the notes write the first; with three, one number would be used for all.
 
 Question: Can I measure the std of each image and average those?
-Answer: No. Images differ in their means, and that difference is part of the spread; within single images it is
-missing. The average is always too small, as the table shows. The notes' 0.1994 and 0.2010 for
-CIFAR-10 are such averages; over all its pixels the green and blue channels have 0.2435 and 0.2616.
+Answer: No. Images differ in their means, and that difference is part of the spread; within single
+images it is missing. The average is always too small, as the table shows. The notes' 0.1994 and 0.2010
+for CIFAR-10 are such averages; over all its pixels the green and blue channels have 0.2435 and 0.2616.
 
 On real data: mean and std of a data set, and the images that the network is given.
 
@@ -63,7 +63,9 @@ def show(values: Values) -> Parts:
         for channel, color in enumerate(("red", "green", "blue"))
     ]
     return [
-        Table(["channel", "mean", "std of all pixels", "average of the images' stds", "std afterwards"], rows),
+        Table(
+            ["channel", "mean", "std of all pixels", "average of the images' stds", "std afterwards"], rows
+        ),
         f"Means afterwards are zero to within {values['new_mean'].abs().max():.0e}.",
     ]
 

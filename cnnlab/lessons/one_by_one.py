@@ -1,16 +1,16 @@
 """A 1×1 convolution is a matrix product, pixel by pixel.
 
-With a 1×1 kernel the window is a single pixel, so nothing is left of the sliding: each output channel is
-a weighted sum of the input channels at the same place. Write the image as a matrix with a row for each
-channel and a column for each pixel, and the layer is one multiplication:
+With a 1×1 kernel the window is a single pixel, so nothing is left of the sliding: each output channel
+is a weighted sum of the input channels at the same place. Write the image as a matrix with a row for
+each channel and a column for each pixel, and the layer is one multiplication:
 
     (C_out, C_in) · (C_in, h·w) = (C_out, h·w)
 
 It is a linear layer that is applied to every pixel with the same weights.
 
 Question: Then what is it good for?
-Answer: For changing the number of channels: fewer before an expensive layer (lesson `bottleneck`), more on a
-shortcut whose two ends differ, and to mix what a depthwise convolution left apart.
+Answer: For changing the number of channels: fewer before an expensive layer (lesson `bottleneck`), more
+on a shortcut whose two ends differ, and to mix what a depthwise convolution left apart.
 
 On real data: the shortcuts of a ResNet where the channels double.
 

@@ -1,8 +1,8 @@
 """Ten optimizers on one small problem.
 
-The problem is the line through the notes' seventeen points: two parameters, a loss that is a long narrow
-bowl, because slope and intercept can trade off against each other. All start at w = b = 0 and take a
-hundred steps. The table counts what is left above the loss of the best line.
+The problem is the line through the notes' seventeen points: two parameters, a loss that is a long
+narrow bowl, because slope and intercept can trade off against each other. All start at w = b = 0 and
+take a hundred steps. The table counts what is left above the loss of the best line.
 
     SGD, ASGD                        one step size for all
     Adagrad, RMSprop, Adadelta       divide by the size of past gradients
@@ -13,10 +13,10 @@ hundred steps. The table counts what is left above the loss of the best line.
 Each has a learning rate that suits it here; the lr stands in the table.
 
 Question: LBFGS wins. Why is it not used for networks?
-Answer: It needs exact gradients and several passes for one step. Here a pass is over seventeen points. In training
-a network each step sees another small batch, gradients are noisy, and an estimate of curvature
-from noise misleads. SGD and Adam bear noise well. (SparseAdam is Adam for gradients that are mostly
-zero, as of an embedding; given a full one it does what Adam does.)
+Answer: It needs exact gradients and several passes for one step. Here a pass is over seventeen points.
+In training a network each step sees another small batch, gradients are noisy, and an estimate of
+curvature from noise misleads. SGD and Adam bear noise well. (SparseAdam is Adam for gradients that are
+mostly zero, as of an embedding; given a full one it does what Adam does.)
 
 On real data: the default optimizer, and SGD against it.
 
@@ -82,8 +82,8 @@ def show(values: Values) -> Parts:
         for name, history in losses.items()
     ]
     return [
-        f"The best line has a loss of {least:.4f}; above it after so many steps:",
-        Table(["optimizer", "lr", *(f"{step} steps" for step in chosen)], rows),
+        f"The best line has a loss of {least:.4f}; what is left above that:",
+        Table(["optimizer", "lr", *(f"after {step}" for step in chosen)], rows),
     ]
 
 

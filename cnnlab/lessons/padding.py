@@ -1,9 +1,8 @@
 """Padding: a frame of zeros, and the image keeps its size.
 
-A window of k pixels has n − k + 1 places to stand on a row of n. So a convolution without padding
-takes k − 1 pixels from every row and column, and after some layers no image is left. It also meets
-a corner pixel once, and an inner one k·k times. Padding first lays p rows and columns of zeros
-around the image:
+A window of k pixels has n − k + 1 places to stand on a row of n. So a convolution without padding takes
+k − 1 pixels from every row and column, and after some layers no image is left. It also meets a corner
+pixel once, and an inner one k·k times. Padding first lays p rows and columns of zeros around the image:
 
     output size = n + 2p − k + 1
 
@@ -11,8 +10,8 @@ With an odd k and p = (k − 1)/2 the size stays what it was.
 
 Question: The border of the output is small (91, 31, …). Do the zeros do harm?
 Answer: At a corner, five of the nine products are with a zero, so sums there are smaller. Networks live
-with it, and even use it: from the border a network learns where in the image it is looking (Islam,
-Jia & Bruce 2020, arXiv:2001.08248).
+with it, and even use it: from the border a network learns where in the image it is looking (Islam, Jia
+& Bruce 2020, arXiv:2001.08248).
 
 On real data: LeNet's first layer pads by 2, so its 5×5 kernels leave 28×28 images at 28×28.
 
@@ -27,7 +26,6 @@ from torch.nn import functional as F
 from cnnlab.lessons.pictures import draw_matrix
 from cnnlab.lessons.view import Figure, Parts, Values
 from cnnlab.signature import Whole
-
 
 IMAGE = torch.tensor(
     [

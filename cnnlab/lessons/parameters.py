@@ -9,8 +9,8 @@ is the path to it:
     net.named_parameters()     all of them, with their paths
     net.state_dict()           the same paths → values, for saving
 
-To collect them, one function calls itself for each child. It is written out in this lesson's
-code, and finds what `named_parameters` finds.
+To collect them, one function calls itself for each child. It is written out in this lesson's code, and
+finds what `named_parameters` finds.
 
 Question: How do I freeze a part of a network?
 Answer: `for p in net.tower.parameters(): p.requires_grad = False`. The paths make it a single line; the
@@ -66,8 +66,8 @@ def compute(*, stages: Count = 2) -> Values:
 
 def show(values: Values) -> Parts:
     return [
-        f"One parameter: net[1].bias is {values['bias']:.4f}. Its gradient was {values['bias_gradient_before']} "
-        f"and is {values['bias_gradient_after']:g} after the backward pass of a sum over two rows.",
+        f"One parameter: net[1].bias is {values['bias']:.4f}. Its gradient was "
+        f"{values['bias_gradient_before']} and is {values['bias_gradient_after']:g} after the backward pass of a sum over two rows.",
         Table(
             ["path", "shape", "gradient norm"],
             [[name, str(shape), norm] for name, shape, norm in values["found"]],

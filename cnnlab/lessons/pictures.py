@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ else:
     Axes = object
 
 COLORS = ["#1f4e79", "#c8553d", "#5b8c5a", "#e0a030", "#7a5c8e", "#5f9ea0", "#8c564b", "#7f7f7f"]
-STYLE = {
+STYLE: dict[str, Any] = {
     "savefig.dpi": 160,
     "font.size": 9,
     "axes.titlesize": 9,

@@ -9,8 +9,8 @@ Two conventions differ from a convolution's. The stride, if none is given, is th
 that windows do not overlap. And each channel is pooled by itself: as many come out as went in.
 
 Question: What is the padding filled with?
-Answer: For a maximum with −∞, so that the frame never wins, even if all pixels are negative. For an average
-with zeros that count as pixels: at a border the mean is drawn towards 0.
+Answer: For a maximum with −∞, so that the frame never wins, even if all pixels are negative. For an
+average with zeros that count as pixels: at a border the mean is drawn towards 0.
 
 On real data: LeNet averages, its successors take the maximum.
 
@@ -28,13 +28,15 @@ from torch.nn import functional as F
 from cnnlab.errors import ConfigError
 from cnnlab.lessons.pictures import draw_matrix
 from cnnlab.lessons.shapes import require_pairs
-from cnnlab.lessons.view import Figure, Parts, Values
+from cnnlab.lessons.view import Figure, Parts, Values, shape
 from cnnlab.signature import Count, Whole
 
 Pair = tuple[int, int]  # rows, columns
 
 
-def pool2d(images: Tensor, mode: str, window: Pair, padding: Pair = (0, 0), stride: Pair | None = None) -> Tensor:
+def pool2d(
+    images: Tensor, mode: str, window: Pair, padding: Pair = (0, 0), stride: Pair | None = None
+) -> Tensor:
     """Pool each channel of each image: (N, C, h, w) → (N, C, rows, columns)."""
     (k_h, k_w), (s_h, s_w) = window, stride or window
     frame = (padding[1], padding[1], padding[0], padding[0])
@@ -69,7 +71,7 @@ def compute(
         "usual": pool2d(image, mode, (3, 3))[0],
         "overlapping": pool2d(image, mode, (3, 3), padding=(1, 1), stride=(2, 2))[0],
         "chosen": pool2d(image, mode, window, padding, stride)[0],
-        "choice": f"window {window[0]}×{window[1]}, padding {padding[0]}, {padding[1]}, stride {stride[0]}, {stride[1]}",
+        "choice": f"window {shape(window)}, padding {shape(padding)}, stride {shape(stride)}",
         "mode": mode,
     }
 

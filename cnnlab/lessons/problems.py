@@ -5,14 +5,14 @@
     multi-class   one of K: shirt, jeans, dress, coat       K outputs, softmax     cross-entropy
 
 The body of the network does not care. A sigmoid turns one number into the probability of "yes"; a
-softmax turns K numbers into K probabilities that sum to 1; a price is taken as it comes. Below, one and the
-same body learns all three, from points in a square: how far from the centre, inside the circle or not, and
-which quarter.
+softmax turns K numbers into K probabilities that sum to 1; a price is taken as it comes. Below, one and
+the same body learns all three, from points in a square: how far from the centre, inside the circle or
+not, and which quarter.
 
 Question: Why does the last layer of a classifier in torch have no softmax?
-Answer: Because the loss takes it over: `cross_entropy` and `binary_cross_entropy_with_logits` expect the
-raw numbers (logits), and compute softmax and logarithm in one step that cannot overflow. With a softmax in
-the network it would be applied twice, and training would be slow, without a word.
+Answer: Because the loss takes it over: `cross_entropy` and `binary_cross_entropy_with_logits` expect
+the raw numbers (logits), and compute softmax and logarithm in one step that cannot overflow. With a
+softmax in the network it would be applied twice, and training would be slow, without a word.
 
 On real data: ten classes; predictions are the softmax of the logits.
 
@@ -82,8 +82,8 @@ def show(values: Values) -> Parts:
     rows = [[name, losses[0], losses[-1]] for name, losses in values["losses"].items()]
     return [
         Table(["problem", "first loss", "last loss"], rows),
-        f"Distance: off by {values['error']:.3f} on average. Inside or outside: {values['binary_accuracy']:.0%} "
-        f"right. Quarter: {values['accuracy']:.0%} right.",
+        f"Distance: off by {values['error']:.3f} on average. Inside or outside: "
+        f"{values['binary_accuracy']:.0%} right. Quarter: {values['accuracy']:.0%} right.",
         {
             "point": values["points"][:3],
             "distance": values["predicted"][:3, None],

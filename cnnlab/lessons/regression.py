@@ -9,9 +9,9 @@ Only the gradient is left to torch. It *adds* to what `.grad` holds, so before e
 old gradient has to be cleared; leave that out and the steps run wild.
 
 Question: The notes warn that more epochs make the error larger. Do they?
-Answer: Not the error on these points: with lr 0.005 every step lowers it, towards that of the best line, which a
-formula gives (below as "least squares"). Try epochs=5000. What can grow with training is the error on *new*
-points, and two parameters for seventeen points leave little room even for that.
+Answer: Not the error on these points: with lr 0.005 every step lowers it, towards that of the best
+line, which a formula gives (below as "least squares"). Try epochs=5000. What can grow with training is
+the error on *new* points, and two parameters for seventeen points leave little room even for that.
 
 On real data: the same loop, with a network in place of the line.
 
@@ -27,8 +27,14 @@ from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Positive, Whole
 
-X = torch.tensor([3.3, 4.4, 5.5, 6.71, 6.93, 4.168, 9.779, 6.182, 7.59, 2.167, 7.042, 10.791, 5.313, 7.997, 5.654, 9.27, 3.1])  # fmt: skip
-Y = torch.tensor([1.7, 2.76, 2.09, 3.19, 1.694, 1.573, 3.366, 2.596, 2.53, 1.221, 2.827, 3.465, 1.65, 2.904, 2.42, 2.94, 1.3])  # fmt: skip
+X = torch.tensor(
+    [3.3, 4.4, 5.5, 6.71, 6.93, 4.168, 9.779, 6.182, 7.59]
+    + [2.167, 7.042, 10.791, 5.313, 7.997, 5.654, 9.27, 3.1]
+)
+Y = torch.tensor(
+    [1.7, 2.76, 2.09, 3.19, 1.694, 1.573, 3.366, 2.596, 2.53]
+    + [1.221, 2.827, 3.465, 1.65, 2.904, 2.42, 2.94, 1.3]
+)
 
 
 def compute(*, lr: Positive = 0.005, epochs: Count = 100, seed: Whole = 0) -> Values:

@@ -11,8 +11,8 @@ fifteen points; two of the seventeen are missing there.
 
 Question: How good is the line after these 60 epochs?
 Answer: It is still on its way, with a learning rate of 0.001. The first few epochs find a line through
-the middle of the points; the slope and the intercept that trade off against each other take long.
-The lesson `optimizers` shows why, and what helps.
+the middle of the points; the slope and the intercept that trade off against each other take long. The
+lesson `optimizers` shows why, and what helps.
 
 On real data: `model=linear` is this layer behind flattened images.
 

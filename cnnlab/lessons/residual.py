@@ -5,16 +5,16 @@ A block of two 3×3 convolutions learns only what is to be *added* to its input:
     output = relu(x + conv(relu(conv(x))))
 
 If nothing has to be changed, it learns zeros, which is easy; a plain block would have to learn to copy.
-The sum needs both terms in the same shape, so the convolutions keep channels, rows and columns
-(He, Zhang, Ren & Sun 2015, arXiv:1512.03385; there with batch normalisation, here without).
+The sum needs both terms in the same shape, so the convolutions keep channels, rows and columns (He,
+Zhang, Ren & Sun 2015, arXiv:1512.03385; there with batch normalisation, here without).
 
 The notes build a digit network of two such blocks and leave a riddle: their linear layer has 512
 inputs, and its author cannot derive it. Follow the shapes.
 
 Question: So where does 512 come from?
-Answer: From padding 0: 28 → 24 → 12 → 8 → 4, and 32 maps of 4×4 are 512 numbers. The program as printed says
-padding=2, which keeps 28 and 14 until the pooling: 32·7·7 = 1568 numbers arrive at a layer that expects
-512, and torch refuses. Derived, not guessed: send one image through and read the shape.
+Answer: From padding 0: 28 → 24 → 12 → 8 → 4, and 32 maps of 4×4 are 512 numbers. The program as printed
+says padding=2, which keeps 28 and 14 until the pooling: 32·7·7 = 1568 numbers arrive at a layer that
+expects 512, and torch refuses. Derived, not guessed: send one image through and read the shape.
 
 On real data: both variants, the one that runs first.
 

@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's CPU generator starts from `seed`; afterwards it goes on as if nothing had been drawn."""
+    """Inside, torch's CPU generator starts from `seed`; afterwards it goes on as before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Padding and stride together: five layers on an 8×8 image.
+"""Padding and stride together: four layers on an 8×8 image.
 
 Height and width each follow their own rule, with their own kernel, padding and stride:
 
@@ -8,9 +8,9 @@ So a kernel may be taller than wide, and may step differently down and across. T
 layers that keep the shape to one with everything different.
 
 Question: Which of the three should I tune?
-Answer: The kernel's size matters most, and 3×3 is the usual choice; padding then follows, as what keeps the
-shape; stride is 1, or 2 where the image is to be halved. More important than all three is the number
-of channels.
+Answer: The kernel's size matters most, and 3×3 is the usual choice; padding then follows, as what keeps
+the shape; stride is 1, or 2 where the image is to be halved. More important than all three is the
+number of channels.
 
 On real data: padding, stride and shapes of each layer.
 
@@ -36,7 +36,9 @@ def output_size(size: int, kernel: int, padding: int, stride: int) -> int:
 
 def require_pairs(given: dict[str, Sequence[int]]) -> None:
     """A ConfigError that names every value of `given` which is not [rows, columns]."""
-    wrong = [f"{key}: {list(v)} was given; expected [rows,columns]" for key, v in given.items() if len(v) != 2]
+    wrong = [
+        f"{key}: {list(v)} was given; expected [rows,columns]" for key, v in given.items() if len(v) != 2
+    ]
     if wrong:
         raise ConfigError(wrong)
 

@@ -9,8 +9,8 @@ worth anything is a function between the layers that is not linear. The simplest
 relu(x) = max(0, x).
 
 Question: How can one tell from outside that a network is linear?
-Answer: A linear map (with bias) keeps midpoints: the output halfway between two inputs is halfway between the
-outputs. The table's last column measures by how much a stack misses that.
+Answer: A linear map (with bias) keeps midpoints: the output halfway between two inputs is halfway
+between the outputs. The table's last column measures by how much a stack misses that.
 
 On real data: the two linear layers against the same with a ReLU between.
 
@@ -70,6 +70,13 @@ def compute(*, inputs: Count = 10, hidden: Count = 5, outputs: Count = 2, seed: 
 def show(values: Values) -> Parts:
     return [
         f"1, times 3, times 2: {values['six']:g}.",
-        {"two linear layers": values["stacked"], "one": values["merged"], "with a ReLU between": values["bent"]},
-        Table(["network", "missed midpoint"], [[name, error] for name, error in values["midpoint_errors"].items()]),
+        {
+            "two linear layers": values["stacked"],
+            "one": values["merged"],
+            "with a ReLU between": values["bent"],
+        },
+        Table(
+            ["network", "missed midpoint"],
+            [[name, error] for name, error in values["midpoint_errors"].items()],
+        ),
     ]

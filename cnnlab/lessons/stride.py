@@ -56,4 +56,10 @@ def draw(values: Values, figure: Figure) -> None:
 
 def _square(i: int, j: int) -> tuple[list[float], list[float]]:
     """The outline of a cell, as x and y of its corners."""
-    return [j - 0.46, j + 0.46, j + 0.46, j - 0.46, j - 0.46], [i - 0.46, i - 0.46, i + 0.46, i + 0.46, i - 0.46]
+    return [j - 0.46, j + 0.46, j + 0.46, j - 0.46, j - 0.46], [
+        i - 0.46,
+        i - 0.46,
+        i + 0.46,
+        i + 0.46,
+        i - 0.46,
+    ]

@@ -2,17 +2,17 @@
 
 Put the same layer object into a network twice and both places share one weight: not two equal tensors
 but one. Change it here and it has changed there. In the backward pass each place contributes its
-gradient, and they add up, because the derivative with respect to a quantity that is used twice is the sum
-over its uses:
+gradient, and they add up, because the derivative with respect to a quantity that is used twice is the
+sum over its uses:
 
     L(w, w)      dL/dw = ∂L/∂w₁ + ∂L/∂w₂
 
-To see it, we run a second network whose two layers start equal and are *not* tied: the tied gradient
-is the sum of its two.
+To see it, we run a second network whose two layers start equal and are *not* tied: the tied gradient is
+the sum of its two.
 
 Question: Is a convolution a tied layer?
-Answer: Yes, the best-known one. One kernel stands at every position of the image, and its gradient is the sum
-over all positions. Sharing is why a 5×5 layer has 25 weights and not millions.
+Answer: Yes, the best-known one. One kernel stands at every position of the image, and its gradient is
+the sum over all positions. Sharing is why a 5×5 layer has 25 weights and not millions.
 
 On real data: 61,706 parameters are all that LeNet needs, thanks to sharing.
 
@@ -60,6 +60,6 @@ def show(values: Values) -> Parts:
     return [
         {name: values[name] for name in ("first", "second")},
         {"gradient of the tied weight": values["tied"], "sum of the two": values["first"] + values["second"]},
-        f"Parameters: {values['count_tied']} tied, {values['count_apart']} apart. The first layer's corner set to "
-        f"100 reads {values['seen_in_the_other']:g} in the second.",
+        f"Parameters: {values['count_tied']} tied, {values['count_apart']} apart. The first layer's corner "
+        f"set to 100 reads {values['seen_in_the_other']:g} in the second.",
     ]
