@@ -91,8 +91,8 @@ def draw(values: Values, figure: Figure) -> None:
     for name, activation in ACTIVATIONS.items():
         y = activation(x)
         (slope,) = torch.autograd.grad(y.sum(), x)
-        left.plot(x.detach(), y.detach(), label=name)
-        right.plot(x.detach(), slope, label=name)
+        left.plot(x.detach().numpy(), y.detach().numpy(), label=name)
+        right.plot(x.detach().numpy(), slope.numpy(), label=name)
     left.set(title="value", ylim=(-1.5, 2.5))
     right.set(title="slope")
     left.legend()

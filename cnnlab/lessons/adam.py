@@ -26,7 +26,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from cnnlab.lessons.momentum import valley
+from cnnlab.lessons.momentum import draw_valley, valley
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Fraction, Positive
 
@@ -81,14 +81,11 @@ def show(values: Values) -> Parts:
     chosen = sorted({0, 1, 2, steps // 4, steps // 2, steps})
     rows = [[step, *path[step].tolist(), valley(path[step]).item()] for step in chosen]
     return [
-        f"First gradient: ({gradients[0][0]:g}, {gradients[0][1]:g}). First step: ({moved[0]:.3f}, {moved[1]:.3f}).",
+        f"First gradient: ({gradients[0][0]:g}, {gradients[0][1]:g}). "
+        f"First step: ({moved[0]:.3f}, {moved[1]:.3f}).",
         Table(["step", "x", "y", "f"], rows),
     ]
 
 
 def draw(values: Values, figure: Figure) -> None:
-    axes = figure.subplots()
-    y, x = torch.meshgrid(torch.linspace(-1.2, 1.2, 80), torch.linspace(-4, 6, 80), indexing="ij")
-    axes.contour(x, y, (x**2 + 25 * y**2) / 2, levels=12, colors="lightgray", linewidths=0.8)
-    axes.plot(values["path"][:, 0], values["path"][:, 1], marker=".")
-    axes.set(xlabel="x", ylabel="y")
+    draw_valley(figure, {"Adam": values["path"]})

@@ -57,6 +57,6 @@ def show(values: Values) -> Parts:
             [[name, str(values[name])] for name in ("input", "weight", "bias", "output")],
         ),
         f"Parameters: {c_out} kernels of {c_in}·{k}·{k} weights and a bias each, "
-        f"{values['parameters']:,} numbers in all. Each of the {c_out}·{rows}·{columns} outputs takes {c_in}·{k}·{k} multiplications: "
-        f"{values['multiplications']:,}.",
+        f"{values['parameters']:,} numbers in all. Each of the {c_out}·{rows}·{columns} outputs "
+        f"takes {c_in}·{k}·{k} multiplications: {values['multiplications']:,}.",
     ]

@@ -19,15 +19,17 @@ On real data: a network's own first kernels, learned, many of them edges.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 
 from cnnlab.lessons.cross_correlation import corr2d
 from cnnlab.lessons.pictures import draw_matrix
 from cnnlab.lessons.view import Figure, Parts, Values
-from cnnlab.signature import Count
+from cnnlab.signature import Range
 
 
-def compute(*, size: Count = 6) -> Values:
+def compute(*, size: Annotated[int, Range(at_least=5)] = 6) -> Values:
     image = torch.ones(size, size)
     image[:, 2:4] = 0
     kernel = torch.tensor([[1.0, -1.0]])

@@ -36,7 +36,7 @@ from cnnlab.lessons.view import Parts, Table, Values
 def compute(*, device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Values:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        device = next(name for name in available if available[name])
+        device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     elif not available[device]:
         raise ConfigError(f"device: this machine has no {device}; device=auto takes what it has")
 

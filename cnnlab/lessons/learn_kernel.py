@@ -64,7 +64,7 @@ def draw(values: Values, figure: Figure) -> None:
     left, right = figure.subplots(1, 2)
     left.semilogy(values["losses"], marker="o")
     left.set(xlabel="step", ylabel="loss")
-    right.plot(values["kernels"], marker="o", label=["w₁", "w₂"])
+    right.plot(values["kernels"].numpy(), marker="o", label=["w₁", "w₂"])
     right.axhline(1, color="gray", linewidth=0.5)
     right.axhline(-1, color="gray", linewidth=0.5)
     right.set(xlabel="step", ylabel="weight")

@@ -60,13 +60,13 @@ def show(values: Values) -> Parts:
 
 def draw(values: Values, figure: Figure) -> None:
     left, right = figure.subplots(1, 2)
-    error = torch.linspace(-2, 2, 201)
-    left.plot(error, error.abs(), label="L1")
-    left.plot(error, error.square(), label="MSE")
+    error = torch.linspace(-2, 2, 201).numpy()
+    left.plot(error, abs(error), label="L1")
+    left.plot(error, error**2, label="MSE")
     left.set(xlabel="error")
     left.legend()
     p = torch.linspace(0.005, 0.995, 199)
-    right.plot(p, -p.log(), label="truth: yes")
-    right.plot(p, -(1 - p).log(), label="truth: no")
+    right.plot(p.numpy(), -p.log().numpy(), label="truth: yes")
+    right.plot(p.numpy(), -(1 - p).log().numpy(), label="truth: no")
     right.set(xlabel="predicted probability of yes", ylabel="cross-entropy")
     right.legend()

@@ -10,8 +10,8 @@ Across the valley gradients alternate and cancel; along it they agree and add up
 momentum) times the plain step: tenfold for 0.9. Weight decay adds a pull to zero, weight_decay · w, to
 the gradient. Below: the valley f = ½(x² + 25·y²), from (5, 1).
 
-Question: Why 2/25 as the bound for lr here?
-Answer: Across the valley each plain step multiplies y by 1 − 25·lr. Above 2/25 = 0.08 that is below −1,
+Question: How large may lr be here?
+Answer: At most 2/25. Across the valley each plain step multiplies y by 1 − 25·lr. Above 2/25 = 0.08 that is below −1,
 and y grows. The flat direction shrinks only by 1 − lr, at best 0.92. That one lr must serve both is the
 whole trouble.
 
@@ -49,8 +49,8 @@ class SGD:
 
 
 def valley(w: Tensor) -> Tensor:
-    """½(x² + 25·y²), lowest at the origin."""
-    return (STEEPNESS * w.square()).sum() / 2
+    """½(x² + 25·y²), lowest at the origin: (..., 2) → (...)."""
+    return (STEEPNESS * w.square()).sum(dim=-1) / 2
 
 
 def descend(optimizer: SGD, w: Tensor, steps: int) -> Tensor:
@@ -80,10 +80,16 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
+    draw_valley(figure, values)
+
+
+def draw_valley(figure: Figure, paths: dict[str, Tensor]) -> None:
+    """Lines of equal height, and each path down."""
     axes = figure.subplots()
-    y, x = torch.meshgrid(torch.linspace(-1.2, 1.2, 80), torch.linspace(-4, 6, 80), indexing="ij")
-    axes.contour(x, y, (x**2 + 25 * y**2) / 2, levels=12, colors="lightgray", linewidths=0.8)
-    for name, path in values.items():
-        axes.plot(path[:, 0], path[:, 1], marker=".", label=name)
+    y, x = torch.meshgrid(torch.linspace(-1.2, 1.2, 80), torch.linspace(-2, 6, 80), indexing="ij")
+    height = valley(torch.stack([x, y], dim=-1))
+    axes.contour(x.numpy(), y.numpy(), height.numpy(), levels=12, colors="lightgray", linewidths=0.8)
+    for name, path in paths.items():
+        axes.plot(path[:, 0].numpy(), path[:, 1].numpy(), marker=".", label=name)
     axes.set(xlabel="x", ylabel="y")
     axes.legend()

@@ -84,8 +84,8 @@ def index_page() -> str:
     parts = ["<h1>Convolutional networks, computed by hand</h1>"]
     parts.append(
         f"<p>{len(COURSE)} small computations, in the order of the notes. Each page says what is computed "
-        "and why, shows the code and the numbers, and answers one question. <code>cnnlab lesson NAME key=value</code> "
-        "runs it again with other numbers.</p>"
+        "and why, shows the code and the numbers, and answers one question. "
+        "<code>cnnlab lesson NAME key=value</code> runs it again with other numbers.</p>"
     )
     start = 1
     for chapter, names in CHAPTERS.items():
@@ -143,7 +143,7 @@ def inline(text: str) -> str:
     """A sentence with its `code`, *emphasis* and the words that open a paragraph."""
     text = escape(text, quote=False)
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-    text = re.sub(r"(?<![\w*])\*([^*\n]+)\*(?![\w*])", r"<em>\1</em>", text)
+    text = re.sub(r"(?<!\w)\*(\w[^*\n]*\w)\*(?!\w)", r"<em>\1</em>", text)
     text = re.sub(r"\barXiv:(\d{4}\.\d{5})", r'<a href="https://arxiv.org/abs/\1">arXiv:\1</a>', text)
     return re.sub(r"^(Question|Answer|On real data):", r"<strong>\1:</strong>", text)
 

@@ -19,13 +19,14 @@ else:
     Axes = object
 
 COLORS = ["#1f4e79", "#c8553d", "#5b8c5a", "#e0a030", "#7a5c8e", "#5f9ea0", "#8c564b", "#7f7f7f"]
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "savefig.dpi": 160,
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "axes.prop_cycle": f"cycler('color', {COLORS})",
     "svg.hashsalt": "cnnlab",  # the same picture is the same file
 }
 
@@ -35,8 +36,7 @@ def save_picture(draw: Callable[[Values, Figure], None], values: Values, path: P
     import matplotlib
     from matplotlib.figure import Figure
 
-    cycle = matplotlib.cycler(color=COLORS)
-    with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycle}):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 3), layout="constrained")
         draw(values, figure)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -45,7 +45,7 @@ def save_picture(draw: Callable[[Values, Figure], None], values: Values, path: P
 def draw_matrix(axes: Axes, matrix: Tensor, title: str) -> None:
     """A matrix as an image, negative red, zero white, positive blue, each cell with its number."""
     largest = max(float(matrix.abs().max()), 1e-9)
-    axes.imshow(matrix.detach(), cmap="RdBu", vmin=-1.6 * largest, vmax=1.6 * largest)
+    axes.imshow(matrix.detach().numpy(), cmap="RdBu", vmin=-1.6 * largest, vmax=1.6 * largest)
     for i, row in enumerate(cells(matrix)):
         for j, entry in enumerate(row):
             axes.text(j, i, entry, ha="center", va="center", fontsize=8)

@@ -71,7 +71,9 @@ def compute(
         "usual": pool2d(image, mode, (3, 3))[0],
         "overlapping": pool2d(image, mode, (3, 3), padding=(1, 1), stride=(2, 2))[0],
         "chosen": pool2d(image, mode, window, padding, stride)[0],
-        "choice": f"window {shape(window)}, padding {shape(padding)}, stride {shape(stride)}",
+        "window": window,
+        "padding": padding,
+        "stride": stride,
         "mode": mode,
     }
 
@@ -83,13 +85,17 @@ def show(values: Values) -> Parts:
         {"channel 1": values["usual"][0], "channel 2": values["usual"][1]},
         "3×3 windows, padding 1, stride 2:",
         {"channel 1": values["overlapping"][0], "channel 2": values["overlapping"][1]},
-        f"Your choice, {values['choice']}:",
+        f"Your choice, {describe_choice(values)}:",
         {"channel 1": values["chosen"][0], "channel 2": values["chosen"][1]},
     ]
+
+
+def describe_choice(values: Values) -> str:
+    return ", ".join(f"{key} {shape(values[key])}" for key in ("window", "padding", "stride"))
 
 
 def draw(values: Values, figure: Figure) -> None:
     left, middle, right = figure.subplots(1, 3)
     draw_matrix(left, values["image"][0], "channel 1")
     draw_matrix(middle, values["overlapping"][0], "3×3, padding 1, stride 2")
-    draw_matrix(right, values["chosen"][0], values["choice"])
+    draw_matrix(right, values["chosen"][0], describe_choice(values))

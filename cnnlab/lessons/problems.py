@@ -95,12 +95,12 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    x, y = values["points"].T
+    x, y = values["points"].T.numpy()
     colors = {
         "distance": values["predicted"],
         "P(inside)": values["inside"],
         "quarter": values["probabilities"].argmax(dim=1),
     }
     for axes, (name, color) in zip(figure.subplots(1, 3), colors.items(), strict=True):
-        axes.scatter(x, y, c=color, s=8, cmap="tab10" if name == "quarter" else "viridis")
+        axes.scatter(x, y, c=color.numpy(), s=8, cmap="tab10" if name == "quarter" else "viridis")
         axes.set(title=f"predicted {name}", aspect="equal", xticks=[], yticks=[])

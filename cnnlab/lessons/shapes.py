@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch.nn import functional as F
 
 from cnnlab.errors import ConfigError
 from cnnlab.lessons.view import Parts, Table, Values
@@ -55,11 +55,11 @@ def compute(
         ((3, 3), (1, 1), (1, 1)),
         ((5, 3), (2, 1), (1, 1)),
         ((3, 3), (1, 1), (2, 2)),
-        (tuple(kernel_size), tuple(padding), tuple(stride)),
+        ((kernel_size[0], kernel_size[1]), (padding[0], padding[1]), (stride[0], stride[1])),
     ]
     rows = []
     for k, p, s in layers:
-        output = nn.Conv2d(1, 1, kernel_size=k, padding=p, stride=s)(torch.zeros(1, 1, size, size))
+        output = F.conv2d(torch.zeros(1, 1, size, size), torch.zeros(1, 1, *k), padding=p, stride=s)
         by_rule = tuple(output_size(size, k[side], p[side], s[side]) for side in (0, 1))
         rows.append((k, p, s, tuple(output.shape[2:]), by_rule))
     return {"size": size, "rows": rows}
@@ -71,7 +71,10 @@ def show(values: Values) -> Parts:
     return [
         Table(
             ["kernel", "padding", "stride", "output", "by the rule"],
-            [[str(k), str(p), str(s), shape, by_rule] for k, p, s, shape, by_rule in values["rows"]],
+            [
+                [*(f"{rows}, {columns}" for rows, columns in (k, p, s)), shape, by_rule]
+                for k, p, s, shape, by_rule in values["rows"]
+            ],
         ),
         f"The last one. Rows: ({n} + 2·{p[0]} − {k[0]}) / {s[0]} + 1 → {shape[0]}. "
         f"Columns: ({n} + 2·{p[1]} − {k[1]}) / {s[1]} + 1 → {shape[1]}.",

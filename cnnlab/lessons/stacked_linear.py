@@ -48,10 +48,10 @@ def compute(*, inputs: Count = 10, hidden: Count = 5, outputs: Count = 2, seed: 
         first, second = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
         a, b = torch.randn(4, inputs), torch.randn(4, inputs)
         merged = merge(first, second)
+        three, two = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     stacked = nn.Sequential(first, second)
     bent = nn.Sequential(first, nn.ReLU(), second)
 
-    three, two = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     three.weight.fill_(3)
     two.weight.fill_(2)
     return {
