@@ -11,9 +11,9 @@ momentum) times the plain step: tenfold for 0.9. Weight decay adds a pull to zer
 the gradient. Below: the valley f = ½(x² + 25·y²), from (5, 1).
 
 Question: How large may lr be here?
-Answer: At most 2/25. Across the valley each plain step multiplies y by 1 − 25·lr. Above 2/25 = 0.08 that is below −1,
-and y grows. The flat direction shrinks only by 1 − lr, at best 0.92. That one lr must serve both is the
-whole trouble.
+Answer: At most 2/25 = 0.08. Across the valley each plain step multiplies y by 1 − 25·lr; above that bound
+this is below −1, and y grows. Along it x shrinks only by 1 − lr, at best 0.92. That one lr must serve both
+is the whole trouble.
 
 On real data: SGD on LeNet, with the large learning rate that sigmoids want.
 

@@ -67,8 +67,8 @@ def compute(*, stages: Count = 2) -> Values:
 def show(values: Values) -> Parts:
     return [
         f"One parameter: net[1].bias is {values['bias']:.4f}. Its gradient was "
-        f"{values['bias_gradient_before']} and is {values['bias_gradient_after']:g} after the backward pass of a "
-        "sum over two rows.",
+        f"{values['bias_gradient_before']}, and is {values['bias_gradient_after']:g} after the backward pass "
+        "of a sum over two rows.",
         Table(
             ["path", "shape", "gradient norm"],
             [[name, str(shape), norm] for name, shape, norm in values["found"]],

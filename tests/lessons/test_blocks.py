@@ -76,7 +76,7 @@ def test_centered_layer():
     assert torch.equal(values["own"], values["theirs"])  # the same start from the same seed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(few, few, few)
 def test_own_linear_is_torch_s(n, inputs, outputs):
     own, theirs = layers.Linear(inputs, outputs).double(), nn.Linear(inputs, outputs).double()

@@ -33,7 +33,7 @@ from cnnlab.lessons import (
 )
 
 few = st.integers(1, 4)
-exact = settings(max_examples=40, deadline=None)
+exact = settings(max_examples=25, deadline=None)
 
 
 def randn(*sizes: int) -> Tensor:
