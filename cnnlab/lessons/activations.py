@@ -1,6 +1,6 @@
 """Activations: six ways to bend a line, and what each does to a gradient.
 
-    sigmoid      1 / (1 + e⁻ˣ)           into (0, 1)
+    sigmoid      1 / (1 + e⁻ˣ)          into (0, 1)
     tanh         2·sigmoid(2x) − 1      into (−1, 1), centred on 0
     relu         max(0, x)
     leaky relu   x above 0, 0.01·x below

@@ -13,8 +13,8 @@ that is at least as large as they are.
 
 Question: Rows or columns first?
 Answer: Rows (height), then columns (width), in images and in weights, and the output channel stands
-before the input channel in a weight. With square images and kernels a mistake in the order goes
-unnoticed; notes that write (B, C, W, H) are right only by that luck. Try an image of 20×30 once.
+before the input channel in a weight. The notes write (B, C, W, H). With square images and kernels the
+mistake goes unnoticed; the first photograph of 640×480 brings it out.
 
 On real data: the same trace through a whole network, layer by layer.
 

@@ -6,8 +6,9 @@ to the kernel comes from autograd, through the loops of `corr2d`, and it is itse
 of the image with the gradient of the output.
 
 Question: If it is that simple, why use nn.Conv2d?
-Answer: For speed only. The loops here visit each position from Python, about a hundred positions a
-millisecond; torch hands the whole layer to one routine. Numbers and gradients are the same.
+Answer: For speed, and for channels, padding and strides. The loops here visit each position from
+Python, about a hundred positions a millisecond; torch hands the whole layer to one routine. Numbers and
+gradients are the same.
 
 On real data: two convolution layers, trained in seconds.
 

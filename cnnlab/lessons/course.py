@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +98,7 @@ class Lesson:
     @property
     def about(self) -> str:
         """What and why: the docstring between its title and its question."""
-        return self._docstring.partition("\n")[2].partition("Question:")[0].strip()
+        return self._docstring.partition("\n")[2].partition("Question:")[0].strip("\n")
 
     @property
     def ending(self) -> str:
@@ -115,7 +116,7 @@ class Lesson:
         kept = range((docstring.end_lineno or 0) + 1, show.lineno)
         lines = self.source.splitlines()
         code = "\n".join(lines[i - 1] for i in kept if i not in dropped).strip()
-        return code.replace(" -> Values:", ":")
+        return re.sub("\n{4,}", "\n\n\n", code).replace(" -> Values:", ":")
 
     @property
     def has_picture(self) -> bool:

@@ -8,11 +8,11 @@ The kernel sees vertical edges only. Turn the image on its side and it finds not
 well and the edges are back.
 
 Question: What finds edges in every direction?
-Answer: One kernel cannot; two can, one for each direction, and the length of the two answers taken
-together gives the strength of the edge. That is a reason for many output channels: each looks for its
-own thing.
+Answer: Two kernels, one upright and one on its side: √(a² + b²) of their two answers is the strength of
+the edge, whichever way it runs. That is a reason for many output channels: each looks for its own
+thing.
 
-On real data: a network's own first kernels, learned, many of them edges.
+On real data: a network that finds its own kernels for digits.
 
     cnnlab train model=mnist_cnn dataset=mnist
 """

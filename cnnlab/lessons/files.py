@@ -13,7 +13,7 @@ Answer: Because the file would hold a pickle that imports your classes by name: 
 runs no longer load. Worse, loading a pickle can run any code that its author put there.
 `weights_only=True` accepts tensors and plain containers only.
 
-On real data: a run's best.pt is made so, and is all that a later evaluation needs.
+On real data: a run keeps its best parameters in such a file, checkpoints/best.pt.
 
     cnnlab train model=lenet dataset=fashion_mnist
 """

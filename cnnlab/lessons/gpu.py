@@ -7,9 +7,9 @@ belong together, and the third stands inside the loop:
     model.to(device)
     images, labels = images.to(device), labels.to(device)
 
-Forgetting the third is the most common mistake; the notes' own MNIST program makes it. What happens
-then can be seen on any machine: torch has a device named `meta`, whose tensors have shapes and no
-numbers, and which is just as foreign to the CPU as a GPU is.
+Forgetting the third is a common mistake; the notes' own MNIST program makes it. What happens then can
+be seen on any machine: torch has a device named `meta`, whose tensors have shapes and no numbers, and
+which is just as foreign to the CPU as a GPU is.
 
 Question: Why `model.to(device)` alone, but `images = images.to(device)`?
 Answer: A module is moved in place: its parameters are exchanged inside it. A tensor is not; `to`
@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from cnnlab.errors import ConfigError
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Parts, Table, Values, number
 
 
 def compute(*, device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Values:
@@ -70,7 +70,7 @@ def show(values: Values) -> Parts:
             [[name, "yes" if there else "no"] for name, there in values["available"].items()],
         ),
         f"This run took {values['device']}. Outputs of one layer computed there and on the CPU differ by "
-        f"at most {values['difference']:.1e}.",
+        f"at most {number(values['difference'])}.",
         f"After model.to('meta') the weight is on {values['weight_moved']} and the images are still on "
         f"{values['images_stayed']}. torch says: {values['refusal']}",
     ]

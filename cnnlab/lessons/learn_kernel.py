@@ -12,7 +12,7 @@ Answer: The error grows without end. L is a bowl, and its steepest direction has
 an lr above 2/60 ≈ 0.033 each step lands higher on the other side than it started. lr=0.03 is close to
 that edge, and still on the good side: w jumps over its goal and back, a little nearer each time.
 
-On real data: a whole network whose kernels start random and end as edge and stroke detectors.
+On real data: a network whose kernels all start random.
 
     cnnlab train model=two_conv dataset=digits
 """

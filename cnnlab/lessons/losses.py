@@ -11,8 +11,8 @@ grows with the error, so a single wild point drags the fit. Cross-entropy punish
 wrong answer without limit: 0.1 for what is true costs 2.3, 0.01 costs 4.6.
 
 Question: If I may predict just one number for 1, 2, 3, 4, 100, which does each loss choose?
-Answer: MSE the mean, 22; L1 the median, 3. (Try it: the loss is lowest there.) That is the whole
-difference between them in one example.
+Answer: MSE the mean, 22; L1 the median, 3, which does not care how wild the 100 is. In the table each
+has the lower number in its own column.
 
 On real data: cross-entropy for classes; it is printed for every epoch.
 

@@ -18,7 +18,7 @@ In training a network each step sees another small batch, gradients are noisy, a
 curvature from noise misleads. SGD and Adam bear noise well. (SparseAdam is Adam for gradients that are
 mostly zero, as of an embedding; given a full one it does what Adam does.)
 
-On real data: the default optimizer, and SGD against it.
+On real data: Adam, and SGD against it.
 
     cnnlab train optimizer=adam
     cnnlab train optimizer=sgd optimizer.lr=0.1

@@ -32,9 +32,10 @@ a { color: var(--accent); text-decoration: none; }
 a:hover { text-decoration: underline; }
 code, pre { font: 0.82em/1.5 "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre code { font-size: 1em; }
+pre.code { font-size: 0.76em; }
 p code, li code { background: var(--tint); padding: 0.08em 0.3em; border-radius: 3px; }
 pre { background: var(--tint); padding: 0.8rem 1rem; overflow-x: auto; border-radius: 4px; }
-@media (min-width: 66rem) { pre.code { margin: 0 -6rem; } }
+@media (min-width: 66rem) { pre.code { margin: 0 -8.75rem; } }
 pre.formula { background: none; padding: 0 0 0 1.5rem; }
 pre .k { color: var(--accent); } pre .s { color: #4f7a4d; } pre .c { color: var(--soft); font-style: italic; }
 .place, nav { color: var(--soft); font-size: 0.85rem; }
@@ -42,7 +43,7 @@ nav { display: flex; justify-content: space-between; gap: 1rem; border-top: 1px 
       margin-top: 3rem; padding-top: 1rem; }
 .matrices { display: flex; flex-wrap: wrap; gap: 0.8rem 2.4rem; margin: 1.2rem 0;
             align-items: flex-start; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: 1.2rem 0; }
 table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums lining-nums; }
 caption { text-align: left; white-space: nowrap; color: var(--soft); padding-bottom: 0.25rem; }
 td, th { padding: 0.16rem 0.7rem; text-align: left; }
@@ -151,7 +152,7 @@ def inline(text: str) -> str:
 def prose(text: str) -> str:
     """A docstring's paragraphs; indented blocks are formulas, or commands to type."""
     html = []
-    for indented, block in paragraphs(text.strip()):
+    for indented, block in paragraphs(text.strip("\n")):
         if not indented:
             html += [f"<p>{inline(paragraph)}</p>" for paragraph in unwrap(block)]
         elif block.startswith("cnnlab "):

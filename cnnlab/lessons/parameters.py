@@ -13,8 +13,8 @@ To collect them, one function calls itself for each child. It is written out in 
 finds what `named_parameters` finds.
 
 Question: How do I freeze a part of a network?
-Answer: `for p in net.tower.parameters(): p.requires_grad = False`. The paths make it a single line; the
-optimizer then is given only those that still require a gradient.
+Answer: `net[0].requires_grad_(False)`: it walks the same tree and marks each parameter below. The
+optimizer is then given those that still require a gradient, and no others.
 
 On real data: every layer with its path and its parameters.
 

@@ -79,23 +79,20 @@ def compute(
 
 
 def show(values: Values) -> Parts:
+    choice = ", ".join(f"{key} {shape(values[key])}" for key in ("window", "padding", "stride"))
     return [
         {"channel 1": values["image"][0], "channel 2": values["image"][1]},
         f"The {values['mode']} of 3×3 windows: the stride is 3, and one position fits.",
         {"channel 1": values["usual"][0], "channel 2": values["usual"][1]},
         "3×3 windows, padding 1, stride 2:",
         {"channel 1": values["overlapping"][0], "channel 2": values["overlapping"][1]},
-        f"Your choice, {describe_choice(values)}:",
+        f"Your choice, {choice}:",
         {"channel 1": values["chosen"][0], "channel 2": values["chosen"][1]},
     ]
-
-
-def describe_choice(values: Values) -> str:
-    return ", ".join(f"{key} {shape(values[key])}" for key in ("window", "padding", "stride"))
 
 
 def draw(values: Values, figure: Figure) -> None:
     left, middle, right = figure.subplots(1, 3)
     draw_matrix(left, values["image"][0], "channel 1")
     draw_matrix(middle, values["overlapping"][0], "3×3, padding 1, stride 2")
-    draw_matrix(right, values["chosen"][0], describe_choice(values))
+    draw_matrix(right, values["chosen"][0], "your choice")

@@ -6,7 +6,7 @@ distances; its gradient says how w and b should change; a small step against it,
     L = mean (w·x + b − y)²      w ← w − lr · ∂L/∂w      b ← b − lr · ∂L/∂b
 
 Only the gradient is left to torch. It *adds* to what `.grad` holds, so before each backward pass the
-old gradient has to be cleared; leave that out and the steps run wild.
+old gradient has to be cleared; leave that out, and the line swings to and fro and never comes to rest.
 
 Question: The notes warn that more epochs make the error larger. Do they?
 Answer: Not the error on these points: with lr 0.005 every step lowers it, towards that of the best

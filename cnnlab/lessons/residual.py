@@ -13,8 +13,9 @@ inputs, and its author cannot derive it. Follow the shapes.
 
 Question: So where does 512 come from?
 Answer: From padding 0: 28 → 24 → 12 → 8 → 4, and 32 maps of 4×4 are 512 numbers. The program as printed
-says padding=2, which keeps 28 and 14 until the pooling: 32·7·7 = 1568 numbers arrive at a layer that
-expects 512, and torch refuses. Derived, not guessed: send one image through and read the shape.
+says padding=2, with which only the poolings shrink the image: 28 → 14 → 7, and 32·7·7 = 1568 numbers
+arrive at a layer that expects 512, and torch refuses. Derived, not guessed: send one image through and
+read the shape.
 
 On real data: both variants, the one that runs first.
 

@@ -13,8 +13,9 @@ loss, and measure its size (its Euclidean norm) at each block's first weight.
 Question: Then why do deep plain networks train at all today?
 Answer: Because a careful start (He et al. 2015, arXiv:1502.01852) and batch normalisation also keep the
 factors near 1. But those hold on average and at the beginning; the shortcut is a path that no weight
-can close. Even so, He et al. (arXiv:1512.03385) saw a plain network of 34 layers do worse than one of
-18, on its training data.
+can close. Gradients are not the whole story, either: He et al. (arXiv:1512.03385) saw a plain network
+of 34 layers do worse than one of 18 on its own training data, with batch normalisation and gradients in
+good health.
 
 On real data: a network of eight residual blocks, and its parameters.
 

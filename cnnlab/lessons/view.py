@@ -70,7 +70,7 @@ def _column(values: Sequence[Any]) -> list[str]:
     if any(not float(value).is_integer() for value in numbers):
         small = any(0 < abs(value) < 1e-4 for value in numbers)
         write = "{:.3g}".format if small or max(map(abs, numbers)) >= 1e6 else "{:.4f}".format
-        return [write(value) if _is_number(value) else str(value) for value in values]
+        return [write(value + 0.0) if _is_number(value) else str(value) for value in values]
     return [number(value) if _is_number(value) else _words(value) for value in values]
 
 

@@ -23,6 +23,13 @@ def test_a_lesson_prints_its_numbers_and_its_command(capsys):
     assert "5·3 + 6·4 + 8·2 + 9·4 = 91" in out
 
 
+def test_all_prints_every_lesson(capsys):
+    assert run(["all"]) == 0
+    out = capsys.readouterr().out
+    positions = [out.index(f"{lesson.title}\n─") for lesson in COURSE.values()]
+    assert positions == sorted(positions)
+
+
 def test_keys_change_the_computation(capsys):
     assert run(["conv", "in_channels=3", "out_channels=4", "kernel_size=5", "size=12"]) == 0
     assert "(1, 4, 8, 8)" in capsys.readouterr().out
