@@ -78,7 +78,7 @@ def show(values: Values) -> Parts:
     path, gradients = values["path"], values["gradients"]
     moved = path[1] - path[0]
     steps = len(path) - 1
-    chosen = sorted({0, 1, 2, steps // 4, steps // 2, steps})
+    chosen = sorted({0, min(1, steps), min(2, steps), steps // 4, steps // 2, steps})
     rows = [[step, *path[step].tolist(), valley(path[step]).item()] for step in chosen]
     return [
         f"First gradient: ({gradients[0][0]:g}, {gradients[0][1]:g}). "

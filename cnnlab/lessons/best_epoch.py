@@ -33,7 +33,7 @@ REPEATS = 1000
 def compute(
     *, accuracy: Fraction = 0.8, num_images: Count = 1000, epochs: Count = 20, seed: Whole = 0
 ) -> Values:
-    right = torch.full((REPEATS, epochs), accuracy)
+    right = torch.full((REPEATS, epochs), float(accuracy))
     number = torch.full((REPEATS, epochs), float(num_images))
     with seeded(seed):
         test = torch.binomial(number, right) / num_images

@@ -184,11 +184,11 @@ def compute(lesson: Lesson, given: dict[str, Any]) -> dict[str, Any]:
         return lesson.module.compute(**given)
     except ConfigError as error:
         raise ConfigError([f"lesson {lesson.name}: {problem}" for problem in error.problems]) from error
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
         if not given:
             raise  # our own numbers: a bug
         reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(f"lesson {lesson.name}: these values do not go together: {reason}") from error
+        raise ConfigError(f"lesson {lesson.name}: torch refuses these values: {reason}") from error
 
 
 # --- What is run ----------------------------------------------------------------------------------

@@ -17,13 +17,17 @@ On real data: two convolution layers, trained in seconds.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from cnnlab.lessons.cross_correlation import corr2d
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Parts, Values
-from cnnlab.signature import Count, Whole
+from cnnlab.signature import Range, Whole
+
+Size = Annotated[int, Range(at_least=1, at_most=5)]  # of a kernel that fits a 5×5 image
 
 
 class Conv2D(nn.Module):
@@ -38,7 +42,7 @@ class Conv2D(nn.Module):
         return corr2d(image, self.weight) + self.bias
 
 
-def compute(*, rows: Count = 2, columns: Count = 2, seed: Whole = 0) -> Values:
+def compute(*, rows: Size = 2, columns: Size = 2, seed: Whole = 0) -> Values:
     with seeded(seed):
         layer = Conv2D(rows, columns)
         image = torch.randn(5, 5)

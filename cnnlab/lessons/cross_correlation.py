@@ -22,8 +22,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cnnlab.errors import ConfigError
 from cnnlab.lessons.pictures import draw_matrix
-from cnnlab.lessons.view import Figure, Parts, Values
+from cnnlab.lessons.view import Figure, Parts, Values, shape
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -44,6 +45,12 @@ def compute(
     kernel: Matrix = ((0, 1), (2, 3)),
 ) -> Values:
     x, k = torch.tensor(image, dtype=torch.float32), torch.tensor(kernel, dtype=torch.float32)
+    fits = k.numel() > 0 and k.dim() == x.dim() == 2 and k.shape[0] <= x.shape[0] and k.shape[1] <= x.shape[1]
+    if not fits:
+        raise ConfigError(
+            f"kernel: {shape(k.shape)} was given; expected two sizes of at least 1, "
+            f"and at most the image's {shape(x.shape)}"
+        )
     return {
         "image": x,
         "kernel": k,

@@ -26,7 +26,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cnnlab.errors import ConfigError
 from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.signature import Whole
 
 
 def log_softmax(logits: Tensor) -> Tensor:
@@ -50,9 +52,15 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
 def compute(
     *,
     logits: tuple[float, ...] = (2.0, 1.0, 0.1),
-    target: int = 0,
+    target: Whole = 0,
     weight: tuple[float, ...] = (1.0, 1.0, 5.0),
 ) -> Values:
+    if not 0 <= target < len(logits):
+        raise ConfigError(f"target: {target} was given; expected at most {len(logits) - 1}, the last class")
+    if len(weight) != len(logits):
+        raise ConfigError(
+            f"weight: {len(weight)} numbers were given; expected one for each of the {len(logits)} logits"
+        )
     z = torch.tensor([logits], dtype=torch.float32).requires_grad_()
     y = torch.tensor([target])
     loss = cross_entropy(z, y)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cnnlab.errors import ConfigError
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 
 
@@ -41,6 +42,8 @@ def binary_cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def compute(*, targets: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 100.0)) -> Values:
+    if not targets:
+        raise ConfigError("targets: [] was given; expected at least one number")
     target = torch.tensor(targets, dtype=torch.float32)
     rows = []
     for name, guess in (("median", target.median()), ("mean", target.mean())):

@@ -15,17 +15,19 @@ On real data: two poolings take 24×24 and 8×8 maps down to 12×12 and 4×4.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch.nn import functional as F
 
 from cnnlab.lessons.pictures import draw_matrix
 from cnnlab.lessons.view import Figure, Parts, Values
-from cnnlab.signature import Count
+from cnnlab.signature import Range
 
 IMAGE = torch.tensor([[3.0, 4, 6, 5], [2, 4, 6, 8], [1, 6, 7, 8], [9, 7, 4, 6]])
 
 
-def compute(*, kernel_size: Count = 2) -> Values:
+def compute(*, kernel_size: Annotated[int, Range(at_least=1, at_most=4)] = 2) -> Values:
     image = IMAGE[None, None].clone().requires_grad_()
     maximum = F.max_pool2d(image, kernel_size)
     average = F.avg_pool2d(image, kernel_size)

@@ -74,7 +74,7 @@ def compute(*, lr: Positive = 0.06, momentum: Fraction = 0.6, steps: Count = 40)
 
 def show(values: Values) -> Parts:
     steps = len(values["plain"]) - 1
-    chosen = sorted({0, 1, 2, steps // 4, steps // 2, steps})
+    chosen = sorted({0, min(1, steps), min(2, steps), steps // 4, steps // 2, steps})
     rows = [[step, *(valley(path[step]).item() for path in values.values())] for step in chosen]
     return [Table(["step", *(f"f, {name}" for name in values)], rows)]
 
