@@ -5,7 +5,7 @@
     relu         max(0, x)
     leaky relu   x above 0, 0.01·x below
     PReLU        x above 0, a·x below; a is learned, and starts at 0.25
-    RReLU        x above 0, a·x below; a is drawn between 1/8 and 1/3 in training, and their mean later
+    RReLU        x above 0, a·x below; a is drawn from 1/8 to 1/3 in training, fixed later
 
 What matters for training is the slope. A sigmoid's is at most 1/4 and almost 0 for large |x|: it
 saturates, and layers before it stop learning. tanh reaches 1 at the centre and saturates too. ReLU has

@@ -32,10 +32,10 @@ a { color: var(--accent); text-decoration: none; }
 a:hover { text-decoration: underline; }
 code, pre { font: 0.82em/1.5 "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre code { font-size: 1em; }
-pre.code { font-size: 0.76em; }
+pre.code, pre.formula { font-size: 0.76em; }
 p code, li code { background: var(--tint); padding: 0.08em 0.3em; border-radius: 3px; }
 pre { background: var(--tint); padding: 0.8rem 1rem; overflow-x: auto; border-radius: 4px; }
-@media (min-width: 66rem) { pre.code { margin: 0 -8.75rem; } }
+@media (min-width: 66rem) { pre.code { margin: 0 -8.75rem; } pre.formula { margin-right: -8.75rem; } }
 pre.formula { background: none; padding: 0 0 0 1.5rem; }
 pre .k { color: var(--accent); } pre .s { color: #4f7a4d; } pre .c { color: var(--soft); font-style: italic; }
 .place, nav { color: var(--soft); font-size: 0.85rem; }

@@ -1,8 +1,8 @@
 """Three kinds of problem, and the end of the network that fits each.
 
-    regression    one number, such as a shirt's price       1 output, as it is     squared error
-    binary        one of two: a shirt, or not               1 output, sigmoid      binary cross-entropy
-    multi-class   one of K: shirt, jeans, dress, coat       K outputs, softmax     cross-entropy
+    regression    one number: a shirt's price           1 output, as it is   squared error
+    binary        one of two: a shirt, or not           1 output, sigmoid    binary cross-entropy
+    multi-class   one of K: shirt, jeans, dress, coat   K outputs, softmax   cross-entropy
 
 The body of the network does not care. A sigmoid turns one number into the probability of "yes"; a
 softmax turns K numbers into K probabilities that sum to 1; a price is taken as it comes. Below, one and
