@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cnnlab.lessons.command import command_line
+from cnnlab.lessons.command import command_line, compute
 from cnnlab.lessons.course import CHAPTERS, COURSE, Lesson
 from cnnlab.lessons.pictures import save_picture
 from cnnlab.lessons.view import Parts, Table, Values, cells, columns, paragraphs, unwrap
@@ -71,7 +71,7 @@ def write_pages(folder: Path) -> None:
     (folder / "style.css").write_text(STYLE, encoding="utf-8")
     (folder / "index.html").write_text(index_page(), encoding="utf-8")
     for number, lesson in enumerate(lessons):
-        values = lesson.module.compute()
+        values = compute(lesson, {})
         if lesson.has_picture:
             save_picture(lesson.module.draw, values, folder / f"{lesson.name}.svg")
         before = lessons[number - 1] if number else None
