@@ -1,0 +1,62 @@
+"""A convolution layer, and the shapes that go in and out.
+
+An image batch has four dimensions: (images, channels, rows, columns). A kernel must look at every input
+channel, so it is as deep as the image; and there is one such kernel for each output channel. The
+layer's weight therefore has four dimensions too:
+
+    input   (N, C_in, H, W)
+    weight  (C_out, C_in, k, k)
+    output  (N, C_out, H − k + 1, W − k + 1)
+
+Nothing ties the size of the kernel to the size of the image: the same ten kernels run over any image
+that is at least as large as they are.
+
+Question: Rows or columns first?
+Answer: Rows (height), then columns (width), in images and in weights, and the output channel stands
+before the input channel in a weight. The notes write (B, C, W, H). With square images and kernels the
+mistake goes unnoticed; the first photograph of 640×480 brings it out.
+
+On real data: the same trace through a whole network, layer by layer.
+
+    cnnlab inspect model=two_conv dataset=mnist
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from cnnlab.lessons.seeded import seeded
+from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.signature import Count
+
+
+def compute(
+    *, in_channels: Count = 5, out_channels: Count = 10, kernel_size: Count = 3, size: Count = 100
+) -> Values:
+    with seeded(0):
+        images = torch.randn(1, in_channels, size, size)
+        layer = nn.Conv2d(in_channels, out_channels, kernel_size)
+        output = layer(images)
+    return {
+        "input": tuple(images.shape),
+        "weight": tuple(layer.weight.shape),
+        "bias": tuple(layer.bias.shape),
+        "output": tuple(output.shape),
+        "parameters": sum(p.numel() for p in layer.parameters()),
+        "multiplications": output.numel() * layer.weight[0].numel(),
+    }
+
+
+def show(values: Values) -> Parts:
+    _, c_in, k, _ = values["weight"]
+    _, c_out, rows, columns = values["output"]
+    return [
+        Table(
+            ["tensor", "shape"],
+            [[name, str(values[name])] for name in ("input", "weight", "bias", "output")],
+        ),
+        f"Parameters: {c_out} kernels of {c_in}·{k}·{k} weights and a bias each, "
+        f"{values['parameters']:,} numbers in all. Each of the {c_out}·{rows}·{columns} outputs "
+        f"takes {c_in}·{k}·{k} multiplications: {values['multiplications']:,}.",
+    ]

@@ -1,0 +1,82 @@
+"""Initialisation: where the search starts.
+
+torch starts a linear layer's weights uniformly between ±1/√fan_in. Others are one line each:
+`net.apply(f)` calls f with every module, and f sets what it wants to, in place.
+
+    normal     mean 0, standard deviation 0.01
+    constant   every weight 1
+    xavier     uniform with variance 2 / (fan_in + fan_out), Glorot & Bengio 2010
+    own        random signs, each weight +1/√fan_in or −1/√fan_in
+
+A good start keeps the size of signals from layer to layer. And it must break the symmetry.
+
+Question: What is wrong with all weights equal?
+Answer: All hidden units then compute the same, get the same gradient, and stay the same for ever: a
+layer of eight units that is worth one. Count the distinct rows in the table; random starts give eight.
+
+On real data: LeNet's sigmoids at lr 0.9 need Xavier's start, and cnnlab's LeNet takes one by name.
+
+    cnnlab train model=lenet model.init=xavier dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from cnnlab.lessons.seeded import seeded
+from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.signature import Count, Whole
+
+
+def normal(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+
+
+def constant(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.constant_(module.weight, 1.0)
+
+
+def xavier(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+
+
+def own(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        signs = torch.randint(0, 2, module.weight.shape) * 2.0 - 1
+        with torch.no_grad():
+            module.weight.copy_(signs / module.in_features**0.5)
+
+
+STARTS: dict[str, Callable[[nn.Module], None]] = {
+    "torch": lambda module: None,
+    "normal": normal,
+    "constant": constant,
+    "xavier": xavier,
+    "own": own,
+}
+
+
+def compute(*, features: Count = 64, hidden: Count = 8, seed: Whole = 0) -> Values:
+    rows = []
+    for name, start in STARTS.items():
+        with seeded(seed):
+            net = nn.Sequential(nn.Linear(features, hidden, bias=False), nn.Tanh(), nn.Linear(hidden, 1))
+            x = torch.randn(32, features)
+            net.apply(start)
+        net(x).square().mean().backward()
+        weight, gradient = net[0].weight.detach(), net[0].weight.grad
+        distinct = len(torch.unique(gradient, dim=0))
+        rows.append([name, weight.mean().item(), weight.std().item(), distinct])
+    return {"rows": rows}
+
+
+def show(values: Values) -> Parts:
+    return [
+        Table(["start", "mean of weights", "standard deviation", "distinct gradient rows"], values["rows"])
+    ]

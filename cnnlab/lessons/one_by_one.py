@@ -1,0 +1,52 @@
+"""A 1×1 convolution is a matrix product, pixel by pixel.
+
+With a 1×1 kernel the window is a single pixel, so nothing is left of the sliding: each output channel
+is a weighted sum of the input channels at the same place. Write the image as a matrix with a row for
+each channel and a column for each pixel, and the layer is one multiplication:
+
+    (C_out, C_in) · (C_in, h·w) = (C_out, h·w)
+
+It is a linear layer that is applied to every pixel with the same weights.
+
+Question: Then what is it good for?
+Answer: For changing the number of channels: fewer before an expensive layer (lesson `bottleneck`), more
+on a shortcut whose two ends differ, and to mix what a depthwise convolution left apart.
+
+On real data: the shortcuts of a ResNet where the channels double.
+
+    cnnlab inspect model=resnet18_cifar dataset=cifar10
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from cnnlab.lessons.channels import corr2d_multi_in_out
+from cnnlab.lessons.seeded import seeded
+from cnnlab.lessons.view import Parts, Values
+from cnnlab.signature import Count, Whole
+
+
+def compute(*, in_channels: Count = 3, out_channels: Count = 2, size: Count = 3, seed: Whole = 0) -> Values:
+    with seeded(seed):
+        image = torch.randn(in_channels, size, size)
+        weight = torch.randn(out_channels, in_channels)
+    product = weight @ image.reshape(in_channels, -1)  # (C_out, h·w)
+    return {
+        "image": image,
+        "weight": weight,
+        "product": product.reshape(out_channels, size, size),
+        "convolution": corr2d_multi_in_out(image, weight[:, :, None, None]),
+        "torch": F.conv2d(image[None], weight[:, :, None, None])[0],
+    }
+
+
+def show(values: Values) -> Parts:
+    difference = (values["product"] - values["convolution"]).abs().max().item()
+    return [
+        {"weight (outputs × inputs)": values["weight"]},
+        {f"product, channel {o + 1}": matrix for o, matrix in enumerate(values["product"])},
+        {f"convolution, channel {o + 1}": matrix for o, matrix in enumerate(values["convolution"])},
+        f"Largest difference: {difference:.0e}.",
+    ]
