@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from cnnlab.train import main as train
 
             return train(arguments[1:])
+        if arguments[:1] == ["lesson"]:
+            from cnnlab.lessons.command import run as run_lesson
+
+            return run_lesson(arguments[1:])
         return run_command(build_parser().parse_args(arguments))
     except (CnnlabError, Interrupted) as error:
         print(f"cnnlab: {error}", file=sys.stderr)
@@ -66,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     reproduce.add_argument("run", help="run directory")
     reproduce.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
+
+    commands.add_parser("lesson", help="the course notes' computations: cnnlab lesson [NAME]", add_help=False)
 
     listing = commands.add_parser("list", help="what can be chosen")
     listing.add_argument("what", nargs="?", choices=LISTS, help="default: all")

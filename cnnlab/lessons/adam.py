@@ -59,9 +59,7 @@ class Adam:
             p -= self.lr * m_hat / (v_hat.sqrt() + self.epsilon)
 
 
-def compute(
-    *, lr: Positive = 0.1, beta1: Fraction = 0.9, beta2: Fraction = 0.999, steps: Count = 80
-) -> Values:
+def compute(*, lr: Positive = 0.1, beta1: Fraction = 0.9, beta2: Fraction = 0.999, steps: Count = 80) -> Values:
     w = torch.tensor([5.0, 1.0], requires_grad=True)
     optimizer = Adam([w], lr, beta1, beta2)
     path, gradients = [w.detach().clone()], []
@@ -81,8 +79,7 @@ def show(values: Values) -> Parts:
     chosen = sorted({0, min(1, steps), min(2, steps), steps // 4, steps // 2, steps})
     rows = [[step, *path[step].tolist(), valley(path[step]).item()] for step in chosen]
     return [
-        f"First gradient: ({gradients[0][0]:g}, {gradients[0][1]:g}). "
-        f"First step: ({moved[0]:.3f}, {moved[1]:.3f}).",
+        f"First gradient: ({gradients[0][0]:g}, {gradients[0][1]:g}). First step: ({moved[0]:.3f}, {moved[1]:.3f}).",
         Table(["step", "x", "y", "f"], rows),
     ]
 

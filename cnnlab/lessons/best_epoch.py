@@ -30,9 +30,7 @@ from cnnlab.signature import Count, Fraction, Whole
 REPEATS = 1000
 
 
-def compute(
-    *, accuracy: Fraction = 0.8, num_images: Count = 1000, epochs: Count = 20, seed: Whole = 0
-) -> Values:
+def compute(*, accuracy: Fraction = 0.8, num_images: Count = 1000, epochs: Count = 20, seed: Whole = 0) -> Values:
     right = torch.full((REPEATS, epochs), float(accuracy))
     number = torch.full((REPEATS, epochs), float(num_images))
     with seeded(seed):

@@ -40,9 +40,7 @@ def corr2d_multi_in_out(image: Tensor, kernels: Tensor) -> Tensor:
     return torch.stack([corr2d_multi_in(image, kernel) for kernel in kernels])
 
 
-def conv2d(
-    images: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 0, stride: int = 1
-) -> Tensor:
+def conv2d(images: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 0, stride: int = 1) -> Tensor:
     """What F.conv2d computes: (N, C_in, h, w), (C_out, C_in, k_h, k_w) → (N, C_out, rows, columns)."""
     images = F.pad(images, (padding, padding, padding, padding))
     k_h, k_w = weight.shape[2:]

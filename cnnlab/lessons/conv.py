@@ -31,9 +31,7 @@ from cnnlab.lessons.view import Parts, Table, Values
 from cnnlab.signature import Count
 
 
-def compute(
-    *, in_channels: Count = 5, out_channels: Count = 10, kernel_size: Count = 3, size: Count = 100
-) -> Values:
+def compute(*, in_channels: Count = 5, out_channels: Count = 10, kernel_size: Count = 3, size: Count = 100) -> Values:
     with seeded(0):
         images = torch.randn(1, in_channels, size, size)
         layer = nn.Conv2d(in_channels, out_channels, kernel_size)

@@ -54,7 +54,5 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    for axes, name in zip(
-        figure.subplots(1, 4), ("image", "edges", "turned image", "turned both"), strict=True
-    ):
+    for axes, name in zip(figure.subplots(1, 4), ("image", "edges", "turned image", "turned both"), strict=True):
         draw_matrix(axes, values[name], name)

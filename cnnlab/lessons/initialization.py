@@ -77,6 +77,4 @@ def compute(*, features: Count = 64, hidden: Count = 8, seed: Whole = 0) -> Valu
 
 
 def show(values: Values) -> Parts:
-    return [
-        Table(["start", "mean of weights", "standard deviation", "distinct gradient rows"], values["rows"])
-    ]
+    return [Table(["start", "mean of weights", "standard deviation", "distinct gradient rows"], values["rows"])]

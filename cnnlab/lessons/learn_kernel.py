@@ -49,8 +49,7 @@ def compute(*, lr: Positive = 0.03, steps: Count = 10, seed: Whole = 0) -> Value
 def show(values: Values) -> Parts:
     kernels = values["kernels"]
     rows = [
-        [step, loss, kernels[step][0].item(), kernels[step][1].item()]
-        for step, loss in enumerate(values["losses"])
+        [step, loss, kernels[step][0].item(), kernels[step][1].item()] for step, loss in enumerate(values["losses"])
     ]
     return [
         {"X": values["image"], "Y": values["edges"]},

@@ -63,9 +63,7 @@ def show(values: Values) -> Parts:
         for channel, color in enumerate(("red", "green", "blue"))
     ]
     return [
-        Table(
-            ["channel", "mean", "std of all pixels", "average of the images' stds", "std afterwards"], rows
-        ),
+        Table(["channel", "mean", "std of all pixels", "average of the images' stds", "std afterwards"], rows),
         f"Means afterwards are zero to within {values['new_mean'].abs().max():.0e}.",
     ]
 

@@ -49,9 +49,7 @@ def show(values: Values) -> Parts:
     padded, output, padding = values["padded"], values["output"], values["padding"]
     window = padded[:3, :3]
     products = " + ".join(
-        f"{weight:g}·{pixel:g}"
-        for pixel, weight in zip(window.flatten(), KERNEL.flatten(), strict=True)
-        if pixel
+        f"{weight:g}·{pixel:g}" for pixel, weight in zip(window.flatten(), KERNEL.flatten(), strict=True) if pixel
     )
     return [
         {"input": IMAGE, "kernel": KERNEL, "output": output},

@@ -91,8 +91,7 @@ def index_page() -> str:
     start = 1
     for chapter, names in CHAPTERS.items():
         items = [
-            f'<li><a href="{name}.html">{inline(COURSE[name].title)}</a> <code>{name}</code></li>'
-            for name in names
+            f'<li><a href="{name}.html">{inline(COURSE[name].title)}</a> <code>{name}</code></li>' for name in names
         ]
         parts += [f"<h2>{escape(chapter)}</h2>", f'<ol start="{start}">', *items, "</ol>"]
         start += len(names)

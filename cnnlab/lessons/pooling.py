@@ -34,9 +34,7 @@ from cnnlab.signature import Count, Whole
 Pair = tuple[int, int]  # rows, columns
 
 
-def pool2d(
-    images: Tensor, mode: str, window: Pair, padding: Pair = (0, 0), stride: Pair | None = None
-) -> Tensor:
+def pool2d(images: Tensor, mode: str, window: Pair, padding: Pair = (0, 0), stride: Pair | None = None) -> Tensor:
     """Pool each channel of each image: (N, C, h, w) → (N, C, rows, columns)."""
     (k_h, k_w), (s_h, s_w) = window, stride or window
     frame = (padding[1], padding[1], padding[0], padding[0])

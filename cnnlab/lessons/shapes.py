@@ -36,9 +36,7 @@ def output_size(size: int, kernel: int, padding: int, stride: int) -> int:
 
 def require_pairs(given: dict[str, Sequence[int]]) -> None:
     """A ConfigError that names every value of `given` which is not [rows, columns]."""
-    wrong = [
-        f"{key}: {list(v)} was given; expected [rows,columns]" for key, v in given.items() if len(v) != 2
-    ]
+    wrong = [f"{key}: {list(v)} was given; expected [rows,columns]" for key, v in given.items() if len(v) != 2]
     if wrong:
         raise ConfigError(wrong)
 

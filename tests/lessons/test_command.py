@@ -34,9 +34,7 @@ def test_keys_change_the_computation(capsys):
     assert run(["conv", "in_channels=3", "out_channels=4", "kernel_size=5", "size=12"]) == 0
     assert "(1, 4, 8, 8)" in capsys.readouterr().out
     assert run(["shapes", "kernel_size=[5,5]", "padding=[2,2]", "stride=[1,1]"]) == 0
-    assert (
-        "cnnlab lesson shapes size=8 kernel_size=[5,5] padding=[2,2] stride=[1,1]" in capsys.readouterr().out
-    )
+    assert "cnnlab lesson shapes size=8 kernel_size=[5,5] padding=[2,2] stride=[1,1]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -251,9 +251,7 @@ def test_conv2d_with_channels_padding_and_stride_is_torch_s(n, c_in, c_out, kern
 @given(few, few, few)
 def test_multi_channel_correlation_is_torch_s(c_in, c_out, kernel):
     image, kernels = randn(c_in, 5, 6), randn(c_out, c_in, kernel, kernel)
-    assert_same(
-        channels.corr2d_multi_in_out(image, kernels), F.conv2d(image[None], kernels)[0], [image, kernels]
-    )
+    assert_same(channels.corr2d_multi_in_out(image, kernels), F.conv2d(image[None], kernels)[0], [image, kernels])
 
 
 @exact

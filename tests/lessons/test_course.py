@@ -61,9 +61,7 @@ def test_a_lesson_is_a_whole_page_and_pure(lesson, tmp_path):
 
 @pytest.mark.parametrize("lesson", COURSE.values(), ids=COURSE.keys())
 def test_lessons_import_nothing_of_cnnlab_but_errors_signature_and_lessons(lesson):
-    imported = [
-        line.split()[1] for line in lesson.source.splitlines() if line.startswith(("from ", "import "))
-    ]
+    imported = [line.split()[1] for line in lesson.source.splitlines() if line.startswith(("from ", "import "))]
     ours = [name for name in imported if name.startswith("cnnlab")]
     assert all(name.startswith(("cnnlab.lessons", "cnnlab.errors", "cnnlab.signature")) for name in ours)
     assert not any(name.startswith("matplotlib") for name in imported)
@@ -74,9 +72,7 @@ def test_unknown_names_suggest_near_ones():
         find_lesson("paddin")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "modules"), [([], ["torch", "matplotlib"]), (["padding"], ["matplotlib"])]
-)
+@pytest.mark.parametrize(("arguments", "modules"), [([], ["torch", "matplotlib"]), (["padding"], ["matplotlib"])])
 def test_nothing_heavy_is_imported_before_it_is_needed(arguments, modules):
     code = (
         "import sys; from cnnlab.lessons.command import run; "

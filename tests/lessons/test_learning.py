@@ -291,9 +291,7 @@ def test_a_look_in_training_mode_moves_the_running_averages():
     values = batch_norm.compute()
     (_, *new), (_, *trained), (_, *evaluated) = values["steps"]
     assert new == [0, 1]
-    assert trained == pytest.approx(
-        [0.1 * values["batch_mean"], 0.9 + 0.1 * values["batch_variance"]], rel=1e-5
-    )
+    assert trained == pytest.approx([0.1 * values["batch_mean"], 0.9 + 0.1 * values["batch_variance"]], rel=1e-5)
     assert evaluated == trained
     torch.testing.assert_close(values["own"], values["theirs"])
 
