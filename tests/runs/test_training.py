@@ -99,7 +99,7 @@ def test_test_data_choose_nothing(tmp_path):
         folder = tmp_path / name
         write_mnist(folder, num_train=640, num_test=50)
         write_idx(folder / "t10k-labels-idx1-ubyte", ((torch.arange(50) + shift) % 10).to(torch.uint8))
-        config = _config(tmp_path / "out" / name, "dataset=mnist", f"dataset.root={folder}", "optimizer.lr=0.01")
+        config = plain_config(tmp_path / "out" / name, "dataset=mnist", f"dataset.root={folder}", "optimizer.lr=0.01")
         runs.append(start(config, []))
     honest, spoiled = runs
     assert metrics(honest) == metrics(spoiled)
@@ -109,7 +109,7 @@ def test_test_data_choose_nothing(tmp_path):
     assert [run.read_json(run.summary)["test"]["accuracy"] for run in runs] == [1.0, 0.0]
 
 
-def _config(folder: Path, *overrides: str):
+def plain_config(folder: Path, *overrides: str):
     from cnnlab.experiment import read_config
     from tests.conftest import compose_tree
 
@@ -139,7 +139,7 @@ def test_a_diverging_run_fails_with_its_step_and_keeps_the_last_good_checkpoint(
 
 
 def test_missing_data_fail_with_a_reason(tmp_path):
-    config = _config(tmp_path / "out", "dataset=mnist", f"dataset.root={tmp_path}", "dataset.download=false")
+    config = plain_config(tmp_path / "out", "dataset=mnist", f"dataset.root={tmp_path}", "dataset.download=false")
     with pytest.raises(DataError):
         start(config, [])
     run = RunDirectory(only_run(tmp_path / "out"))
@@ -155,9 +155,15 @@ def test_steps_and_examples_stand_in_for_epochs(tmp_path):
 
 def test_the_notes_recipe_learns_from_files(tmp_path):
     write_mnist(tmp_path, ".gz", num_train=640, num_test=50)
-    config = _config(
+    config = plain_config(
         tmp_path / "out", "experiment=mnist_cnn", f"dataset.root={tmp_path}", "epochs=30", "optimizer.lr=0.1"
     )
     run = start(config, [])
     assert run.path.parent.name == "mnist_cnn"
     assert run.read_json(run.summary)["test"]["accuracy"] == 1.0
+
+
+def test_the_demo_reads_digits(tmp_path):
+    """`make demo` as it is: at least 97 of 100 test digits right."""
+    run = start(plain_config(tmp_path), [])
+    assert run.read_json(run.summary)["test"]["accuracy"] >= 0.97
