@@ -86,7 +86,7 @@ def report(error: CnnlabError | Interrupted) -> int:
 def find_config_dirs(arguments: list[str]) -> list[Path]:
     """The folders that --config-dir (-cd) adds to the search."""
     found = []
-    for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for text, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if text in ("--config-dir", "-cd"):
             found.append(Path(following))
         elif text.startswith("--config-dir="):

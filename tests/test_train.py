@@ -39,6 +39,13 @@ def test_a_run_ends_naming_its_directory(train, tmp_path):
     assert not list(tmp_path.glob("**/.hydra"))
 
 
+def test_the_demo_reads_digits(train, tmp_path):
+    """`make demo` as it is: at least 97 of 100 test digits right."""
+    assert train()[0] == 0
+    run = RunDirectory(only_run(tmp_path / "outputs"))
+    assert run.read_json(run.summary)["test"]["accuracy"] >= 0.97
+
+
 def test_both_entry_points_are_one(cnnlab, tmp_path):
     assert cnnlab("train", *SMALL).returncode == 0
     command = [sys.executable, "-m", "cnnlab.train", *SMALL, "output_dir=other"]
