@@ -36,6 +36,7 @@ lint: $(READY)  ## ruff and mypy
 
 benchmark: $(READY)  ## the speed figures of the README, as ratios measured in one run
 	$(BIN)/python -m tests.benchmarks.startup
+	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.training
 
 lock: $(READY)  ## write constraints.lock from what is installed

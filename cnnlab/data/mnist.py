@@ -12,6 +12,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 UNSIGNED_BYTE = 8
+PIECE = 1 << 20  # bytes read at a time
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -113,6 +115,19 @@ def _idx_dataset(
     return Dataset(classes, 1, image_size, tuple(FILES), read, (mean,), (std,))
 
 
+def _read_into(file: gzip.GzipFile | BufferedReader, values: Tensor) -> int:
+    """Fill `values` from a file, piece by piece, so that the bytes are never held twice; how many there were."""
+    memory = values.numpy().data
+    num_read = 0
+    while num_read < len(memory):
+        piece = file.read(min(PIECE, len(memory) - num_read))
+        if not piece:
+            break
+        memory[num_read : num_read + len(piece)] = piece
+        num_read += len(piece)
+    return num_read
+
+
 def read_idx(path: Path) -> Tensor:
     """The uint8 tensor in an IDX file. Raises DataError if the file is torn or is something else."""
     try:
@@ -121,9 +136,8 @@ def read_idx(path: Path) -> Tensor:
             if zeros != 0 or kind != UNSIGNED_BYTE:
                 raise DataError(f"{path}: not an IDX file of unsigned bytes; get the published file again")
             shape = struct.unpack(f">{num_dims}I", file.read(4 * num_dims))
-            # Read into place: the bytes are never held twice.
             values = torch.empty(math.prod(shape), dtype=torch.uint8)
-            num_read = file.readinto(values.numpy().data)
+            num_read = _read_into(file, values)
             if num_read != len(values) or file.read(1):
                 found = f"only {num_read:,}" if num_read != len(values) else "more"
                 raise DataError(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -151,16 +152,23 @@ def summarize(state: State, experiment: Experiment) -> dict[str, Any]:
 
 
 def measure_peak_memory(device: torch.device) -> dict[str, float | None]:
-    """The most memory this process has held, in MB (10⁶ bytes): its own, and on the accelerator."""
+    """The most memory that has been held, in MB (10⁶ bytes): by this process, and on the accelerator."""
+    on_device = round(torch.cuda.max_memory_allocated(device) / 1e6, 1) if device.type == "cuda" else None
+    return {"process": peak_process_memory(), "device": on_device}
+
+
+def peak_process_memory() -> float | None:
+    """In MB; None on systems that do not tell."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; its getrusage counts the process that started this one as well
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return round(int(line.split()[1]) * 1024 / 1e6, 1)
     try:
         import resource
     except ImportError:  # Windows
-        process = None
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        process = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
-    on_device = round(torch.cuda.max_memory_allocated(device) / 1e6, 1) if device.type == "cuda" else None
-    return {"process": process, "device": on_device}
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def describe_start(config: Config, experiment: Experiment, num_parameters: int) -> str:
