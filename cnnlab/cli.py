@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cnnlab import __version__
-from cnnlab.errors import CnnlabError, Interrupted
+from cnnlab.errors import CnnlabError, ConfigError, Interrupted
 
 LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "inits", "experiments")
 
