@@ -96,10 +96,11 @@ def draw_kernels(run: RunDirectory, weight: Tensor) -> None:
     if weight.shape[1] != 3:
         scaled = scaled.flatten(0, 1).unsqueeze(1)
     kernels = scaled.permute(0, 2, 3, 1)[:MAX_KERNELS]
-    rows = -(-len(kernels) // COLUMNS)
-    figure = new_figure(0.6 * COLUMNS, 0.6 * rows + 0.4)
-    for axes, kernel in zip(figure.subplots(rows, COLUMNS, squeeze=False).flat, kernels, strict=False):
-        axes.imshow(kernel.numpy(), cmap="grey", vmin=0, vmax=1)
+    columns = min(len(kernels), COLUMNS)
+    rows = -(-len(kernels) // columns)
+    figure = new_figure(0.6 * columns + 1, 0.6 * rows + 0.4)
+    for axes, kernel in zip(figure.subplots(rows, columns, squeeze=False).flat, kernels, strict=False):
+        axes.imshow(kernel.numpy(), cmap="gray", vmin=0, vmax=1)
     for axes in figure.axes:
         axes.set_axis_off()
     out_channels, in_channels, height, width = weight.shape
@@ -109,15 +110,16 @@ def draw_kernels(run: RunDirectory, weight: Tensor) -> None:
 
 def draw_feature_maps(run: RunDirectory, pixels: Tensor, maps: dict[str, Tensor]) -> None:
     """The image, and below it a row of feature maps for each layer, each map from its least to its largest value."""
-    figure = new_figure(0.9 * MAX_MAPS, 1.15 * (len(maps) + 1))
-    grid = figure.subplots(len(maps) + 1, MAX_MAPS, squeeze=False)
+    columns = min(MAX_MAPS, max(len(layer_maps) for layer_maps in maps.values()))
+    figure = new_figure(0.9 * columns, 1.15 * (len(maps) + 1))
+    grid = figure.subplots(len(maps) + 1, columns, squeeze=False)
     for axes in figure.axes:
         axes.set_axis_off()
-    grid[0, 0].imshow(pixels.numpy(), cmap="grey", vmin=0, vmax=255)
+    grid[0, 0].imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=255)
     grid[0, 0].set_title("image", fontsize=8, loc="left")
     for row, (name, layer_maps) in zip(grid[1:], maps.items(), strict=True):
         channels, height, width = layer_maps.shape
         row[0].set_title(f"{name}: {channels} maps of {height}×{width}", fontsize=8, loc="left")
         for axes, one in zip(row, layer_maps, strict=False):
-            axes.imshow(one.numpy(), cmap="grey")
+            axes.imshow(one.numpy(), cmap="gray")
     save_figure(figure, run.feature_maps)
