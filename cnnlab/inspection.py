@@ -144,6 +144,8 @@ def write_row(row: Row) -> tuple[str, ...]:
 
 
 def write_output(row: Row) -> str:
+    if not row.kind:
+        return ""  # what is between layers has no output of its own
     if row.out_shape is None:
         return f"fails on {write_batch(row.in_shape)}"
     return write_batch(row.out_shape)

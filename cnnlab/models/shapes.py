@@ -50,8 +50,9 @@ def watch_layers(
 
     handles = []
     for name, module in network.named_modules():
-        if not any(module.children()) or any(module.parameters(recurse=False)):
-            handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
+        is_leaf = next(module.children(), None) is None
+        if is_leaf or next(module.parameters(recurse=False), None) is not None:
+            handles.append(module.register_forward_pre_hook(before(name or "(network)"), with_kwargs=True))
             handles.append(module.register_forward_hook(lambda module, inputs, output: leave(output)))
     try:
         with keep_modes(network), torch.no_grad():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ def summarize(network: nn.Module, in_channels: int, image_size: int) -> Summary:
     images = blank_images(network, 1, in_channels, image_size)
     work, fields = FlopCounterMode(display=False), ReceptiveFields(images)
     rows: list[Row] = []
-    between = Row("(between layers)", "")
+    between = Row("(between layers)", "", out_shape=())
     begun = [between]
     counted: set[nn.Parameter] = set()
     charged = 0
@@ -76,7 +77,7 @@ def summarize(network: nn.Module, in_channels: int, image_size: int) -> Summary:
 
     failure = None
     try:
-        with watch_layers(network, enter, leave), work, fields:
+        with watch_layers(network, enter, leave), plain_attention(), work, fields:
             network(images)
     except FAILURES as error:
         failure = error
@@ -85,6 +86,17 @@ def summarize(network: nn.Module, in_channels: int, image_size: int) -> Summary:
     if failure is None and (between.parameters or between.multiply_adds):
         rows.append(between)
     return Summary(rows, count_numbers(network.parameters()), charged, failure)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Keeps `nn.MultiheadAttention` from its fused form for evaluation, whose work torch does not count."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def count_numbers(tensors: Iterable[Tensor]) -> int:
