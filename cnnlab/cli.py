@@ -67,8 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("run", help="run directory")
     reproduce.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
 
-    inspect = commands.add_parser("inspect", help="a network's layers, shapes, parameters, work and memory; its pictures")
-    inspect.add_argument("what", nargs="*", metavar="KEY=VALUE", help="as for train; or a run directory, and changes to it")
+    inspect = commands.add_parser(
+        "inspect", help="a network's layers, shapes, parameters, work and memory; its pictures"
+    )
+    inspect.add_argument(
+        "what", nargs="*", metavar="KEY=VALUE", help="as for train; or a run directory, and changes to it"
+    )
     inspect.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="as for train")
     shown = inspect.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="for programs")

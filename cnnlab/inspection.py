@@ -11,7 +11,6 @@ from torch import nn
 
 from cnnlab.config import Config, apply_overrides
 from cnnlab.data import DATASETS, Dataset
-from cnnlab.errors import ConfigError
 from cnnlab.experiment import build_network, build_optimizer, read_config
 from cnnlab.models.shapes import Shape, require_size, write_shape
 from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations, summarize

@@ -40,9 +40,7 @@ DEFAULT = "DEFAULT"
 
 
 @MODELS.register
-def torchvision(
-    *, num_classes: int, in_channels: int, arch: str = "resnet34", weights: str | None = None
-) -> nn.Module:
+def torchvision(*, num_classes: int, in_channels: int, arch: str = "resnet34", weights: str | None = None) -> nn.Module:
     """Any classification network of torchvision, pretrained or not.
 
     Beside DEFAULT, `weights` may be any name that torchvision has for weights of `arch`, such as
@@ -64,7 +62,9 @@ def torchvision(
         network = download(lambda: models.get_model(arch, weights=chosen, **options), wanted)
     else:
         network = models.get_model(arch, weights=None, **options)
-    backbone = Backbone(network, find_head(network), lambda classes: replace_layer(network, find_head(network), classes))
+    backbone = Backbone(
+        network, find_head(network), lambda classes: replace_layer(network, find_head(network), classes)
+    )
     if weights is not None and weights not in published:
         backbone.load(weights, published)
     backbone.fit(num_classes, in_channels, trained=weights is not None)
@@ -123,7 +123,7 @@ class Backbone:
 
     @property
     def num_classes(self) -> int:
-        return self.network.get_submodule(self.head).weight.shape[0]
+        return self.network.get_parameter(f"{self.head}.weight").shape[0]
 
     def first(self) -> tuple[str, nn.Conv2d]:
         """The convolution that reads the image, and its name."""
@@ -136,12 +136,14 @@ class Backbone:
         """
         if num_classes != self.num_classes:
             if trained:
-                say(f"the last layer, {self.head}, is for {self.num_classes} classes: a new one is made for {num_classes}")
+                say(f"the last layer, {self.head}, is for {self.num_classes} classes: made anew for {num_classes}")
             self.replace_head(num_classes)
         name, conv = self.first()
         if in_channels != conv.in_channels:
             if trained:
-                say(f"the first layer, {name}, has its weights summed over {conv.in_channels} channels for {in_channels}")
+                say(
+                    f"the first layer, {name}, reads {conv.in_channels} channels: its weights are summed for {in_channels}"
+                )
             share_channels(conv, in_channels)
             if not trained:
                 conv.reset_parameters()
@@ -186,6 +188,7 @@ def replace_layer(network: nn.Module, name: str, num_outputs: int) -> None:
     if isinstance(old, nn.Linear):
         network.set_submodule(name, nn.Linear(old.in_features, num_outputs, has_bias))
     else:
+        assert isinstance(old, nn.Conv2d)
         network.set_submodule(name, nn.Conv2d(old.in_channels, num_outputs, old.kernel_size, old.stride, bias=has_bias))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -87,5 +87,5 @@ def normal(module: nn.Module) -> None:
 
 
 def clear_bias(module: nn.Module) -> None:
-    if module.bias is not None:
+    if isinstance(module.bias, Tensor):
         nn.init.zeros_(module.bias)

@@ -93,7 +93,9 @@ def _merge_side(spans: Sequence[Span]) -> Span:
     return Span(min(firsts), max(lasts), max(jumps))
 
 
-def _propagate(operation: Any, given: dict[str, Any], field: Field, sources: list[Tensor], made: Tensor) -> Field | None:
+def _propagate(
+    operation: Any, given: dict[str, Any], field: Field, sources: list[Tensor], made: Tensor
+) -> Field | None:
     """The field of what an operation made of tensors with `field`; None if positions lose their places."""
     image, sides = sources[0], made.shape[-2:]
     if made.dim() < 4 or image.dim() < 4:

@@ -63,7 +63,7 @@ class Block(nn.Module):
     @property
     def residual_end(self) -> nn.Module:
         separable = [layer for layer in self.residual if isinstance(layer, nn.Sequential)]
-        return separable[-1].bn
+        return separable[-1][-1]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.residual(x)

@@ -57,15 +57,13 @@ def choose_image(parts: dict[str, Batches], dataset: Dataset, path: str | None) 
     return one.images[0].cpu(), images
 
 
-def feature_maps(
-    network: nn.Module, layers: list[tuple[str, nn.Conv2d]], images: Tensor
-) -> dict[str, Tensor]:
+def feature_maps(network: nn.Module, layers: list[tuple[str, nn.Conv2d]], images: Tensor) -> dict[str, Tensor]:
     """The outputs of some convolutions for one image, each (channels, height, width), by name."""
     maps: dict[str, Tensor] = {}
 
     def remember(name: str):
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            maps[name] = output[0].detach().cpu()
+            maps[name] = output[0].detach().clone().cpu()  # what follows may work in place
 
         return hook
 

@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from cnnlab.data import DATASETS
+from cnnlab.errors import ConfigError
+from cnnlab.experiment import build_model
 from cnnlab.models import INITS, MODELS
+from tests.conftest import small_config
 from tests.models.test_models import ARGUMENTS
 
 FACTS = {"num_classes": 10, "in_channels": 3, "image_size": 32}
@@ -71,6 +75,24 @@ def test_signals_of_a_deep_plain_network_live_with_kaiming_and_die_with_normal()
         spread = {init: build("vgg19", init)(images).std().item() for init in ("kaiming", "orthogonal", "normal")}
     assert spread["kaiming"] > 0.01 and spread["orthogonal"] > 0.01
     assert spread["normal"] < 1e-6
+
+
+def test_one_of_the_users_own(tmp_path, monkeypatch):
+    (tmp_path / "my_inits.py").write_text(
+        "from torch import nn\n"
+        "from cnnlab.models import INITS\n"
+        "@INITS.register\n"
+        "def halves(module: nn.Module) -> None:\n"
+        "    if isinstance(module, nn.Conv2d):\n"
+        "        nn.init.constant_(module.weight, 0.5)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(INITS, "_builders", dict(INITS._builders))  # what is registered here is forgotten again
+    config = small_config(tmp_path, "imports=[my_inits]", "model.init=halves")
+    network = build_model(config, DATASETS.build(config.dataset))
+    assert all(m.weight.eq(0.5).all() for m in network.modules() if isinstance(m, nn.Conv2d))
+    with pytest.raises(ConfigError, match="no 'halfs'; did you mean halves"):
+        small_config(tmp_path, "imports=[my_inits]", "model.init=halfs")
 
 
 # --- Zeros at the end of residual branches ------------------------------------------------------------------
