@@ -141,9 +141,7 @@ class Backbone:
         name, conv = self.first()
         if in_channels != conv.in_channels:
             if trained:
-                say(
-                    f"the first layer, {name}, reads {conv.in_channels} channels: its weights are summed for {in_channels}"
-                )
+                say(f"the first layer, {name}, reads {conv.in_channels} channels: weights summed for {in_channels}")
             share_channels(conv, in_channels)
             if not trained:
                 conv.reset_parameters()
@@ -188,8 +186,8 @@ def replace_layer(network: nn.Module, name: str, num_outputs: int) -> None:
     if isinstance(old, nn.Linear):
         network.set_submodule(name, nn.Linear(old.in_features, num_outputs, has_bias))
     else:
-        assert isinstance(old, nn.Conv2d)
-        network.set_submodule(name, nn.Conv2d(old.in_channels, num_outputs, old.kernel_size, old.stride, bias=has_bias))
+        assert isinstance(old, nn.Conv2d) and old.kernel_size == (1, 1), "a classifier"
+        network.set_submodule(name, nn.Conv2d(old.in_channels, num_outputs, kernel_size=1, bias=has_bias))
 
 
 def share_channels(conv: nn.Conv2d, in_channels: int) -> None:

@@ -111,7 +111,7 @@ def test_a_head_that_fits_is_kept(state, save, capsys):
 def test_grey_images_get_summed_weights(state, save, capsys):
     network = build(in_channels=1, weights=save(state))
     torch.testing.assert_close(network.conv1.weight, state["conv1.weight"].sum(dim=1, keepdim=True))
-    assert "the first layer, conv1, reads 3 channels: its weights are summed for 1" in capsys.readouterr().err
+    assert "the first layer, conv1, reads 3 channels: weights summed for 1" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_an_earlier_run_for_grey_images_and_other_classes(save):
