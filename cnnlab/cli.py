@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cnnlab import __version__
-from cnnlab.errors import CnnlabError, Interrupted
+from cnnlab.errors import CnnlabError, ConfigError, Interrupted
 
 LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "inits", "experiments")
 
@@ -71,6 +71,18 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("run", help="run directory")
     reproduce.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
 
+    inspect = commands.add_parser(
+        "inspect", help="a network's layers, shapes, parameters, work and memory; its pictures"
+    )
+    inspect.add_argument(
+        "what", nargs="*", metavar="KEY=VALUE", help="as for train; or a run directory, and changes to it"
+    )
+    inspect.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="as for train")
+    shown = inspect.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="for programs")
+    shown.add_argument("--plot", action="store_true", help="of a run: draw its kernels and feature maps instead")
+    inspect.add_argument("--image", metavar="FILE", help="with --plot: the picture to look at (default: a test image)")
+
     commands.add_parser("lesson", help="the course notes' computations: cnnlab lesson [NAME]", add_help=False)
 
     listing = commands.add_parser("list", help="what can be chosen")
@@ -95,11 +107,27 @@ def run_command(arguments: argparse.Namespace) -> int:
         from cnnlab.runs.reproduction import reproduce
 
         return 0 if reproduce(arguments.run, arguments.overrides) else 1
+    elif arguments.command == "inspect":
+        inspect(arguments)
     elif arguments.command == "list":
         from cnnlab.listing import print_lists
 
         print_lists([arguments.what] if arguments.what else LISTS, arguments.imports)
     return 0
+
+
+def inspect(arguments: argparse.Namespace) -> None:
+    if arguments.plot:
+        from cnnlab.runs.features import draw_features
+
+        for path in draw_features(arguments.what, arguments.image):
+            print(path)
+    else:
+        from cnnlab.inspection import inspect
+
+        if arguments.image:
+            raise ConfigError("--image: is for --plot, which draws what a run's network makes of it")
+        inspect(arguments.what, arguments.config_dir, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,10 @@ def _check_model(given: Any, registries: Mapping[str, Registry]) -> list[str]:
     init = given.get("init")
     if init is not None:
         problems += registries["model.init"].check("model.init", {"name": init})
+        if given.get("weights") is not None:
+            problems.append(
+                "model.init, model.weights: both were given; expected one of them (init overwrites weights)"
+            )
     return problems
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,12 +66,7 @@ def assemble(config: Config) -> Assembly:
     device = start_device(config)
     dataset: Dataset = DATASETS.build(config.dataset)
     model = build_model(config, dataset).to(device)
-    params = [p for p in model.parameters() if p.requires_grad]
-    try:
-        optimizer = OPTIMIZERS.build(config.optimizer, params=params)
-    except ValueError as error:  # torch's own checks, of arguments against each other
-        raise ConfigError(f"optimizer: {error}") from error
-    return Assembly(device, dataset, model, optimizer, LOSSES.build(config.loss))
+    return Assembly(device, dataset, model, build_optimizer(config, model.parameters()), LOSSES.build(config.loss))
 
 
 def build_experiment(config: Config, assembly: Assembly) -> Experiment:
@@ -115,16 +110,29 @@ def build_model(config: Config, dataset: Dataset) -> nn.Module:
     Raises ConfigError, naming the layer, if its arithmetic has no room for images of this size.
     """
     torch.default_generator.manual_seed(derive_seed(config.seed, "init"))
-    given = {key: value for key, value in config.model.items() if key != "init"}
-    model: nn.Module = MODELS.build(
-        given, num_classes=len(dataset.classes), in_channels=dataset.channels, image_size=dataset.image_size
-    )
+    model = build_network(config, dataset)
     require_size(model, dataset.channels, dataset.image_size)
     if config.model.get("init") is not None:
         model.apply(INITS[config.model["init"]])
     if config.engine.memory_format == "channels_last":
         model = model.to(memory_format=torch.channels_last)
     return model
+
+
+def build_network(config: Config, dataset: Dataset) -> nn.Module:
+    """The network as its builder leaves it, which its arithmetic may yet keep from running."""
+    given = {key: value for key, value in config.model.items() if key != "init"}
+    return MODELS.build(
+        given, num_classes=len(dataset.classes), in_channels=dataset.channels, image_size=dataset.image_size
+    )
+
+
+def build_optimizer(config: Config, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The optimizer of those that training may change. Raises ConfigError for arguments that exclude each other."""
+    try:
+        return OPTIMIZERS.build(config.optimizer, params=[p for p in parameters if p.requires_grad])
+    except ValueError as error:  # torch's own checks, of arguments against each other
+        raise ConfigError(f"optimizer: {error}") from error
 
 
 def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[str, Batches]:

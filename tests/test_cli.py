@@ -13,7 +13,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     out = capsys.readouterr().out
     assert end.value.code == 0
-    for command in ("train", "resume", "evaluate", "reproduce", "list"):
+    for command in ("train", "resume", "evaluate", "reproduce", "inspect", "list"):
         assert f"\n    {command}" in out
 
 
@@ -23,7 +23,7 @@ def test_version(capsys):
     assert __version__ in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["list", "modles"], ["evaluate"]])
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["list", "modles"], ["evaluate"], ["inspect", "--jsn"]])
 def test_mistyped_commands_exit_2(arguments):
     with pytest.raises(SystemExit) as end:
         main(arguments)

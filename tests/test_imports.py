@@ -24,11 +24,12 @@ MAY_IMPORT = {
     "engine": BASE,
     "config": BASE | {"engine"},
     "experiment": BASE | {"models", "data", "optim", "engine", "config"},
-    "runs": BASE | {"engine", "config", "experiment"},
+    "runs": BASE | {"data", "engine", "config", "experiment"},
     "train": BASE | {"config", "experiment", "runs"},
     "listing": BASE | {"config", "experiment", "train"},
+    "inspection": BASE | {"models", "data", "optim", "config", "experiment", "runs", "train"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "train", "listing", "runs", "lessons"},
+    "cli": {"errors", "train", "listing", "inspection", "runs", "lessons"},
 }
 
 

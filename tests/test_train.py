@@ -67,6 +67,11 @@ MISTAKES = {
     "an experiment": (["experiment=mnist_cn"], ["experiment: no 'mnist_cn'; did you mean mnist_cnn?"]),
     "an augmentation": (["augment.flipp.p=1"], ["augment.flipp: no 'flipp'; did you mean flip?"]),
     "an initialisation": (["model.init=xavi"], ["model.init.name: no 'xavi'; did you mean xavier?"]),
+    "weights and their opposite": (
+        ["model=torchvision", "model.weights=DEFAULT", "model.init=kaiming"],
+        ["model.init, model.weights: both were given"],
+    ),
+    "an architecture": (["model=torchvision", "model.arch=resnet35"], ["model.arch: torchvision has no 'resnet35'"]),
     "a type": (["epochs=many"], ["epochs: 'many' was given; expected float above 0"]),
     "a negative rate": (["optimizer.lr=-0.1"], ["optimizer.lr: -0.1 was given; expected float above 0"]),
     "a share": (["split.valid=1.5"], ["split.valid: 1.5 was given; expected float at least 0 and at most 1"]),

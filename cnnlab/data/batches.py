@@ -80,6 +80,13 @@ class Batches:
         plain.seed, plain.augmentations, plain._order = None, {}, self.indices
         return plain
 
+    def of_others(self, images: ImageSet) -> Batches:
+        """Other images, made into batches as an evaluation makes these."""
+        others = self.in_order()
+        others.images, others.num_examples = images, len(images)
+        others.indices = others._order = torch.arange(len(images), device=self.indices.device)
+        return others
+
     def _stream(self, purpose: str) -> torch.Generator:
         """Always on the CPU: the same numbers whatever device computes."""
         assert self.seed is not None and self._epoch is not None

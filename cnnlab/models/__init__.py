@@ -2,6 +2,7 @@
 
 from cnnlab.models import (  # noqa: F401
     alexnet,
+    backbones,
     densenet,
     googlenet,
     init,

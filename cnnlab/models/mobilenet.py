@@ -128,6 +128,10 @@ class InvertedResidual(nn.Module):
             nn.BatchNorm2d(out_channels),
         )
 
+    @property
+    def residual_end(self) -> nn.Module | None:
+        return self.conv[-1] if self.has_shortcut else None
+
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.has_shortcut else self.conv(x)
 

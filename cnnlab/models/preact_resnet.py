@@ -65,6 +65,10 @@ class PreActUnit(nn.Module):
         keeps_shape = in_channels == out_channels and stride == 1
         self.projection = None if keeps_shape else conv1x1(in_channels, out_channels, stride)
 
+    @property
+    def residual_end(self) -> nn.Module:
+        return self.branch[-1]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         activated = self.activation(x)
         shortcut = x if self.projection is None else self.projection(activated)

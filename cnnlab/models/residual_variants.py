@@ -171,6 +171,11 @@ class ResidualUnit(nn.Module):
         self.shortcut = SHORTCUTS[shortcut](in_channels, out_channels, stride)
         self.after = stack(after, out_channels, out_channels)
 
+    @property
+    def residual_end(self) -> nn.Module | None:
+        """None for a branch that ends in a ReLU: at zero that passes no gradient, and the branch would stay zero."""
+        return None if isinstance(self.branch[-1], nn.ReLU) else self.branch[-1]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.after(self.shortcut(x, self.branch(self.before(x))))
 

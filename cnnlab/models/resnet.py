@@ -101,6 +101,10 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = shortcut(in_channels, channels, stride)
 
+    @property
+    def residual_end(self) -> nn.Module:
+        return self.bn2
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual = F.relu(self.bn1(self.conv1(x)))
         residual = self.bn2(self.conv2(residual))
@@ -138,6 +142,10 @@ class Bottleneck(nn.Module):
         self.conv3 = conv1x1(inner, self.out_channels)
         self.bn3 = nn.BatchNorm2d(self.out_channels)
         self.downsample = projection(in_channels, self.out_channels, stride)
+
+    @property
+    def residual_end(self) -> nn.Module:
+        return self.bn3
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual = F.relu(self.bn1(self.conv1(x)))

@@ -92,6 +92,10 @@ class ShuffleUnit(nn.Module):
             nn.Conv2d(hidden, made, kernel_size=1, groups=groups, bias=False), nn.BatchNorm2d(made)
         )
 
+    @property
+    def residual_end(self) -> nn.Module | None:
+        return self.expand[-1] if self.stride == 1 else None
+
     def forward(self, x: Tensor) -> Tensor:
         new = self.expand(self.spatial(shuffle_channels(self.reduce(x), self.groups)))
         if self.stride == 1:

@@ -60,6 +60,11 @@ class Block(nn.Module):
                 nn.BatchNorm2d(channels[-1]),
             )
 
+    @property
+    def residual_end(self) -> nn.Module:
+        separable = [layer for layer in self.residual if isinstance(layer, nn.Sequential)]
+        return separable[-1][-1]
+
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.residual(x)
 

@@ -45,6 +45,8 @@ class RunDirectory:
         self.previous = self.path / "checkpoints" / "previous.pt"  # the last.pt before
         self.best = self.path / "checkpoints" / "best.pt"
         self.curves = self.path / "plots" / "curves.png"
+        self.kernels = self.path / "plots" / "kernels.png"
+        self.feature_maps = self.path / "plots" / "feature_maps.png"
 
     def __str__(self) -> str:
         return str(self.path)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from cnnlab.config import Config
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.engine.evaluate import evaluate
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import assemble, read_config, read_parts
+from cnnlab.experiment import Assembly, assemble, read_config, read_parts
 from cnnlab.runs.directory import RunDirectory
 
 
@@ -20,8 +23,7 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
     run = RunDirectory.open(path)
     config = read_config(run.read_config())
     weights = run.find_weights(checkpoint)
-    assembly = assemble(config)
-    assembly.model.load_state_dict(load_checkpoint(weights, assembly.device)["model"])
+    assembly = load_trained(config, weights)
     parts = read_parts(config, assembly.dataset, assembly.device)
     if part not in parts:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
@@ -33,6 +35,18 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
         "images": parts[part].num_examples,
         **metrics._asdict(),
     }
+
+
+def load_trained(config: Config, weights: Path) -> Assembly:
+    """What a run trained, with the weights of one of its checkpoints.
+
+    The file that training started from (`model.weights`) is not asked for again.
+    """
+    if "weights" in config.model:
+        config = replace(config, model={**config.model, "weights": None})
+    assembly = assemble(config)
+    assembly.model.load_state_dict(load_checkpoint(weights, assembly.device)["model"])
+    return assembly
 
 
 def print_evaluation(evaluation: dict[str, Any], as_json: bool) -> None:

@@ -1,22 +1,51 @@
-"""Pictures of a run, drawn from its metrics.csv."""
+"""Pictures of a run: curves from its metrics.csv, and whatever else is drawn into its plots/.
+
+matplotlib is imported when there is something to draw, and its figures are used without pyplot: no window
+system is looked for, and no figure outlives its function.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnlab.errors import StorageError
 from cnnlab.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Replace a PNG by the figure, all or nothing. Raises StorageError."""
+    partial = path.with_name(f".{path.stem}.partial.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(partial, dpi=120)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"{path}: cannot be written ({error})") from error
 
 
 def draw_curves(run: RunDirectory) -> None:
     """plots/curves.png: loss, accuracy and learning rate by epoch, the best epoch marked. Nothing without rows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = run.read_metrics()
     if not rows:
         return
     best = (run.read_json(run.summary).get("best") or {}).get("epoch")
     epochs = [int(row["epoch"]) for row in rows]
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 3.6)
     for axes, title in zip(figure.subplots(1, 3), ("loss", "accuracy", "lr"), strict=True):
         curves = ["lr"] if title == "lr" else [f"train_{title}", f"valid_{title}"]
         for curve in curves:
@@ -31,7 +60,4 @@ def draw_curves(run: RunDirectory) -> None:
         if title != "lr":
             axes.legend(fontsize=8)
     figure.suptitle(str(run), fontsize=9)
-    run.curves.parent.mkdir(parents=True, exist_ok=True)
-    partial = run.curves.with_name(".curves.partial.png")
-    figure.savefig(partial, dpi=120)
-    partial.replace(run.curves)
+    save_figure(figure, run.curves)

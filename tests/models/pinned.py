@@ -74,5 +74,10 @@ PARAMETERS: dict[str, tuple[dict, int]] = {
     "residual_variants":  (CIFAR,        269_722),
     # Residual net: 16·26 + 4,640 + 32·401 + 18,496 + 10·513.
     "residual_net":       (MNIST,         41_514),
+    # With its default `arch`, resnet34.
+    "torchvision":        (IMAGENET,  21_797_672),
 }
 # fmt: on
+
+# Of a library that need not be installed: tested with a stand-in for it, in test_backbones.py.
+OPTIONAL = {"timm"}

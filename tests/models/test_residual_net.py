@@ -46,7 +46,7 @@ def test_the_printed_512_inputs_stop_at_the_linear_layer_with_padding_2():
     layers, failure = trace_shapes(network, in_channels=1, image_size=28)
     assert failure is not None
     assert [layer.out_shape for layer in layers[-2:]] == [(1568,), None]
-    message = r"layer '9' \(Linear\), which is given 1568; it has 512 inputs"
+    message = r"layer '9' \(Linear\), which is given 1568 = 32·7·7; it has 512 inputs"
     with pytest.raises(ConfigError, match=message):
         require_size(network, in_channels=1, image_size=28)
 

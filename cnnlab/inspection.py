@@ -1,0 +1,167 @@
+"""`cnnlab inspect`: a network layer by layer, and the memory that training it takes, without reading an image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnlab.config import Config, apply_overrides
+from cnnlab.data import DATASETS, Dataset
+from cnnlab.experiment import build_network, build_optimizer, read_config
+from cnnlab.models.shapes import Shape, require_size, write_shape
+from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations, summarize
+from cnnlab.optim.optimizers import plain_step
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.train import compose
+
+HEADER = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
+RIGHT = HEADER[3:]  # columns of numbers
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a training step holds between its forward and its backward pass; float32 throughout."""
+
+    weights: int  # and buffers, such as running statistics
+    gradients: int
+    optimizer: int | None  # None: this optimizer does not tell
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + (self.optimizer or 0) + self.activations
+
+
+def inspect(arguments: list[str], config_dirs: list[str], as_json: bool) -> None:
+    """Print the table of the network that `cnnlab train ARGUMENTS` would train, or that a run did.
+
+    Raises ConfigError: for a mistake in the configuration, and behind the table for a network that
+    images of this size do not pass.
+    """
+    config = find_config(arguments, config_dirs)
+    dataset = DATASETS.build(config.dataset)
+    network = build_network(config, dataset)
+    summary = summarize(network, dataset.channels, dataset.image_size)
+    memory = None
+    if summary.failure is None:
+        memory = measure_memory(config, network, dataset)
+    if as_json:
+        print(json.dumps(as_plain(config, dataset, summary, memory), indent=2))
+    else:
+        print_summary(config, dataset, summary, memory)
+    if summary.failure is not None:
+        require_size(network, dataset.channels, dataset.image_size)  # raises, and says what to do
+
+
+def find_config(arguments: list[str], config_dirs: list[str]) -> Config:
+    """The configuration of a run, if the first argument is its directory, or the one that is typed."""
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith("~"):
+        run, *overrides = arguments
+        return read_config(apply_overrides(RunDirectory.open(run).read_config(), overrides))
+    return compose(arguments, config_dirs)
+
+
+# --- Memory -----------------------------------------------------------------------------------------
+
+
+def measure_memory(config: Config, network: nn.Module, dataset: Dataset) -> Memory:
+    """The memory of a training step with `batch_size` images, each part measured rather than reckoned."""
+    per_image = measure_activations(network, dataset.channels, dataset.image_size)
+    return Memory(
+        weights=count_bytes(network.parameters()) + count_bytes(network.buffers()),
+        gradients=count_bytes(p for p in network.parameters() if p.requires_grad),
+        optimizer=measure_optimizer(config, network),
+        activations=per_image * config.batch_size,
+    )
+
+
+def measure_optimizer(config: Config, network: nn.Module) -> int | None:
+    """Bytes of state after one step over parameters that have a shape and no numbers."""
+    twins = [nn.Parameter(p.to("meta"), p.requires_grad) for p in network.parameters()]
+    for twin in twins:
+        twin.grad = torch.zeros_like(twin)
+    optimizer = build_optimizer(config, twins)
+    try:
+        plain_step(optimizer)()
+    except (RuntimeError, TypeError):  # it looks at numbers, or wants the loss again
+        return None
+    states = (value for state in optimizer.state.values() for value in state.values())
+    return count_bytes(value for value in states if isinstance(value, torch.Tensor))
+
+
+# --- For programs -------------------------------------------------------------------------------------
+
+
+def as_plain(config: Config, dataset: Dataset, summary: Summary, memory: Memory | None) -> dict[str, Any]:
+    return {
+        "model": config.model,
+        "dataset": config.dataset,
+        "image": [dataset.channels, dataset.image_size, dataset.image_size],
+        "num_classes": len(dataset.classes),
+        "layers": [asdict(row) for row in summary.rows],
+        "parameters": summary.parameters,
+        "multiply_adds": summary.multiply_adds,
+        "batch_size": config.batch_size,
+        "memory_bytes": memory and asdict(memory) | {"total": memory.total},
+        "failure": summary.failure and str(summary.failure),
+    }
+
+
+# --- For readers --------------------------------------------------------------------------------------
+
+
+def print_summary(config: Config, dataset: Dataset, summary: Summary, memory: Memory | None) -> None:
+    image = write_shape((dataset.channels, dataset.image_size, dataset.image_size))
+    print(f"{config.model['name']} on {config.dataset['name']}: images of {image}, {len(dataset.classes)} classes\n")
+    total = ("total", "", "", f"{summary.parameters:,}", f"{summary.multiply_adds:,}", "")
+    table = [HEADER, *(write_row(row) for row in summary.rows), total]
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
+    for row in table:
+        cells = [
+            cell.rjust(width) if name in RIGHT else cell.ljust(width)
+            for name, cell, width in zip(HEADER, row, widths, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+    print("\nMultiply-adds are for one image. A receptive field is in pixels a side, blank where values have no place")
+    print("in the image any more, as behind a flatten or a global pooling.")
+    if memory is not None:
+        print_memory(config, memory)
+
+
+def write_row(row: Row) -> tuple[str, ...]:
+    field = row.receptive_field
+    if field is None:
+        side = ""
+    else:
+        side = str(field[0]) if field[0] == field[1] else write_shape(field)
+    return (row.name, row.kind, write_output(row), f"{row.parameters:,}", f"{row.multiply_adds:,}", side)
+
+
+def write_output(row: Row) -> str:
+    if not row.kind:
+        return ""  # what is between layers has no output of its own
+    if row.out_shape is None:
+        return f"fails on {write_batch(row.in_shape)}"
+    return write_batch(row.out_shape)
+
+
+def write_batch(shape: Shape) -> str:
+    return "×".join(["N", *(str(size) for size in shape)])
+
+
+def print_memory(config: Config, memory: Memory) -> None:
+    unknown = memory.optimizer is None
+    parts = [
+        ("weights", memory.weights, "with buffers"),
+        ("gradients", memory.gradients, ""),
+        ("optimizer", memory.optimizer or 0, "not known" if unknown else f"the state of {config.optimizer['name']}"),
+        ("activations", memory.activations, "what autograd keeps for the backward pass, measured with two images"),
+    ]
+    print(f"\nmemory for a batch of {config.batch_size}: {memory.total / MB:,.1f} MB, and what the libraries work with")
+    for name, size, note in parts:
+        print(f"  {name:<11}  {size / MB:>9,.1f} MB  {note}".rstrip())

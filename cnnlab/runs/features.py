@@ -1,0 +1,123 @@
+"""Pictures of what a run's network has learned: the kernels of its first convolution, and feature maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cnnlab.data import Dataset, ImageSet
+from cnnlab.data.batches import Batches
+from cnnlab.data.folder import decode
+from cnnlab.errors import ConfigError
+from cnnlab.experiment import read_config, read_parts
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.evaluation import load_trained
+from cnnlab.runs.plots import new_figure, save_figure
+
+MAX_LAYERS = 6  # of which feature maps are drawn, spread evenly over the depth
+MAX_MAPS = 16  # of each layer
+MAX_KERNELS = 256
+COLUMNS = 16  # of kernels
+
+
+def draw_features(arguments: list[str], image: str | None = None) -> list[Path]:
+    """plots/kernels.png and plots/feature_maps.png of a run, drawn with its best weights.
+
+    `image` is a picture file; without one the first test image is looked at, or the first validation or
+    training image where there are no others. Returns the files. Raises ConfigError where there is nothing to
+    draw, DataError for a picture that cannot be decoded.
+    """
+    if len(arguments) != 1 or "=" in arguments[0]:
+        raise ConfigError("--plot: draws what a run has learned; expected its directory: cnnlab inspect RUN --plot")
+    run = RunDirectory.open(arguments[0])
+    config = read_config(run.read_config())
+    assembly = load_trained(config, run.find_weights())
+    convolutions = [(name, m) for name, m in assembly.model.named_modules() if isinstance(m, nn.Conv2d)]
+    if not convolutions:
+        raise ConfigError(f"{run}: its network, {config.model['name']}, has no convolution: nothing to draw")
+    draw_kernels(run, convolutions[0][1].weight.detach().cpu())
+    parts = read_parts(config, assembly.dataset, assembly.device)
+    pixels, images = choose_image(parts, assembly.dataset, image)
+    draw_feature_maps(run, pixels, feature_maps(assembly.model, spread(convolutions, MAX_LAYERS), images))
+    return [run.kernels, run.feature_maps]
+
+
+def choose_image(parts: dict[str, Batches], dataset: Dataset, path: str | None) -> tuple[Tensor, Tensor]:
+    """One image as it lies, uint8 (H, W, C), and as the network is given it, (1, C, H, W)."""
+    part = next(parts[name] for name in ("test", "valid", "train") if name in parts)
+    if path is None:
+        first = part.indices[:1]
+        one = ImageSet(part.images.images[first], part.images.labels[first])
+    else:
+        pixels = decode([Path(path)], dataset.image_size, grey=dataset.channels == 1)
+        one = ImageSet(pixels.to(part.indices.device), torch.zeros(1, dtype=torch.long, device=part.indices.device))
+    images, _ = part.of_others(one).batch(0, 0)
+    return one.images[0].cpu(), images
+
+
+def feature_maps(network: nn.Module, layers: list[tuple[str, nn.Conv2d]], images: Tensor) -> dict[str, Tensor]:
+    """The outputs of some convolutions for one image, each (channels, height, width), by name."""
+    maps: dict[str, Tensor] = {}
+
+    def remember(name: str):
+        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            maps[name] = output[0].detach().clone().cpu()  # what follows may work in place
+
+        return hook
+
+    handles = [layer.register_forward_hook(remember(name)) for name, layer in layers]
+    with torch.no_grad():
+        network.eval()(images)
+    for handle in handles:
+        handle.remove()
+    return maps
+
+
+def spread(items: list, number: int) -> list:
+    """At most `number` of the items, from the first to the last, at even distances."""
+    if len(items) <= number:
+        return items
+    return [items[round(place * (len(items) - 1) / (number - 1))] for place in range(number)]
+
+
+# --- Drawing ----------------------------------------------------------------------------------------
+
+
+def draw_kernels(run: RunDirectory, weight: Tensor) -> None:
+    """Kernels (out, in, h, w): in colour for three input channels, otherwise one grey picture a channel.
+
+    Grey is zero; the largest weight of all, or its negative, is white or black.
+    """
+    scaled = (0.5 + weight / (2 * weight.abs().max().clamp(min=1e-12))).float()
+    if weight.shape[1] != 3:
+        scaled = scaled.flatten(0, 1).unsqueeze(1)
+    kernels = scaled.permute(0, 2, 3, 1)[:MAX_KERNELS]
+    columns = min(len(kernels), COLUMNS)
+    rows = -(-len(kernels) // columns)
+    figure = new_figure(0.6 * columns + 1, 0.6 * rows + 0.4)
+    for axes, kernel in zip(figure.subplots(rows, columns, squeeze=False).flat, kernels, strict=False):
+        axes.imshow(kernel.numpy(), cmap="gray", vmin=0, vmax=1)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    out_channels, in_channels, height, width = weight.shape
+    figure.suptitle(f"{out_channels} kernels of {in_channels}×{height}×{width}", fontsize=9)
+    save_figure(figure, run.kernels)
+
+
+def draw_feature_maps(run: RunDirectory, pixels: Tensor, maps: dict[str, Tensor]) -> None:
+    """The image, and below it a row of feature maps for each layer, each map from its least to its largest value."""
+    columns = min(MAX_MAPS, max(len(layer_maps) for layer_maps in maps.values()))
+    figure = new_figure(0.9 * columns, 1.15 * (len(maps) + 1))
+    grid = figure.subplots(len(maps) + 1, columns, squeeze=False)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    grid[0, 0].imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=255)
+    grid[0, 0].set_title("image", fontsize=8, loc="left")
+    for row, (name, layer_maps) in zip(grid[1:], maps.items(), strict=True):
+        channels, height, width = layer_maps.shape
+        row[0].set_title(f"{name}: {channels} maps of {height}×{width}", fontsize=8, loc="left")
+        for axes, one in zip(row, layer_maps, strict=False):
+            axes.imshow(one.numpy(), cmap="gray")
+    save_figure(figure, run.feature_maps)
