@@ -97,6 +97,7 @@ def keeping_summary(run: RunDirectory, summary: dict[str, Any]) -> Iterator[None
         summary["status"] = "completed"
     except (Interrupted, KeyboardInterrupt) as error:
         summary |= {"status": "interrupted", "reason": str(error)}
+        print(f"stopped; go on with: cnnlab resume {run}")
         raise
     except BaseException as error:
         reason = str(error) if isinstance(error, CnnlabError) else f"{type(error).__name__}: {error}"
@@ -104,7 +105,10 @@ def keeping_summary(run: RunDirectory, summary: dict[str, Any]) -> Iterator[None
         raise
     finally:
         run.write_json(run.summary, summary)
-        draw_curves(run)
+        try:
+            draw_curves(run)
+        except OSError as error:  # a picture is no reason to fail
+            print(f"{run.curves}: cannot be written ({error})", file=sys.stderr)
         print(f"run directory: {run}", flush=True)
 
 

@@ -1,0 +1,77 @@
+"""Every command that the README and the lessons show is one that works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cnnlab.cli import build_parser
+from cnnlab.lessons.command import read_arguments
+from cnnlab.lessons.course import COURSE, find_lesson
+from cnnlab.train import CONF, check_overrides, find_problems
+from tests.conftest import only_run
+
+README = (CONF.parent / "README.md").read_text(encoding="utf-8")
+COMMAND = re.compile(r"^    ((?:cnnlab|make) [^#\n]*)", re.MULTILINE)
+
+
+def commands_in(text: str) -> list[str]:
+    return [command.strip() for command in COMMAND.findall(text)]
+
+
+def check_command(command: str) -> None:
+    """Fails, or raises ConfigError or SystemExit, for a command that cnnlab would refuse."""
+    program, *words = shlex.split(command)
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", (CONF.parent / "Makefile").read_text(), re.MULTILINE)
+        assert set(words) <= set(targets)
+    elif words[0] == "train":
+        overrides = [word for word in words[1:] if not word.startswith("-") and word != "job"]
+        check_overrides(["-m", *overrides] if "-m" in words else overrides, [CONF])
+        assert "-m" in words or find_problems(overrides, [CONF]) == []
+    elif words[0] == "inspect":
+        arguments = build_parser().parse_args(words)
+        assert "=" not in arguments.what[0] or find_problems(arguments.what, [CONF]) == []
+    elif words[0] == "lesson":
+        request = read_arguments(words[1:])
+        assert request.name in (None, "all") or find_lesson(request.name)
+    else:
+        build_parser().parse_args(words)
+
+
+@pytest.mark.parametrize("command", [c for c in commands_in(README) if "--config-dir" not in c])
+def test_commands_of_the_readme(command):
+    check_command(command)
+
+
+@pytest.mark.parametrize("lesson", COURSE)
+def test_commands_of_the_lessons(lesson):
+    commands = commands_in(COURSE[lesson].ending)
+    assert commands, "a lesson ends with a command for real data"
+    for command in commands:
+        check_command(command)
+
+
+def test_your_own_parts_as_the_readme_shows_them(cnnlab, tmp_path):
+    """The two files of that section, written down as they stand there, and its command."""
+    blocks = re.findall(r"((?:^    .*\n|^\n)+)", README.split("## Your own parts")[1], re.MULTILINE)
+    text = re.sub(r"^    ", "", "".join(blocks), flags=re.MULTILINE)
+    for name, content in re.findall(
+        r"^# (\S+\.(?:py|yaml))\n(.*?)(?=^# \S+\.|^cnnlab )", text, re.MULTILINE | re.DOTALL
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    (command,) = [c for c in commands_in(README) if "--config-dir" in c]
+    done = cnnlab(*shlex.split(command)[1:], "epochs=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "width: 16" in (Path(only_run(tmp_path / "outputs")) / "config.yaml").read_text()
+
+
+def test_the_readme_draws_the_house_as_it_is():
+    drawn = set(re.findall(r"^      (\w+\.py|\w+/)\s", README, re.MULTILINE))
+    standing = {path.name + ("/" if path.is_dir() else "") for path in (CONF.parent / "cnnlab").iterdir()}
+    assert drawn - {"checkpoints/", "plots/"} == standing - {"__init__.py", "__pycache__/"}
