@@ -85,16 +85,23 @@ def timm(*, num_classes: int, in_channels: int, arch: str = "resnet34", weights:
 
     if not timm.is_model(arch):
         raise ConfigError(f"model.arch: timm has no '{arch}'; {suggest(arch, timm.list_models())}")
-    network = timm.create_model(arch)
+
+    def create(pretrained: bool) -> Any:  # an nn.Module that knows more of itself
+        return timm.create_model(arch, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels)
+
+    network = create(pretrained=False)
+    if weights is None:
+        return network
     published = network.pretrained_cfg
     if weights == DEFAULT:
+        if published["num_classes"] != num_classes:
+            say(f"the last layer is for {published['num_classes']} classes: made anew for {num_classes}")
         wanted = published.get("hf_hub_id") or published.get("url") or f"weights for {arch}, which timm does not have"
-        network = download(lambda: timm.create_model(arch, pretrained=True), wanted)
+        return download(lambda: create(pretrained=True), wanted)
     heads = published["classifier"]
     backbone = Backbone(network, heads if isinstance(heads, str) else heads[0], network.reset_classifier)
-    if weights not in (None, DEFAULT):
-        backbone.load(weights, [DEFAULT])
-    backbone.fit(num_classes, in_channels, trained=weights is not None)
+    backbone.load(weights, [DEFAULT])
+    backbone.fit(num_classes, in_channels, trained=True)
     return network
 
 
@@ -120,14 +127,12 @@ class Backbone:
         self.network = network
         self.head = head
         self.replace_head = replace_head
+        convolutions = (name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+        self.first = next(convolutions, None)  # the layer that reads the image
 
     @property
     def num_classes(self) -> int:
         return self.network.get_parameter(f"{self.head}.weight").shape[0]
-
-    def first(self) -> tuple[str, nn.Conv2d]:
-        """The convolution that reads the image, and its name."""
-        return next((name, m) for name, m in self.network.named_modules() if isinstance(m, nn.Conv2d))
 
     def fit(self, num_classes: int, in_channels: int, trained: bool) -> None:
         """A head for `num_classes` and a first convolution for `in_channels`, where there are others.
@@ -138,10 +143,13 @@ class Backbone:
             if trained:
                 say(f"the last layer, {self.head}, is for {self.num_classes} classes: made anew for {num_classes}")
             self.replace_head(num_classes)
-        name, conv = self.first()
+        if self.first is None:
+            return
+        conv = self.network.get_submodule(self.first)
+        assert isinstance(conv, nn.Conv2d)
         if in_channels != conv.in_channels:
             if trained:
-                say(f"the first layer, {name}, reads {conv.in_channels} channels: weights summed for {in_channels}")
+                say(f"the first layer, {self.first}, reads {conv.in_channels} channels: summed for {in_channels}")
             share_channels(conv, in_channels)
             if not trained:
                 conv.reset_parameters()
@@ -158,7 +166,7 @@ class Backbone:
         if auxiliary:
             say(f"the auxiliary classifiers in {path}, {len(auxiliary)} keys, are left out")
             state = {key: value for key, value in state.items() if key not in auxiliary}
-        head, first = state.get(f"{self.head}.weight"), state.get(f"{self.first()[0]}.weight")
+        head, first = state.get(f"{self.head}.weight"), state.get(f"{self.first}.weight")
         if head is not None and first is not None and head.dim() > 0 and first.dim() > 1:
             self.fit(head.shape[0], first.shape[1], trained=False)
         differences = compare(self.network.state_dict(), state)

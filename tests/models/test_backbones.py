@@ -111,7 +111,7 @@ def test_a_head_that_fits_is_kept(state, save, capsys):
 def test_grey_images_get_summed_weights(state, save, capsys):
     network = build(in_channels=1, weights=save(state))
     torch.testing.assert_close(network.conv1.weight, state["conv1.weight"].sum(dim=1, keepdim=True))
-    assert "the first layer, conv1, reads 3 channels: weights summed for 1" in capsys.readouterr().err
+    assert "the first layer, conv1, reads 3 channels: summed for 1" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_an_earlier_run_for_grey_images_and_other_classes(save):
@@ -213,12 +213,12 @@ def test_without_a_network_the_file_and_its_place_are_named(monkeypatch, tmp_pat
 class Stand(nn.Module):
     """What cnnlab uses of a timm network."""
 
-    pretrained_cfg = {"classifier": "head", "hf_hub_id": "timm/stand", "url": ""}
+    pretrained_cfg = {"classifier": "head", "num_classes": 1000, "hf_hub_id": "timm/stand", "url": ""}
 
-    def __init__(self) -> None:
+    def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3)
-        self.reset_classifier(1000)
+        self.conv = nn.Conv2d(in_channels, 8, 3)
+        self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
         self.head = nn.Linear(8, num_classes)
@@ -232,10 +232,10 @@ def stand_in(monkeypatch):
     library = types.ModuleType("timm")
     library.online = True
 
-    def create_model(arch: str, pretrained: bool = False) -> nn.Module:
+    def create_model(arch: str, pretrained: bool, num_classes: int, in_chans: int) -> nn.Module:
         if pretrained and not library.online:
             raise OSError("offline")
-        network = Stand()
+        network = Stand(num_classes, in_chans)
         if pretrained:
             nn.init.ones_(network.conv.weight)
         return network
@@ -257,16 +257,24 @@ def test_timm_has_near_matches(stand_in):
         build("stend", library="timm")
 
 
-def test_timm_weights(stand_in, save, capsys):
-    network = build("stand", in_channels=1, library="timm", weights="DEFAULT")
-    assert network.conv.weight.eq(3).all()
-    assert "the last layer, head, is for 1000 classes" in capsys.readouterr().err
-    earlier = Stand()
-    network = build("stand", library="timm", weights=save(earlier.state_dict()))
-    assert torch.equal(network.conv.weight, earlier.conv.weight)
+def test_timm_weights_that_are_published(stand_in, capsys):
+    assert build("stand", library="timm", weights="DEFAULT").conv.weight.eq(1).all()
+    assert "the last layer is for 1000 classes: made anew for 7" in capsys.readouterr().err
     stand_in.online = False
     with pytest.raises(ConfigError, match="offline.*wanted: timm/stand"):
         build("stand", library="timm", weights="DEFAULT")
+
+
+def test_timm_weights_from_a_file_for_other_classes_and_channels(stand_in, save, capsys):
+    earlier = Stand(num_classes=1000, in_channels=3)
+    network = build("stand", in_channels=1, library="timm", weights=save(earlier.state_dict()))
+    torch.testing.assert_close(network.conv.weight, earlier.conv.weight.sum(dim=1, keepdim=True))
+    assert torch.equal(network.conv.bias, earlier.conv.bias) and network.head.weight.shape == (7, 8)
+    assert capsys.readouterr().err.count("model.weights: ") == 2
+    with pytest.raises(ConfigError, match="1 missing: conv.bias"):
+        build(
+            "stand", library="timm", weights=save({k: v for k, v in earlier.state_dict().items() if k != "conv.bias"})
+        )
 
 
 def test_timm_that_is_not_installed(monkeypatch):
