@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,12 +18,13 @@ from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
 from cnnlab.engine.durations import count_steps, parse_duration
 from cnnlab.engine.loop import Plan, Training
-from cnnlab.errors import ConfigError, DataError
+from cnnlab.errors import DataError
 from cnnlab.models import INITS, MODELS
 from cnnlab.models.shapes import require_size
 from cnnlab.optim import LOSSES, OPTIMIZERS, SCHEDULES
-from cnnlab.optim.optimizers import plain_step
+from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.registry import Loss
+from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import choose_device, derive_seed
 
 REGISTRIES = {
@@ -66,11 +68,7 @@ def assemble(config: Config) -> Assembly:
     device = start_device(config)
     dataset: Dataset = DATASETS.build(config.dataset)
     model = build_model(config, dataset).to(device)
-    params = [p for p in model.parameters() if p.requires_grad]
-    try:
-        optimizer = OPTIMIZERS.build(config.optimizer, params=params)
-    except ValueError as error:  # torch's own checks, of arguments against each other
-        raise ConfigError(f"optimizer: {error}") from error
+    optimizer = build_optimizer(config.optimizer, model, config.batch_size)
     return Assembly(device, dataset, model, optimizer, LOSSES.build(config.loss))
 
 
@@ -93,6 +91,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         loss=assembly.loss,
         optimizer=assembly.optimizer,
         take_step=plain_step(assembly.optimizer),
+        averaged=getattr(assembly.optimizer, "averaged", nullcontext),
         schedule=SCHEDULES.build(config.schedule, num_steps=plan.num_steps, steps_per_epoch=len(train)),
         train=train,
         valid=parts.get("valid"),

@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
@@ -24,6 +26,9 @@ from cnnlab.errors import DivergenceError
 from cnnlab.runtime import StopRequest, seed_step
 
 
+Pass = Callable[[], tuple[Tensor, Tensor]]  # forward and backward over one batch → outputs, loss
+
+
 @dataclass(frozen=True)
 class Training:
     """The objects that learn and what they learn from. Test data is not among them: nothing can select on it."""
@@ -31,12 +36,13 @@ class Training:
     model: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
-    take_step: Callable[[], None]  # of the optimizer
+    take_step: Callable[[Pass], None]  # of the optimizer
     schedule: Callable[[int], float]  # step → multiplier of the learning rate
     train: BatchSource
     valid: BatchSource | None  # chooses the best checkpoint
     device: torch.device
     seed: int
+    averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,9 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
             group["lr"] = rate
 
         images, labels = t.train.batch(epoch, number)
-        seed_step(t.device, t.seed, "dropout", state.step)
-        outputs = t.model(images)
-        loss = t.loss(outputs, labels)
-        t.optimizer.zero_grad()
-        loss.backward()
-        t.take_step()
+        learn = partial(compute_gradients, t, images, labels, state.step)
+        outputs, loss = learn()
+        t.take_step(learn)
         state.step += 1
         sums.add(loss, outputs, labels)
         recent.append(loss.detach())
@@ -103,21 +106,34 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
             journal.show_step(state, epoch + 1, newest, rates[0])
         if ends_epoch:
             clock.lap(training=True)
-            valid = evaluate(t.model, t.loss, t.valid) if t.valid is not None else None
+            with t.averaged():
+                valid = evaluate(t.model, t.loss, t.valid) if t.valid is not None else None
             clock.lap()
             row = make_row(state, epoch + 1, sums, valid, rates[0])
             # A run that ended inside an epoch and was prolonged finishes that epoch's row.
             state.rows = [earlier for earlier in state.rows if earlier["epoch"] != row["epoch"]] + [row]
             if improves(row, state.best, plan.select_by):
                 state.best = row
-                journal.save_best({"model": t.model.state_dict(), "row": row})
+                with t.averaged():
+                    journal.save_best({"model": t.model.state_dict(), "row": row})
             journal.show_epoch(state)
         if saves:
             clock.lap(training=True)
             state.loss_sum, state.num_correct, state.num_seen = sums.read()
-            journal.save_last(take_snapshot(t, state))
+            with t.averaged():
+                journal.save_last(take_snapshot(t, state))
             clock.lap()
         stop.check()
+
+
+def compute_gradients(training: Training, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Outputs and loss of a batch, the gradients left in the parameters. The same again for the same `step`."""
+    seed_step(training.device, training.seed, "dropout", step)
+    outputs = training.model(images)
+    loss = training.loss(outputs, labels)
+    training.optimizer.zero_grad()
+    loss.backward()
+    return outputs, loss
 
 
 class Stopwatch:
@@ -194,7 +210,7 @@ def restore(training: Training, snapshot: dict[str, Any]) -> State:
     """Put a snapshot back into the model and the optimizer; returns the state that goes with them."""
     rates = [group["lr"] for group in training.optimizer.param_groups]
     training.model.load_state_dict(snapshot["model"])
-    training.optimizer.load_state_dict(snapshot["optimizer"])
+    training.optimizer.load_state_dict(snapshot["optimizer"])  # behind the model: one that averages sets weights too
     # What was saved is the rate of that step; the schedule multiplies the configured one.
     for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
