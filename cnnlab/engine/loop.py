@@ -25,7 +25,6 @@ from cnnlab.engine.state import Row, State
 from cnnlab.errors import DivergenceError
 from cnnlab.runtime import StopRequest, seed_step
 
-
 Pass = Callable[[], tuple[Tensor, Tensor]]  # forward and backward over one batch → outputs, loss
 
 

@@ -23,7 +23,8 @@ def build_optimizer(given: Mapping[str, Any], model: nn.Module, batch_size: int)
     itself finds wrong with arguments beside each other.
     """
     shared: ForEveryOptimizer = OPTIMIZERS.read_shared(given)
-    groups = group_parameters(model, shared.rates, shared.decay_norms_and_biases)
+    rates = {str(prefix): factor for prefix, factor in shared.rates.items()}  # YAML reads 0 as a number
+    groups = group_parameters(model, rates, shared.decay_norms_and_biases)
     try:
         optimizer: Optimizer = OPTIMIZERS.build(given, params=groups, model=model)
     except ValueError as error:
@@ -66,4 +67,9 @@ def require_prefixes(prefixes: Iterable[str], names: list[str]) -> None:
     unknown = [prefix for prefix in prefixes if not any(starts(name, prefix) for name in names)]
     parts = {".".join(name.split(".")[:length]) for name in names for length in range(1, name.count(".") + 2)}
     if unknown:
-        raise ConfigError([f"optimizer.rates: no parameter's name starts with '{p}'; {suggest(p, parts)}" for p in unknown])
+        raise ConfigError(
+            [
+                f"optimizer.rates: no parameter's name starts with '{prefix}'; {suggest(prefix, parts)}"
+                for prefix in unknown
+            ]
+        )

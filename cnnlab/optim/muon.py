@@ -65,7 +65,7 @@ class Muon(Optimizer):
         super().__init__(parts, {"lr": lr, "weight_decay": weight_decay, **settings})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             take_step = orthogonal_step if group["orthogonal"] else adamw_step
             for p in group["params"]:

@@ -223,9 +223,13 @@ def lbfgs(
     lr: Positive = 1.0,
     max_iter: Count = 20,
     history_size: Count = 100,
-    line_search: Literal["strong_wolfe"] | None = None,
+    line_search: Literal["strong_wolfe"] | None = "strong_wolfe",
 ) -> Optimizer:
-    """Quasi-Newton with limited memory (Liu & Nocedal 1989): up to `max_iter` passes over the batch a step."""
+    """Quasi-Newton with limited memory (Liu & Nocedal 1989): meant for whole-set batches.
+
+    A step passes over its batch some `max_iter` times and moves every weight at one rate. Without the line
+    search (torch's default) it diverges easily.
+    """
     return LBFGS(params, lr, max_iter, history_size=history_size, line_search_fn=line_search)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class ForEveryOptimizer:
 
     scale_to_batch: Count | None = None  # the batch size that `lr` is meant for: lr · batch_size / this
     decay_norms_and_biases: bool = True  # false: weight_decay for weights alone
-    rates: dict[str, Positive] = field(default_factory=dict)  # start of parameters' names → factor of `lr`
+    rates: dict[str | int, Positive] = field(default_factory=dict)  # start of parameters' names → factor of `lr`
 
 
 OPTIMIZERS = Registry("optimizer", supplied=("params", "model"), shared=ForEveryOptimizer)

@@ -63,7 +63,7 @@ class ScheduleFree(Optimizer):
         super().__init__(groups, {"lr": lr, "beta": beta, "beta2": beta2, "weight_decay": weight_decay, **sums})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             group["step"] += 1
             rate = group["lr"]
