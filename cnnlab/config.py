@@ -137,13 +137,13 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
     """What no single key's annotation can say."""
     problems = []
     engine, split = tree.get("engine"), tree.get("split")
+    for group, key in (("engine", "log_every"), ("engine", "checkpoint_every"), ("schedule", "warmup")):
+        if isinstance(tree.get(group), Mapping) and isinstance(tree[group].get(key), str):
+            try:
+                parse_duration(tree[group][key])
+            except ValueError as error:
+                problems.append(f"{group}.{key}: {error}")
     if isinstance(engine, Mapping):
-        for key in ("log_every", "checkpoint_every"):
-            if isinstance(engine.get(key), str):
-                try:
-                    parse_duration(engine[key])
-                except ValueError as error:
-                    problems.append(f"engine.{key}: {error}")
         if isinstance(engine.get("device"), str):
             try:
                 choose_device(engine["device"])

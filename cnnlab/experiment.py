@@ -24,6 +24,7 @@ from cnnlab.models.shapes import require_size
 from cnnlab.optim import LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.registry import Loss
+from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import choose_device, derive_seed
 
@@ -86,13 +87,15 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         checkpoint_every=steps(*parse_duration(config.engine.checkpoint_every)),
         select_by=config.engine.select_by,
     )
+    warmup = SCHEDULES.read_shared(config.schedule).warmup
+    num_warmup = steps(*parse_duration(warmup)) if warmup else 0
     training = Training(
         model=assembly.model,
         loss=assembly.loss,
         optimizer=assembly.optimizer,
         take_step=plain_step(assembly.optimizer),
         averaged=getattr(assembly.optimizer, "averaged", nullcontext),
-        schedule=SCHEDULES.build(config.schedule, num_steps=plan.num_steps, steps_per_epoch=len(train)),
+        schedule=build_schedule(config.schedule, plan.num_steps, len(train), num_warmup),
         train=train,
         valid=parts.get("valid"),
         device=assembly.device,

@@ -1,7 +1,7 @@
 """The training loop: reads from top to bottom in the order in which things happen.
 
 A step is a function of the state before it. The order of the images, their augmentation and the
-dropout masks come from (seed, epoch, position), the learning rate from the step; all else that the
+dropout masks come from (seed, epoch, position), the learning rate from the step and the rows of metrics.csv; all else that the
 next step needs is in the checkpoint. Whoever stops the loop anywhere and starts it again from the
 last checkpoint takes the same steps.
 """
@@ -36,7 +36,7 @@ class Training:
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
     take_step: Callable[[Pass], None]  # of the optimizer
-    schedule: Callable[[int], float]  # step → multiplier of the learning rate
+    schedule: Callable[[int, list[Row]], float]  # step, rows so far → multiplier of the learning rate
     train: BatchSource
     valid: BatchSource | None  # chooses the best checkpoint
     device: torch.device
@@ -86,7 +86,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         if number == 0:
             sums.set(0.0, 0, 0)
             state.train_seconds = 0.0
-        rates = [rate * t.schedule(state.step) for rate in base_rates]
+        rates = [rate * t.schedule(state.step, state.rows) for rate in base_rates]
         for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 

@@ -58,7 +58,7 @@ class Recorder:
         self.saved.append({"step": contents["state"]["step"]})
 
 
-def make(images: torch.Tensor = IMAGES, valid: Source | None = None, schedule=lambda step: 1.0) -> Training:
+def make(images: torch.Tensor = IMAGES, valid: Source | None = None, schedule=lambda step, rows: 1.0) -> Training:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -75,7 +75,7 @@ def run(training: Training, num_steps: int, **plan) -> tuple[State, Recorder]:
 
 
 def test_the_loop_equals_one_written_out():
-    training = make(schedule=lambda step: 1 / (1 + step))
+    training = make(schedule=lambda step, rows: 1 / (1 + step))
     state, _ = run(training, 10)
 
     expected = make().model

@@ -107,7 +107,7 @@ def make_training(name: str, images: ImageSet, model: nn.Module, batch_size: int
         loss=F.cross_entropy,
         optimizer=optimizer,
         take_step=plain_step(optimizer),
-        schedule=lambda step: 1.0 if step < 2 else 0.5,
+        schedule=lambda step, rows: 1.0 if step < 2 else 0.5,
         train=batches,
         valid=batches.in_order(),
         device=CPU,
