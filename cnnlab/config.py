@@ -41,7 +41,7 @@ class Engine:
     eval_batch_size: Count
     log_every: str  # durations: "50 steps", "1 epoch", "10000 examples"
     checkpoint_every: str
-    select_by: Literal["valid_accuracy", "valid_loss"]
+    select_by: Literal["auto", "valid_accuracy", "valid_loss", "valid_mae"]
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,11 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
                 parse_duration(tree[group][key])
             except ValueError as error:
                 problems.append(f"{group}.{key}: {error}")
-    if isinstance(engine, Mapping):
-        if isinstance(engine.get("device"), str):
-            try:
-                choose_device(engine["device"])
-            except ConfigError as error:
-                problems += error.problems
+    if isinstance(engine, Mapping) and isinstance(engine.get("device"), str):
+        try:
+            choose_device(engine["device"])
+        except ConfigError as error:
+            problems += error.problems
     if isinstance(split, Mapping):
         for key in ("valid", "test"):
             if split.get(key) == 1:

@@ -42,7 +42,7 @@ def test_list_shows_what_can_be_chosen(capsys):
     for line in ("models:", "  lenet ", "datasets:", "  digits ", "experiments:", "  mnist_cnn "):
         assert line in out
     assert main(["list", "losses"]) == 0
-    assert capsys.readouterr().out.startswith("losses:\n  cross_entropy")
+    assert capsys.readouterr().out.startswith("losses:\n  bce_with_logits")
 
 
 def test_resume_evaluate_and_reproduce_a_run(tmp_path, capsys):

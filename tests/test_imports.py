@@ -12,10 +12,11 @@ import pytest
 import cnnlab
 
 PACKAGE = Path(cnnlab.__file__).parent
-BASE = {"errors", "signature", "registry", "runtime"}
+BASE = {"errors", "signature", "registry", "runtime", "tasks"}
 MAY_IMPORT = {
     "errors": set(),
     "signature": set(),
+    "tasks": set(),
     "registry": {"errors", "signature"},
     "runtime": {"errors"},
     "models": BASE,

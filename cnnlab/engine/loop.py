@@ -1,9 +1,9 @@
 """The training loop: reads from top to bottom in the order in which things happen.
 
 A step is a function of the state before it. The order of the images, their augmentation and the
-dropout masks come from (seed, epoch, position), the learning rate from the step and the rows of metrics.csv; all else that the
-next step needs is in the checkpoint. Whoever stops the loop anywhere and starts it again from the
-last checkpoint takes the same steps.
+dropout masks come from (seed, epoch, position), the learning rate from the step and the epochs' rows
+so far; all else that the next step needs is in the checkpoint. Whoever stops the loop anywhere and
+starts it again from the last checkpoint takes the same steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from cnnlab.engine.evaluate import BatchSource, Metrics, Sums, evaluate
 from cnnlab.engine.state import Row, State
 from cnnlab.errors import DivergenceError
 from cnnlab.runtime import StopRequest, seed_step
+from cnnlab.tasks import Task
 
 Pass = Callable[[], tuple[Tensor, Tensor]]  # forward and backward over one batch → outputs, loss
 
@@ -41,6 +42,7 @@ class Training:
     valid: BatchSource | None  # chooses the best checkpoint
     device: torch.device
     seed: int
+    task: Task = "multiclass"
     averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
 
 
@@ -51,7 +53,7 @@ class Plan:
     num_steps: int
     log_every: int
     checkpoint_every: int
-    select_by: Literal["valid_accuracy", "valid_loss"]
+    select_by: str  # the column of the rows that is best where accuracy is high, or anything else low
 
 
 class Journal(Protocol):
@@ -75,8 +77,8 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
     t = training
     steps_per_epoch = len(t.train)
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
-    sums = Sums(t.device)
-    sums.set(state.loss_sum, state.num_correct, state.num_seen)
+    sums = Sums(t.device, t.task)
+    sums.set(state.loss_sum, state.score_sum, state.num_seen)
     recent: list[Tensor] = []  # losses since the last look at them, still on the device
     t.model.train()
     clock = Stopwatch(state)
@@ -84,7 +86,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
     while state.step < plan.num_steps:
         epoch, number = divmod(state.step, steps_per_epoch)
         if number == 0:
-            sums.set(0.0, 0, 0)
+            sums.set(0.0, 0.0, 0)
             state.train_seconds = 0.0
         rates = [rate * t.schedule(state.step, state.rows) for rate in base_rates]
         for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
@@ -106,7 +108,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         if ends_epoch:
             clock.lap(training=True)
             with t.averaged():
-                valid = evaluate(t.model, t.loss, t.valid) if t.valid is not None else None
+                valid = evaluate(t.model, t.loss, t.valid, t.task) if t.valid is not None else None
             clock.lap()
             row = make_row(state, epoch + 1, sums, valid, rates[0])
             # A run that ended inside an epoch and was prolonged finishes that epoch's row.
@@ -118,7 +120,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
             journal.show_epoch(state)
         if saves:
             clock.lap(training=True)
-            state.loss_sum, state.num_correct, state.num_seen = sums.read()
+            state.loss_sum, state.score_sum, state.num_seen = sums.read()
             with t.averaged():
                 journal.save_last(take_snapshot(t, state))
             clock.lap()
@@ -169,7 +171,7 @@ def require_finite_losses(recent: list[Tensor], step: int, lr: float) -> float:
 def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: float) -> Row:
     """A row of metrics.csv: the epoch's training as it went, and the validation after it (empty without)."""
     train = sums.metrics()
-    return {
+    row = {
         "epoch": epoch,
         "step": state.step,
         "train_loss": train.loss,
@@ -180,6 +182,9 @@ def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: fl
         "seconds": round(state.seconds, 3),
         "images_per_second": round(sums.num_seen / max(state.train_seconds, 1e-9), 1),
     }
+    if train.mae is not None:
+        row |= {"train_mae": train.mae, "valid_mae": valid.mae if valid else None}
+    return row
 
 
 def improves(row: Row, best: Row | None, select_by: str) -> bool:
@@ -188,9 +193,9 @@ def improves(row: Row, best: Row | None, select_by: str) -> bool:
         return False
     if best is None:
         return True
-    if select_by.endswith("_loss"):
-        return row[select_by] < best[select_by]
-    return row[select_by] > best[select_by]
+    if select_by.endswith("_accuracy"):
+        return row[select_by] > best[select_by]
+    return row[select_by] < best[select_by]
 
 
 def take_snapshot(training: Training, state: State) -> dict[str, Any]:

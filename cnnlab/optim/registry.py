@@ -39,4 +39,4 @@ class ForEverySchedule:
 
 OPTIMIZERS = Registry("optimizer", supplied=("params", "model"), shared=ForEveryOptimizer)
 SCHEDULES = Registry("schedule", supplied=("step", "num_steps", "steps_per_epoch", "rows"), shared=ForEverySchedule)
-LOSSES = Registry("loss")
+LOSSES = Registry("loss", supplied=("num_classes", "device"))

@@ -131,7 +131,9 @@ def reduce_on_plateau(
     *,
     rows: Sequence[Mapping[str, Any]],
     steps_per_epoch: int,
-    metric: Literal["valid_loss", "valid_accuracy", "valid_mae", "train_loss"] = "valid_loss",
+    metric: Literal[
+        "train_loss", "train_accuracy", "train_mae", "valid_loss", "valid_accuracy", "valid_mae"
+    ] = "valid_loss",
     factor: Fraction = 0.1,
     patience: Whole = 10,
     threshold: NonNegative = 0.0001,

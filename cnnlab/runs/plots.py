@@ -1,12 +1,23 @@
-"""Pictures of a run, drawn from its metrics.csv."""
+"""Pictures of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from cnnlab.engine.evaluate import BatchSource
 from cnnlab.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw_curves(run: RunDirectory) -> None:
-    """plots/curves.png: loss, accuracy and learning rate by epoch, the best epoch marked. Nothing without rows."""
+    """plots/curves.png: loss, metric and learning rate by epoch, the best epoch marked. Nothing without rows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -17,7 +28,8 @@ def draw_curves(run: RunDirectory) -> None:
     epochs = [int(row["epoch"]) for row in rows]
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, title in zip(figure.subplots(1, 3), ("loss", "accuracy", "lr"), strict=True):
+    metric = "mae" if "train_mae" in rows[0] else "accuracy"
+    for axes, title in zip(figure.subplots(1, 3), ("loss", metric, "lr"), strict=True):
         curves = ["lr"] if title == "lr" else [f"train_{title}", f"valid_{title}"]
         for curve in curves:
             values = [float(row[curve]) if row[curve] else float("nan") for row in rows]
@@ -31,7 +43,41 @@ def draw_curves(run: RunDirectory) -> None:
         if title != "lr":
             axes.legend(fontsize=8)
     figure.suptitle(str(run), fontsize=9)
-    run.curves.parent.mkdir(parents=True, exist_ok=True)
-    partial = run.curves.with_name(".curves.partial.png")
+    save_figure(figure, run.curves)
+
+
+def draw_line(run: RunDirectory, model: nn.Module, parts: Mapping[str, BatchSource | None]) -> None:
+    """plots/line.png: the points of each part, and what the network answers from the first to the last of them.
+
+    For one number fitted to one number.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    inputs = []
+    for part, batches in parts.items():
+        if batches is not None:
+            points = [batches.batch(0, number) for number in range(len(batches))]
+            x, y = (torch.cat(values).flatten() for values in zip(*points, strict=True))
+            axes.plot(x.cpu(), y.cpu(), "o", label=f"{part} points")
+            inputs.append(x)
+    x = torch.cat(inputs).sort().values
+    model.eval()
+    with torch.inference_mode():
+        axes.plot(x.cpu(), model(x.reshape(-1, 1, 1, 1)).flatten().cpu(), label="network")
+    axes.set(xlabel="x", ylabel="y")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.suptitle(str(run), fontsize=9)
+    save_figure(figure, run.line)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial.png")
     figure.savefig(partial, dpi=120)
-    partial.replace(run.curves)
+    partial.replace(path)
