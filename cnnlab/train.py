@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
@@ -25,6 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab.errors import CnnlabError, ConfigError, Interrupted
 from cnnlab.signature import suggest
+
+if TYPE_CHECKING:
+    from cnnlab.config import Config
 
 _PACKAGE = Path(__file__).parent
 # Beside the package in a checkout, inside it in a wheel.
@@ -157,18 +160,32 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
 
 def find_problems(overrides: list[str], folders: list[Path]) -> list[str]:
     """The problems of one configuration, composed aside."""
+    try:
+        compose(overrides, folders)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def compose(overrides: list[str], folders: list[Path]) -> Config:
+    """One configuration, without Hydra's directories and without a run. Raises ConfigError."""
     from cnnlab.experiment import read_config
 
     extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
-        read_config(resolve(composed))
+        return read_config(resolve(composed))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        return explain(error).problems
-    except ConfigError as error:
-        return error.problems
-    return []
+        raise explain(error) from error
+
+
+def read_overrides(overrides: list[str], config_dirs: list[str]) -> Config:
+    """What `cnnlab train` would run, for commands that look at a configuration. Raises ConfigError."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    folders = [CONF, *map(Path, config_dirs)]
+    check_overrides(overrides, folders)
+    return compose(overrides, folders)
 
 
 def resolve(composed: DictConfig) -> dict[str, Any]:

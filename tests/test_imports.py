@@ -27,9 +27,10 @@ MAY_IMPORT = {
     "experiment": BASE | {"models", "data", "optim", "engine", "config"},
     "runs": BASE | {"engine", "config", "experiment"},
     "train": BASE | {"config", "experiment", "runs"},
+    "find_lr": BASE | {"engine", "experiment", "runs", "train"},
     "listing": BASE | {"config", "experiment", "train"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "train", "listing", "runs", "lessons"},
+    "cli": {"errors", "train", "find_lr", "listing", "runs", "lessons"},
 }
 
 

@@ -105,7 +105,7 @@ class ScheduleFree(Optimizer):
         """The parameters are y, where the next gradient is computed."""
         for group in self.param_groups:
             for y in group["params"]:
-                if self.state[y]:
+                if y in self.state:
                     torch.lerp(self.state[y]["z"], self.state[y]["x"], group["beta"], out=y.data)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

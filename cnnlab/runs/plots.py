@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Pictures of runs and sweeps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.rate_sweep import Sweep
 from cnnlab.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -73,6 +74,23 @@ def draw_line(run: RunDirectory, model: nn.Module, parts: Mapping[str, BatchSour
     axes.legend(fontsize=8)
     figure.suptitle(str(run), fontsize=9)
     save_figure(figure, run.line)
+
+
+def draw_sweep(sweep: Sweep, path: Path) -> None:
+    """The loss over the learning rate, and the suggestion."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(sweep.rates, sweep.losses, ".", color="grey", label="each step")
+    axes.plot(sweep.rates, sweep.smooth, label="smoothed")
+    axes.axvline(sweep.suggestion, color="black", linestyle="--", label=f"suggested: {sweep.suggestion:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    save_figure(figure, path)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
