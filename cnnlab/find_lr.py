@@ -30,11 +30,13 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
             f"batch_size: an epoch of {training.train.num_examples:,} images has {num_steps} steps of "
             f"{config.batch_size}; expected at least {MIN_STEPS} to sweep over: make batch_size smaller"
         )
+    # What `optimizer.scale_to_batch` or `optimizer.rates` makes of a rate as it is typed.
+    factor = training.optimizer.param_groups[0]["lr"] / config.optimizer["lr"]
     sweep = sweep_rates(training, num_steps, lowest, highest)
     draw_sweep(sweep, Path(output))
     print(explain(sweep, highest))
-    print(f"suggested: optimizer.lr={sweep.suggestion:.2g} (see {output})")
-    return sweep.suggestion
+    print(f"suggested: optimizer.lr={sweep.suggestion / factor:.2g} (see {output})")
+    return sweep.suggestion / factor
 
 
 def explain(sweep: Sweep, highest: float) -> str:
@@ -45,7 +47,8 @@ def explain(sweep: Sweep, highest: float) -> str:
         f"{start:.4f} and was lowest at lr {best:.2g}, {lowest:.4f}; a {MARGIN}th of that rate is suggested"
     )
     if lowest > (1 - LEAST_FALL) * start:
-        return f"{text}\nbut it fell by less than {LEAST_FALL:.0%}, which may be noise: a smaller batch_size makes more steps"
+        advice = "a smaller batch_size gives more steps"
+        return f"{text}\nbut it fell by less than {LEAST_FALL:.0%}, perhaps by chance: {advice}"
     if best == highest:
         return f"{text}\nbut the loss was still falling there: sweep to a larger rate (--to)"
     return text

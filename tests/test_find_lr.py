@@ -7,6 +7,7 @@ import re
 import pytest
 
 from cnnlab.cli import main
+from cnnlab.find_lr import find_lr
 from tests.conftest import SMALL
 
 
@@ -26,10 +27,16 @@ def test_it_draws_and_suggests_a_rate_and_leaves_nothing_else(tmp_path, capsys):
     assert (tmp_path / "find_lr.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_suggestion_is_for_the_key_as_it_is_typed():
+    plain = find_lr(SMALL, [], "a.png", 1e-5, 1.0)
+    scaled = find_lr([*SMALL, "optimizer.scale_to_batch=16"], [], "b.png", 1e-5, 1.0)  # batches of 64: 4 times the rate
+    assert scaled == pytest.approx(plain / 4)
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["--to", "0.0001", "optimizer=sgd"], "but it fell by less than 5%, which may be noise"),
+        (["--to", "0.0001", "optimizer=sgd"], "but it fell by less than 5%, perhaps by chance"),
         (["--to", "0.003", "batch_size=16"], "but the loss was still falling there: sweep to a larger rate (--to)"),
     ],
 )

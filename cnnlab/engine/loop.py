@@ -88,7 +88,8 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         if number == 0:
             sums.set(0.0, 0.0, 0)
             state.train_seconds = 0.0
-        rates = [rate * t.schedule(state.step, state.rows) for rate in base_rates]
+        multiplier = t.schedule(state.step, state.rows)
+        rates = [rate * multiplier for rate in base_rates]
         for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 

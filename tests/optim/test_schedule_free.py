@@ -7,6 +7,10 @@ import torch
 from torch import nn
 
 from cnnlab.optim.groups import build_optimizer
+from cnnlab.runs.evaluation import evaluate_run
+from cnnlab.runs.training import resume, start
+from tests.conftest import small_config
+from tests.runs.test_resume import assert_same_end
 
 TARGET = torch.tensor([[3.0, -2.0]])
 START = torch.tensor([[1.0, 1.0]])
@@ -85,3 +89,15 @@ def test_before_the_first_step_the_average_is_the_start():
         assert torch.equal(point.y.detach(), START)
     optimizer.load_state_dict(optimizer.state_dict())
     assert torch.equal(point.y.detach(), START)
+
+
+def test_a_run_evaluates_and_keeps_the_averages_and_resumes_exactly(tmp_path):
+    overrides = ["optimizer=schedule_free_adamw", "optimizer.lr=0.01", "engine.checkpoint_every=4 steps"]
+    whole = start(small_config(tmp_path / "whole", *overrides), [])
+    run = start(small_config(tmp_path / "halves", *overrides, "steps=30"), [])
+    resume(str(run.path), ["steps=null"])
+    assert_same_end(run, whole)
+    for checkpoint, row in (("last", "final"), ("best", "best")):
+        again = evaluate_run(str(run.path), "valid", checkpoint)
+        stored = run.read_json(run.summary)[row]
+        assert (again["loss"], again["accuracy"]) == (stored["valid_loss"], stored["valid_accuracy"])
