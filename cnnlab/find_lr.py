@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnlab.engine.rate_sweep import MARGIN, Sweep, sweep_rates
-from cnnlab.errors import ConfigError
+from cnnlab.errors import ConfigError, DivergenceError
 from cnnlab.experiment import assemble, build_experiment
 from cnnlab.runs.plots import draw_sweep
 from cnnlab.train import read_overrides
@@ -18,7 +18,8 @@ LEAST_FALL = 0.05  # of the loss; batches differ by as much
 def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: float, highest: float) -> float:
     """Sweep from `lowest` to `highest` over at most an epoch, draw it to `output`, print and return a suggestion.
 
-    Raises ConfigError for a configuration that cannot be trained or has too few steps to sweep over.
+    Raises ConfigError for a configuration that cannot be trained or has too few steps to sweep over, and
+    DivergenceError if the loss is no number from the start.
     """
     if not 0 < lowest < highest:
         raise ConfigError(f"--from {lowest:g}, --to {highest:g}: expected two rates above 0, the smaller one first")
@@ -33,6 +34,8 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
     # What `optimizer.scale_to_batch` or `optimizer.rates` makes of a rate as it is typed.
     factor = training.optimizer.param_groups[0]["lr"] / config.optimizer["lr"]
     sweep = sweep_rates(training, num_steps, lowest, highest)
+    if not sweep.rates:
+        raise DivergenceError("the loss is no finite number before the first step: look at the data and at the network")
     draw_sweep(sweep, Path(output))
     print(explain(sweep, highest))
     print(f"suggested: optimizer.lr={sweep.suggestion / factor:.2g} (see {output})")

@@ -14,7 +14,7 @@ from cnnlab.data.split import split_off
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.engine.evaluate import Sums
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import assemble, read_config
+from cnnlab.experiment import assemble, read_config, read_parts
 from cnnlab.runs.directory import METRICS, REGRESSION_METRICS, RunDirectory
 from cnnlab.runs.training import resume, start
 from tests.conftest import compose_tree, small_config
@@ -132,6 +132,14 @@ def test_regression_resumes_exactly_inside_an_epoch(tmp_path):
     resume(str(run.path), ["steps=null"])
     assert_same_end(run, whole)
     assert metrics(run)[0]["train_mae"]
+
+
+def test_numbers_that_are_no_pixels_stay_as_they_are():
+    config = read_config(compose_tree("experiment=linear_regression", "engine.device=cpu"))
+    assembly = assemble(config)
+    x, y = read_parts(config, assembly.dataset, assembly.device)["train"].in_order().batch(0, 0)
+    kept = [(x, y) for x, y in zip(X, Y, strict=True) if x not in (5.654, 9.27)]
+    assert torch.equal(torch.stack([x.flatten(), y.flatten()], 1), torch.tensor(kept))
 
 
 def test_numbers_are_split_by_chance_alone():

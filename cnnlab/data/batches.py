@@ -50,11 +50,12 @@ class Batches:
         self.seed = seed
         self.augmentations = augmentations or {}
         self.channels_last = channels_last
-        if mean is None or std is None:
-            mean, std = (0.0,), (1 / 255,)
         # (x / 255 - mean) / std as one product and one sum.
-        self._scale = torch.tensor([1 / (255 * s) for s in std], device=device)
-        self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+        if mean is None or std is None:
+            scale, shift = [1.0], [0.0]
+        else:
+            scale, shift = [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+        self._scale, self._shift = torch.tensor(scale, device=device), torch.tensor(shift, device=device)
         self._epoch: int | None = None
         self._order = self.indices
         self._draws: dict[tuple[str, int], Tensor] = {}
