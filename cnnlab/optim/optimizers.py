@@ -230,6 +230,9 @@ def lbfgs(
     A step passes over its batch some `max_iter` times and moves every weight at one rate. Without the line
     search (torch's default) it diverges easily.
     """
+    for group in params:
+        for p in group["params"]:
+            p.data = p.data.contiguous()  # torch looks at all weights as one vector, without copying
     return LBFGS(params, lr, max_iter, history_size=history_size, line_search_fn=line_search)
 
 
