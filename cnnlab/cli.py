@@ -83,6 +83,13 @@ def build_parser() -> argparse.ArgumentParser:
     shown.add_argument("--plot", action="store_true", help="of a run: draw its kernels and feature maps instead")
     inspect.add_argument("--image", metavar="FILE", help="with --plot: the picture to look at (default: a test image)")
 
+    find_lr = commands.add_parser("find-lr", help="suggest a learning rate: one sweep, drawn; leaves no run")
+    find_lr.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
+    find_lr.add_argument("--output", default="find_lr.png", metavar="FILE", help="picture; default: find_lr.png")
+    find_lr.add_argument("--from", dest="lowest", type=float, default=1e-5, metavar="LR", help="default: 1e-5")
+    find_lr.add_argument("--to", dest="highest", type=float, default=10.0, metavar="LR", help="default: 10")
+    find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
+
     commands.add_parser("lesson", help="the course notes' computations: cnnlab lesson [NAME]", add_help=False)
 
     listing = commands.add_parser("list", help="what can be chosen")
@@ -109,6 +116,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         return 0 if reproduce(arguments.run, arguments.overrides) else 1
     elif arguments.command == "inspect":
         inspect(arguments)
+    elif arguments.command == "find-lr":
+        from cnnlab.find_lr import find_lr
+
+        find_lr(arguments.overrides, arguments.config_dir, arguments.output, arguments.lowest, arguments.highest)
     elif arguments.command == "list":
         from cnnlab.listing import print_lists
 

@@ -41,7 +41,7 @@ class Engine:
     eval_batch_size: Count
     log_every: str  # durations: "50 steps", "1 epoch", "10000 examples"
     checkpoint_every: str
-    select_by: Literal["valid_accuracy", "valid_loss"]
+    select_by: Literal["auto", "valid_accuracy", "valid_loss", "valid_mae"]
 
 
 @dataclass(frozen=True)
@@ -141,18 +141,17 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
     """What no single key's annotation can say."""
     problems = []
     engine, split = tree.get("engine"), tree.get("split")
-    if isinstance(engine, Mapping):
-        for key in ("log_every", "checkpoint_every"):
-            if isinstance(engine.get(key), str):
-                try:
-                    parse_duration(engine[key])
-                except ValueError as error:
-                    problems.append(f"engine.{key}: {error}")
-        if isinstance(engine.get("device"), str):
+    for group, key in (("engine", "log_every"), ("engine", "checkpoint_every"), ("schedule", "warmup")):
+        if isinstance(tree.get(group), Mapping) and isinstance(tree[group].get(key), str):
             try:
-                choose_device(engine["device"])
-            except ConfigError as error:
-                problems += error.problems
+                parse_duration(tree[group][key])
+            except ValueError as error:
+                problems.append(f"{group}.{key}: {error}")
+    if isinstance(engine, Mapping) and isinstance(engine.get("device"), str):
+        try:
+            choose_device(engine["device"])
+        except ConfigError as error:
+            problems += error.problems
     if isinstance(split, Mapping):
         for key in ("valid", "test"):
             if split.get(key) == 1:

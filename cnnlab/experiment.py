@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,9 +22,13 @@ from cnnlab.errors import ConfigError, DataError
 from cnnlab.models import INITS, MODELS
 from cnnlab.models.shapes import require_size
 from cnnlab.optim import LOSSES, OPTIMIZERS, SCHEDULES
-from cnnlab.optim.optimizers import plain_step
+from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.losses import build_loss
 from cnnlab.optim.registry import Loss
+from cnnlab.optim.schedules import build_schedule
+from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import choose_device, derive_seed
+from cnnlab.tasks import METRIC, Task
 
 REGISTRIES = {
     "model": MODELS,
@@ -64,9 +69,12 @@ def read_config(tree: Mapping[str, Any]) -> Config:
 def assemble(config: Config) -> Assembly:
     """Device, network, optimizer and loss. Raises ConfigError, or DataError for a dataset that is not there."""
     device = start_device(config)
-    dataset: Dataset = DATASETS.build(config.dataset)
+    dataset = build_dataset(config)
+    loss = build_loss(config.loss, dataset.task, len(dataset.classes), device)
+    require_metrics(config, dataset)
     model = build_model(config, dataset).to(device)
-    return Assembly(device, dataset, model, build_optimizer(config, model.parameters()), LOSSES.build(config.loss))
+    optimizer = build_optimizer(config.optimizer, model, config.batch_size)
+    return Assembly(device, dataset, model, optimizer, loss)
 
 
 def build_experiment(config: Config, assembly: Assembly) -> Experiment:
@@ -81,20 +89,62 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         num_steps=steps(*config.duration),
         log_every=steps(*parse_duration(config.engine.log_every)),
         checkpoint_every=steps(*parse_duration(config.engine.checkpoint_every)),
-        select_by=config.engine.select_by,
+        select_by=choose_metric(config.engine.select_by, assembly.dataset.task),
     )
+    warmup = SCHEDULES.read_shared(config.schedule).warmup
+    num_warmup = steps(*parse_duration(warmup)) if warmup else 0
     training = Training(
         model=assembly.model,
         loss=assembly.loss,
         optimizer=assembly.optimizer,
         take_step=plain_step(assembly.optimizer),
-        schedule=SCHEDULES.build(config.schedule, num_steps=plan.num_steps, steps_per_epoch=len(train)),
+        averaged=getattr(assembly.optimizer, "averaged", nullcontext),
+        schedule=build_schedule(config.schedule, plan.num_steps, len(train), num_warmup),
         train=train,
         valid=parts.get("valid"),
         device=assembly.device,
         seed=config.seed,
+        task=assembly.dataset.task,
     )
     return Experiment(training, plan, parts.get("test"))
+
+
+def build_dataset(config: Config) -> Dataset:
+    """The dataset with the task that the configuration chooses for it. Raises ConfigError if it cannot have it."""
+    dataset: Dataset = DATASETS.build(config.dataset)
+    task = DATASETS.read_shared(config.dataset).task
+    if task is None or task == dataset.task:
+        return dataset
+    if dataset.task == "regression" or len(dataset.classes) != 2:
+        raise ConfigError(
+            f"dataset.task: {task} was given; expected null: {config.dataset['name']} is {dataset.task} with "
+            f"{len(dataset.classes)} outputs, and two classes are needed for a choice"
+        )
+    return replace(dataset, task=task)
+
+
+def choose_metric(select_by: str, task: Task) -> str:
+    """The column of metrics.csv that finds the best epoch: "auto" is what one wants to be good at."""
+    if select_by != "auto":
+        return select_by
+    return "valid_loss" if task == "regression" else "valid_accuracy"
+
+
+def require_metrics(config: Config, dataset: Dataset) -> None:
+    """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
+    select_by, watched = config.engine.select_by, config.schedule.get("metric")
+    has_valid = config.split.valid > 0 or "valid" in dataset.parts
+    names = ("loss", METRIC[dataset.task])
+    problems = []
+    if select_by != "auto" and select_by not in {f"valid_{name}" for name in names}:
+        expected = " or ".join(f"valid_{name}" for name in names)
+        problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {dataset.task}")
+    parts = ("train", "valid") if has_valid else ("train",)
+    columns = [f"{part}_{name}" for part in parts for name in names]
+    if watched is not None and watched not in columns:
+        problems.append(f"schedule.metric: {watched} was given; this run has {', '.join(columns)}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def start_device(config: Config) -> torch.device:
@@ -123,16 +173,8 @@ def build_network(config: Config, dataset: Dataset) -> nn.Module:
     """The network as its builder leaves it, which its arithmetic may yet keep from running."""
     given = {key: value for key, value in config.model.items() if key != "init"}
     return MODELS.build(
-        given, num_classes=len(dataset.classes), in_channels=dataset.channels, image_size=dataset.image_size
+        given, num_classes=dataset.num_outputs, in_channels=dataset.channels, image_size=dataset.image_size
     )
-
-
-def build_optimizer(config: Config, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer of those that training may change. Raises ConfigError for arguments that exclude each other."""
-    try:
-        return OPTIMIZERS.build(config.optimizer, params=[p for p in parameters if p.requires_grad])
-    except ValueError as error:  # torch's own checks, of arguments against each other
-        raise ConfigError(f"optimizer: {error}") from error
 
 
 def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[str, Batches]:
@@ -156,7 +198,7 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     chosen["train"] = ("train", pool)
 
     mean, std = dataset.mean, dataset.std
-    if mean is None or std is None:
+    if (mean is None or std is None) and not read["train"].images.is_floating_point():
         mean, std = pixel_statistics(read["train"], pool)
     resident = {part: ImageSet(images.images.to(device), images.labels.to(device)) for part, images in read.items()}
     augmentations = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,11 +11,12 @@ import torch
 from torch import nn
 
 from cnnlab.config import Config, apply_overrides
-from cnnlab.data import DATASETS, Dataset
-from cnnlab.experiment import build_network, build_optimizer, read_config
+from cnnlab.data import Dataset
+from cnnlab.experiment import build_dataset, build_network, read_config
 from cnnlab.models.shapes import Shape, require_size, write_shape
 from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations, summarize
-from cnnlab.optim.optimizers import plain_step
+from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.stepping import plain_step
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.train import compose
 
@@ -44,7 +46,7 @@ def inspect(arguments: list[str], config_dirs: list[str], as_json: bool) -> None
     images of this size do not pass.
     """
     config = find_config(arguments, config_dirs)
-    dataset = DATASETS.build(config.dataset)
+    dataset = build_dataset(config)
     network = build_network(config, dataset)
     summary = summarize(network, dataset.channels, dataset.image_size)
     memory = None
@@ -80,14 +82,18 @@ def measure_memory(config: Config, network: nn.Module, dataset: Dataset) -> Memo
     )
 
 
+def look_again() -> tuple[torch.Tensor, torch.Tensor]:
+    raise RuntimeError("parameters without numbers have no loss")
+
+
 def measure_optimizer(config: Config, network: nn.Module) -> int | None:
     """Bytes of state after one step over parameters that have a shape and no numbers."""
-    twins = [nn.Parameter(p.to("meta"), p.requires_grad) for p in network.parameters()]
-    for twin in twins:
-        twin.grad = torch.zeros_like(twin)
-    optimizer = build_optimizer(config, twins)
+    twin = copy.deepcopy(network).to("meta")
+    for parameter in twin.parameters():
+        parameter.grad = torch.zeros_like(parameter)
     try:
-        plain_step(optimizer)()
+        optimizer = build_optimizer(config.optimizer, twin, config.batch_size)
+        plain_step(optimizer)(look_again)
     except (RuntimeError, TypeError):  # it looks at numbers, or wants the loss again
         return None
     states = (value for state in optimizer.state.values() for value in state.values())

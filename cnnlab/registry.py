@@ -21,11 +21,16 @@ Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 
 class Registry:
-    """The builders of one group, such as models, by name."""
+    """The builders of one group, such as models, by name.
 
-    def __init__(self, group: str, supplied: tuple[str, ...] = ()):
+    `shared` is a dataclass of the keys that concern every entry alike: they may stand in YAML beside any
+    builder's arguments, which know nothing of them, and are read by `read_shared`.
+    """
+
+    def __init__(self, group: str, supplied: tuple[str, ...] = (), shared: type | None = None):
         self.group = group
         self.supplied = supplied
+        self._shared = shared
         self._builders: dict[str, Callable[..., Any]] = {}
 
     def register(self, builder: Builder) -> Builder:
@@ -63,11 +68,20 @@ class Registry:
         if given["name"] not in self:
             return [f"{where}.name: no '{given['name']}'; {suggest(given['name'], self)}"]
         arguments = {key: value for key, value in given.items() if key != "name"}
-        return check_arguments(where, arguments, self.arguments(given["name"]))
+        return check_arguments(where, arguments, self.arguments(given["name"]) | self.shared_arguments())
+
+    def shared_arguments(self) -> dict[str, inspect.Parameter]:
+        """The keys that may stand beside any entry's own."""
+        return keyword_arguments(self._shared) if self._shared else {}
+
+    def read_shared(self, given: Mapping[str, Any]) -> Any:
+        """The keys of a checked YAML that concern every entry, in the dataclass of this registry."""
+        assert self._shared is not None, f"{self.group} has no shared keys"
+        return self._shared(**{key: value for key, value in given.items() if key in self.shared_arguments()})
 
     def build(self, given: Mapping[str, Any], **supplied: Any) -> Any:
         """Call the entry that `given["name"]` names, with its other keys and what it wants of `supplied`."""
         builder = self[given["name"]]
         wanted = keyword_arguments(builder)
-        arguments = {key: value for key, value in given.items() if key != "name"}
+        arguments = {key: value for key, value in given.items() if key not in {"name", *self.shared_arguments()}}
         return builder(**arguments, **{k: v for k, v in supplied.items() if k in wanted})

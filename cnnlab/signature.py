@@ -72,6 +72,8 @@ def describe(annotation: Any) -> str:
     if origin in (list, tuple):
         inner = [part for part in typing.get_args(annotation) if part is not Ellipsis]
         return f"list of {describe(inner[0])}" if inner else "list"
+    if origin is dict:
+        return f"mapping of names to {describe(typing.get_args(annotation)[1])}"
     if annotation is type(None):
         return "null"
     return getattr(annotation, "__name__", str(annotation))
@@ -94,6 +96,9 @@ def accepts(annotation: Any, value: Any) -> bool:
     if origin in (list, tuple):
         inner = [part for part in typing.get_args(annotation) if part is not Ellipsis]
         return isinstance(value, (list, tuple)) and all(accepts(inner[0], v) for v in value)
+    if origin is dict:
+        names, values = typing.get_args(annotation)
+        return isinstance(value, Mapping) and all(accepts(names, k) and accepts(values, value[k]) for k in value)
     if annotation is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is int:

@@ -42,7 +42,7 @@ def test_list_shows_what_can_be_chosen(capsys):
     for line in ("models:", "  lenet ", "datasets:", "  digits ", "experiments:", "  mnist_cnn "):
         assert line in out
     assert main(["list", "losses"]) == 0
-    assert capsys.readouterr().out.startswith("losses:\n  cross_entropy")
+    assert capsys.readouterr().out.startswith("losses:\n  bce_with_logits")
 
 
 def test_resume_evaluate_and_reproduce_a_run(tmp_path, capsys):
@@ -65,6 +65,6 @@ def test_a_checkpoint_that_is_torn_exits_5(tmp_path, capsys):
 
 def test_train_help_and_configuration(cnnlab):
     shown = cnnlab("train", "--help")
-    assert shown.returncode == 0 and "optimizer: adam" in shown.stdout and "batch_size: 64" in shown.stdout
+    assert shown.returncode == 0 and "optimizer: adadelta, " in shown.stdout and "batch_size: 64" in shown.stdout
     job = cnnlab("train", "model=lenet", "--cfg", "job")
     assert job.returncode == 0 and "name: lenet" in job.stdout and "hydra:" not in job.stdout

@@ -12,10 +12,11 @@ import pytest
 import cnnlab
 
 PACKAGE = Path(cnnlab.__file__).parent
-BASE = {"errors", "signature", "registry", "runtime"}
+BASE = {"errors", "signature", "registry", "runtime", "tasks"}
 MAY_IMPORT = {
     "errors": set(),
     "signature": set(),
+    "tasks": set(),
     "registry": {"errors", "signature"},
     "runtime": {"errors"},
     "models": BASE,
@@ -26,10 +27,11 @@ MAY_IMPORT = {
     "experiment": BASE | {"models", "data", "optim", "engine", "config"},
     "runs": BASE | {"data", "engine", "config", "experiment"},
     "train": BASE | {"config", "experiment", "runs"},
+    "find_lr": BASE | {"engine", "experiment", "runs", "train"},
     "listing": BASE | {"config", "experiment", "train"},
     "inspection": BASE | {"models", "data", "optim", "config", "experiment", "runs", "train"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "train", "listing", "inspection", "runs", "lessons"},
+    "cli": {"errors", "train", "find_lr", "listing", "inspection", "runs", "lessons"},
 }
 
 

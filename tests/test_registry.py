@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from cnnlab.errors import ConfigError
@@ -41,3 +43,22 @@ def test_unknown_name_lists_near_matches():
     assert make().check("model", {"name": "nett"}) == ["model.name: no 'nett'; did you mean net?"]
     with pytest.raises(ConfigError, match="did you mean net"):
         make()["nett"]
+
+
+def test_shared_keys_stand_beside_any_entrys_own_and_reach_no_builder():
+    @dataclass(frozen=True)
+    class ForEveryModel:
+        note: str | None = None
+
+    registry = Registry("model", supplied=("num_classes",), shared=ForEveryModel)
+
+    @registry.register
+    def net(*, num_classes: int, width: int = 1):
+        return num_classes, width
+
+    given = {"name": "net", "width": 2, "note": "wide"}
+    assert registry.check("model", given) == []
+    assert registry.build(given, num_classes=10) == (10, 2)
+    assert registry.read_shared(given) == ForEveryModel("wide")
+    assert registry.check("model", {"name": "net", "note": 3}) == ["model.note: 3 was given; expected str or null"]
+    assert list(registry.arguments("net")) == ["width"]

@@ -90,8 +90,8 @@ MISTAKES = {
     "a bracket": (["epochs=[1"], ["[1"]),
     "an interpolation": (["name=${nothing}"], ["nothing"]),
     "several": (
-        ["modle=lenet", "model=lenett", "batch_size=0", "+optimizer.foo=1", "optimizer.lr=fast", "loss=mse"],
-        ["modle: no such key", "no 'lenett'", "batch_size: 0", "optimizer.foo: no such key", "'fast'", "no 'mse'"],
+        ["modle=lenet", "model=lenett", "batch_size=0", "+optimizer.foo=1", "optimizer.lr=fast", "loss=hinge"],
+        ["modle: no such key", "no 'lenett'", "batch_size: 0", "optimizer.foo: no such key", "'fast'", "no 'hinge'"],
     ),
 }  # fmt: skip
 

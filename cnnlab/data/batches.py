@@ -27,6 +27,7 @@ class Batches:
 
     With `seed` the order is new in each epoch and `augmentations` apply (by name; the name is part of
     their random stream, so that adding one changes no other). Without, the order is that of `indices`.
+    Without `mean` and `std` the numbers stay as they are.
     """
 
     def __init__(
@@ -34,8 +35,8 @@ class Batches:
         images: ImageSet,
         indices: Tensor,
         batch_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
         *,
         seed: int | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
@@ -50,8 +51,11 @@ class Batches:
         self.augmentations = augmentations or {}
         self.channels_last = channels_last
         # (x / 255 - mean) / std as one product and one sum.
-        self._scale = torch.tensor([1 / (255 * s) for s in std], device=device)
-        self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+        if mean is None or std is None:
+            scale, shift = [1.0], [0.0]
+        else:
+            scale, shift = [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+        self._scale, self._shift = torch.tensor(scale, device=device), torch.tensor(shift, device=device)
         self._epoch: int | None = None
         self._order = self.indices
         self._draws: dict[tuple[str, int], Tensor] = {}
@@ -61,7 +65,7 @@ class Batches:
         return -(-self.num_examples // self.batch_size)
 
     def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        """Images float32 (N, C, H, W), normalised, and labels int64 (N,)."""
+        """Images float32 (N, C, H, W), normalised, and their labels."""
         if self.seed is not None and epoch != self._epoch:
             self._shuffle(epoch)
         positions = slice(number * self.batch_size, (number + 1) * self.batch_size)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from cnnlab.registry import Registry
+from cnnlab.tasks import Task
 
-DATASETS = Registry("dataset")
+
+@dataclass(frozen=True)
+class ForEveryDataset:
+    """Keys that stand beside any dataset's own."""
+
+    task: Literal["multiclass", "binary"] | None = None  # of a dataset with two classes; None: as the dataset says
+
+
+DATASETS = Registry("dataset", shared=ForEveryDataset)
 
 # An augmentation is handed a batch and a source of random numbers: see `augment.py`.
 AUGMENTS = Registry("augment", supplied=("images", "draw"))
@@ -19,8 +29,8 @@ AUGMENTS = Registry("augment", supplied=("images", "draw"))
 class ImageSet:
     """Images as decoders write them and as channels_last convolutions read them, with their labels."""
 
-    images: Tensor  # uint8 (N, H, W, C)
-    labels: Tensor  # int64 (N,)
+    images: Tensor  # uint8 (N, H, W, C), or float32 for numbers that are no pixels and stay as they are
+    labels: Tensor  # int64 (N,); float32 (N, targets) for regression
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,10 +45,21 @@ class Dataset:
     in 0…1, one number a channel) they are computed from the training images.
     """
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # for regression, the names of the targets
     channels: int
     image_size: int  # pixels a side; images are square
     parts: tuple[str, ...]
     read: Callable[[str], ImageSet]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    task: Task = "multiclass"
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers a network has to answer with."""
+        return 1 if self.task == "binary" else len(self.classes)
+
+    @property
+    def maps_number_to_number(self) -> bool:
+        """Whether a plane can show all of it."""
+        return self.task == "regression" and (self.channels, self.image_size, self.num_outputs) == (1, 1, 1)

@@ -12,14 +12,16 @@ from cnnlab.runtime import derive_seed
 def split_off(labels: Tensor, fraction: float, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
     """Indices (kept, taken), each in ascending order, `taken` being `fraction` of every class.
 
-    Stratified: a class of n images gives n·fraction, rounded so that the total is right as well (the
-    largest remainders are rounded up), and every class keeps at least one image. The same labels,
-    seed and purpose always give the same split.
+    Stratified where labels are classes: a class of n images gives n·fraction, rounded so that the total
+    is right as well (the largest remainders are rounded up), and every class keeps at least one image.
+    The same labels, seed and purpose always give the same split.
 
     Raises DataError for a class with a single image, which cannot be on both sides.
     """
     if fraction == 0:
         return torch.arange(len(labels)), torch.empty(0, dtype=torch.long)
+    if labels.is_floating_point():
+        labels = torch.zeros(len(labels), dtype=torch.long)  # numbers: all of one kind
     counts = torch.bincount(labels)
     lonely = (counts == 1).nonzero().flatten().tolist()
     if lonely:

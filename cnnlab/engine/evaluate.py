@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from cnnlab.tasks import METRIC, Task, add_up_score
+
 
 class BatchSource(Protocol):
     """What the engine asks of the data: any batch of any epoch, at any time."""
@@ -21,40 +23,52 @@ class BatchSource(Protocol):
 
 
 class Metrics(NamedTuple):
+    """Means over all images; of the last two the one that the task has."""
+
     loss: float
-    accuracy: float
+    accuracy: float | None = None
+    mae: float | None = None
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Sums:
-    """Loss and correct answers summed on the device, read only when somebody asks: reading waits for it."""
+    """Loss and score summed on the device, read only when somebody asks: reading waits for it."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, task: Task):
+        self._task = task
         precise = torch.float32 if device.type == "mps" else torch.float64
         self._loss = torch.zeros((), dtype=precise, device=device)
-        self._correct = torch.zeros((), dtype=torch.long, device=device)
+        self._score = torch.zeros((), dtype=precise, device=device)
         self.num_seen = 0
 
     def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
-        """Count a batch in: its mean loss, its outputs (N, classes), its labels (N,)."""
+        """Count a batch in: its mean loss, its outputs and its labels."""
         self._loss.add_(loss.detach(), alpha=len(labels))
-        self._correct.add_((outputs.detach().argmax(1) == labels).sum())
+        self._score.add_(add_up_score(self._task, outputs.detach(), labels))
         self.num_seen += len(labels)
 
-    def read(self) -> tuple[float, int, int]:
-        return self._loss.item(), int(self._correct.item()), self.num_seen
+    def read(self) -> tuple[float, float, int]:
+        return self._loss.item(), self._score.item(), self.num_seen
 
-    def set(self, loss: float, num_correct: int, num_seen: int) -> None:
+    def set(self, loss: float, score: float, num_seen: int) -> None:
         self._loss.fill_(loss)
-        self._correct.fill_(num_correct)
+        self._score.fill_(score)
         self.num_seen = num_seen
 
     def metrics(self) -> Metrics:
-        loss, num_correct, num_seen = self.read()
-        return Metrics(loss / num_seen, num_correct / num_seen)
+        loss, score, num_seen = self.read()
+        return Metrics(loss / num_seen, **{METRIC[self._task]: score / num_seen})
 
 
-def evaluate(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], batches: BatchSource) -> Metrics:
-    """Mean loss and accuracy over all of `batches`, in evaluation mode; the model's mode is put back."""
+def evaluate(
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    batches: BatchSource,
+    task: Task = "multiclass",
+) -> Metrics:
+    """Mean loss and the task's metric over all of `batches`, in evaluation mode; the model's mode is put back."""
     was_training = model.training
     model.eval()
     sums: Sums | None = None
@@ -63,7 +77,7 @@ def evaluate(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], batches
             for number in range(len(batches)):
                 images, labels = batches.batch(0, number)
                 outputs = model(images)
-                sums = sums or Sums(outputs.device)
+                sums = sums or Sums(outputs.device, task)
                 sums.add(loss(outputs, labels), outputs, labels)
     finally:
         model.train(was_training)

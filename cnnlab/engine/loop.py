@@ -1,9 +1,9 @@
 """The training loop: reads from top to bottom in the order in which things happen.
 
 A step is a function of the state before it. The order of the images, their augmentation and the
-dropout masks come from (seed, epoch, position), the learning rate from the step; all else that the
-next step needs is in the checkpoint. Whoever stops the loop anywhere and starts it again from the
-last checkpoint takes the same steps.
+dropout masks come from (seed, epoch, position), the learning rate from the step and the epochs' rows
+so far; all else that the next step needs is in the checkpoint. Whoever stops the loop anywhere and
+starts it again from the last checkpoint takes the same steps.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,9 @@ from cnnlab.engine.evaluate import BatchSource, Metrics, Sums, evaluate
 from cnnlab.engine.state import Row, State
 from cnnlab.errors import DivergenceError
 from cnnlab.runtime import StopRequest, seed_step
+from cnnlab.tasks import Task
+
+Pass = Callable[[], tuple[Tensor, Tensor]]  # forward and backward over one batch → outputs, loss
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,14 @@ class Training:
     model: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
-    take_step: Callable[[], None]  # of the optimizer
-    schedule: Callable[[int], float]  # step → multiplier of the learning rate
+    take_step: Callable[[Pass], None]  # of the optimizer
+    schedule: Callable[[int, list[Row]], float]  # step, rows so far → multiplier of the learning rate
     train: BatchSource
     valid: BatchSource | None  # chooses the best checkpoint
     device: torch.device
     seed: int
+    task: Task = "multiclass"
+    averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Plan:
     num_steps: int
     log_every: int
     checkpoint_every: int
-    select_by: Literal["valid_accuracy", "valid_loss"]
+    select_by: str  # the column of the rows that is best where accuracy is high, or anything else low
 
 
 class Journal(Protocol):
@@ -70,8 +77,8 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
     t = training
     steps_per_epoch = len(t.train)
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
-    sums = Sums(t.device)
-    sums.set(state.loss_sum, state.num_correct, state.num_seen)
+    sums = Sums(t.device, t.task)
+    sums.set(state.loss_sum, state.score_sum, state.num_seen)
     recent: list[Tensor] = []  # losses since the last look at them, still on the device
     t.model.train()
     clock = Stopwatch(state)
@@ -79,19 +86,17 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
     while state.step < plan.num_steps:
         epoch, number = divmod(state.step, steps_per_epoch)
         if number == 0:
-            sums.set(0.0, 0, 0)
+            sums.set(0.0, 0.0, 0)
             state.train_seconds = 0.0
-        rates = [rate * t.schedule(state.step) for rate in base_rates]
+        multiplier = t.schedule(state.step, state.rows)
+        rates = [rate * multiplier for rate in base_rates]
         for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
         images, labels = t.train.batch(epoch, number)
-        seed_step(t.device, t.seed, "dropout", state.step)
-        outputs = t.model(images)
-        loss = t.loss(outputs, labels)
-        t.optimizer.zero_grad()
-        loss.backward()
-        t.take_step()
+        learn = partial(compute_gradients, t, images, labels, state.step)
+        outputs, loss = learn()
+        t.take_step(learn)
         state.step += 1
         sums.add(loss, outputs, labels)
         recent.append(loss.detach())
@@ -103,21 +108,34 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
             journal.show_step(state, epoch + 1, newest, rates[0])
         if ends_epoch:
             clock.lap(training=True)
-            valid = evaluate(t.model, t.loss, t.valid) if t.valid is not None else None
+            with t.averaged():
+                valid = evaluate(t.model, t.loss, t.valid, t.task) if t.valid is not None else None
             clock.lap()
             row = make_row(state, epoch + 1, sums, valid, rates[0])
             # A run that ended inside an epoch and was prolonged finishes that epoch's row.
             state.rows = [earlier for earlier in state.rows if earlier["epoch"] != row["epoch"]] + [row]
             if improves(row, state.best, plan.select_by):
                 state.best = row
-                journal.save_best({"model": t.model.state_dict(), "row": row})
+                with t.averaged():
+                    journal.save_best({"model": t.model.state_dict(), "row": row})
             journal.show_epoch(state)
         if saves:
             clock.lap(training=True)
-            state.loss_sum, state.num_correct, state.num_seen = sums.read()
-            journal.save_last(take_snapshot(t, state))
+            state.loss_sum, state.score_sum, state.num_seen = sums.read()
+            with t.averaged():
+                journal.save_last(take_snapshot(t, state))
             clock.lap()
         stop.check()
+
+
+def compute_gradients(training: Training, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Outputs and loss of a batch, the gradients left in the parameters. The same again for the same `step`."""
+    seed_step(training.device, training.seed, "dropout", step)
+    outputs = training.model(images)
+    loss = training.loss(outputs, labels)
+    training.optimizer.zero_grad()
+    loss.backward()
+    return outputs, loss
 
 
 class Stopwatch:
@@ -154,7 +172,7 @@ def require_finite_losses(recent: list[Tensor], step: int, lr: float) -> float:
 def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: float) -> Row:
     """A row of metrics.csv: the epoch's training as it went, and the validation after it (empty without)."""
     train = sums.metrics()
-    return {
+    row = {
         "epoch": epoch,
         "step": state.step,
         "train_loss": train.loss,
@@ -165,6 +183,9 @@ def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: fl
         "seconds": round(state.seconds, 3),
         "images_per_second": round(sums.num_seen / max(state.train_seconds, 1e-9), 1),
     }
+    if train.mae is not None:
+        row |= {"train_mae": train.mae, "valid_mae": valid.mae if valid else None}
+    return row
 
 
 def improves(row: Row, best: Row | None, select_by: str) -> bool:
@@ -173,9 +194,9 @@ def improves(row: Row, best: Row | None, select_by: str) -> bool:
         return False
     if best is None:
         return True
-    if select_by.endswith("_loss"):
-        return row[select_by] < best[select_by]
-    return row[select_by] > best[select_by]
+    if select_by.endswith("_accuracy"):
+        return row[select_by] > best[select_by]
+    return row[select_by] < best[select_by]
 
 
 def take_snapshot(training: Training, state: State) -> dict[str, Any]:
@@ -194,7 +215,7 @@ def restore(training: Training, snapshot: dict[str, Any]) -> State:
     """Put a snapshot back into the model and the optimizer; returns the state that goes with them."""
     rates = [group["lr"] for group in training.optimizer.param_groups]
     training.model.load_state_dict(snapshot["model"])
-    training.optimizer.load_state_dict(snapshot["optimizer"])
+    training.optimizer.load_state_dict(snapshot["optimizer"])  # behind the model: one that averages sets weights too
     # What was saved is the rate of that step; the schedule multiplies the configured one.
     for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

@@ -17,7 +17,7 @@ class State:
     best: Row | None = None  # the row of the best checkpoint so far
     # Of the epoch under way, since its first step:
     loss_sum: float = 0.0
-    num_correct: int = 0
+    score_sum: float = 0.0  # right answers, or absolute errors
     num_seen: int = 0
     train_seconds: float = 0.0
     seconds: float = 0.0  # of the whole run, interruptions left out

@@ -1,16 +1,153 @@
-"""Losses: functions of (outputs, labels) that return the batch's mean."""
+"""Losses: functions of (outputs, labels) that return the batch's mean, and the tasks that each fits.
+
+What outputs and labels are for each task stands in `cnnlab.tasks`. Where classes have weights, the mean
+is the weighted one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, TypeVar
 
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from cnnlab.errors import ConfigError
 from cnnlab.optim.registry import LOSSES, Loss
-from cnnlab.signature import Fraction
+from cnnlab.signature import Fraction, NonNegative, Positive
+from cnnlab.tasks import TASKS, Task
+
+Builder = TypeVar("Builder", bound=Callable[..., Loss])
+Weights = tuple[NonNegative, ...] | None  # one for each class; None: all count alike
+
+
+def build_loss(given: Mapping[str, Any], task: Task, num_classes: int, device: torch.device) -> Loss:
+    """The loss that `given` (checked YAML) describes. Raises ConfigError if it does not fit the task."""
+    fitting = [name for name in LOSSES if task in tasks_of(name)]
+    if given["name"] not in fitting:
+        raise ConfigError(
+            f"loss: {given['name']} is for {' and '.join(tasks_of(given['name']))}, and the dataset's task is {task}; "
+            f"expected one of {', '.join(fitting)}"
+        )
+    loss: Loss = LOSSES.build(given, num_classes=num_classes, device=device)
+    return loss
+
+
+def tasks_of(name: str) -> tuple[Task, ...]:
+    """The tasks that a registered loss fits: all of them where it doesn't say."""
+    return getattr(LOSSES[name], "tasks", TASKS)
+
+
+def fits(*tasks: Task) -> Callable[[Builder], Builder]:
+    """Decorator: the loss is for these tasks."""
+
+    def mark(builder: Builder) -> Builder:
+        builder.tasks = tasks  # type: ignore[attr-defined]
+        return builder
+
+    return mark
+
+
+# --- Classes ----------------------------------------------------------------------------------------
 
 
 @LOSSES.register
-def cross_entropy(*, label_smoothing: Fraction = 0.0) -> Loss:
-    """Softmax cross-entropy; outputs (N, classes), labels int64 (N,)."""
-    return partial(F.cross_entropy, label_smoothing=label_smoothing)
+@fits("multiclass")
+def cross_entropy(
+    *, num_classes: int, device: torch.device, label_smoothing: Fraction = 0.0, class_weights: Weights = None
+) -> Loss:
+    """Softmax cross-entropy."""
+    weights = as_tensor(class_weights, num_classes, device)
+    return partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
+
+
+@LOSSES.register
+@fits("multiclass")
+def nll(*, num_classes: int, device: torch.device, class_weights: Weights = None) -> Loss:
+    """Negative log-likelihood of outputs that are log-probabilities already, as behind nn.LogSoftmax.
+
+    Per pixel too: outputs (N, classes, H, W) with labels (N, H, W).
+    """
+    return partial(F.nll_loss, weight=as_tensor(class_weights, num_classes, device))
+
+
+@LOSSES.register
+@fits("binary")
+def bce_with_logits(*, pos_weight: Positive = 1.0) -> Loss:
+    """Binary cross-entropy of a logit; an image of class 1 counts `pos_weight` times."""
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        weights = 1 + (pos_weight - 1) * labels
+        return (weights * surprise(outputs, labels)).mean()
+
+    return loss
+
+
+@LOSSES.register
+@fits("multiclass", "binary")
+def focal(*, gamma: NonNegative = 2.0) -> Loss:
+    """Cross-entropy in which an answer given with probability p counts (1 - p)^gamma (Lin et al., arXiv:1708.02002)."""
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        missing = surprise(outputs, labels)
+        # 1 - p; at 0 a power below 1 has no finite slope.
+        doubt = (-torch.expm1(-missing)).clamp(min=1e-12)
+        return (doubt**gamma * missing).mean()
+
+    return loss
+
+
+@LOSSES.register
+@fits("multiclass", "binary")
+def poly(*, epsilon: float = 1.0) -> Loss:
+    """Cross-entropy + epsilon · (1 - p): PolyLoss-1 (Leng et al., arXiv:2204.12511); above -1."""
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        missing = surprise(outputs, labels)
+        return (missing - epsilon * torch.expm1(-missing)).mean()
+
+    return loss
+
+
+def surprise(outputs: Tensor, labels: Tensor) -> Tensor:
+    """-log p (N,) of the right answer, from the logits of the classes or from one logit."""
+    if outputs.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype), reduction="none")
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
+def as_tensor(weights: Weights, num_classes: int, device: torch.device) -> Tensor | None:
+    """Raises ConfigError unless there is one weight for each class, or none at all."""
+    if weights is None:
+        return None
+    if len(weights) != num_classes:
+        raise ConfigError(
+            f"loss.class_weights: {len(weights)} were given; expected one for each of {num_classes} classes, or null"
+        )
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+# --- Numbers ----------------------------------------------------------------------------------------
+
+
+@LOSSES.register
+@fits("regression")
+def mse() -> Loss:
+    """Mean squared error."""
+    return F.mse_loss
+
+
+@LOSSES.register
+@fits("regression")
+def l1() -> Loss:
+    """Mean absolute error: a few wild targets matter less."""
+    return F.l1_loss
+
+
+@LOSSES.register
+@fits("regression")
+def smooth_l1(*, beta: Positive = 1.0) -> Loss:
+    """Squared below `beta`, absolute above (Girshick, arXiv:1504.08083)."""
+    return partial(F.smooth_l1_loss, beta=beta)

@@ -27,6 +27,7 @@ METRICS = (
     "seconds",
     "images_per_second",
 )
+REGRESSION_METRICS = ("train_mae", "valid_mae")  # behind them where labels are numbers
 TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
 
 
@@ -47,6 +48,7 @@ class RunDirectory:
         self.curves = self.path / "plots" / "curves.png"
         self.kernels = self.path / "plots" / "kernels.png"
         self.feature_maps = self.path / "plots" / "feature_maps.png"
+        self.line = self.path / "plots" / "line.png"  # where one number is fitted to one number
 
     def __str__(self) -> str:
         return str(self.path)
@@ -129,7 +131,8 @@ class RunDirectory:
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """metrics.csv anew: after a resume it must not hold epochs that will be run again."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        added = REGRESSION_METRICS if any(REGRESSION_METRICS[0] in row for row in rows) else ()
+        writer = csv.DictWriter(text, (*METRICS, *added), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)  # floats in their shortest exact form, None as an empty cell
         self.write_text(self.metrics, text.getvalue())

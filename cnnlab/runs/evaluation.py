@@ -1,4 +1,4 @@
-"""A trained run's loss and accuracy, computed again from its checkpoint."""
+"""A trained run's loss and metric, computed again from its checkpoint."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from cnnlab.config import Config
 from cnnlab.engine.checkpoint import load_checkpoint
-from cnnlab.engine.evaluate import evaluate
+from cnnlab.engine.evaluate import Metrics, evaluate
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import Assembly, assemble, read_config, read_parts
 from cnnlab.runs.directory import RunDirectory
 
 
 def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dict[str, Any]:
-    """Loss and accuracy of a run's network on "train", "valid" or "test" images, without augmentation.
+    """Loss and metric of a run's network on "train", "valid" or "test" images, without augmentation.
 
     Raises ConfigError if the run has no such part.
     """
@@ -27,13 +27,13 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
     parts = read_parts(config, assembly.dataset, assembly.device)
     if part not in parts:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
-    metrics = evaluate(assembly.model, assembly.loss, parts[part].in_order())
+    metrics = evaluate(assembly.model, assembly.loss, parts[part].in_order(), assembly.dataset.task)
     return {
         "run": str(run),
         "checkpoint": weights.name,
         "part": part,
         "images": parts[part].num_examples,
-        **metrics._asdict(),
+        **metrics.as_dict(),
     }
 
 
@@ -53,7 +53,8 @@ def print_evaluation(evaluation: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(evaluation, indent=2))
     else:
+        metrics = " ".join(f"{name} {evaluation[name]:.4f}" for name in Metrics._fields if name in evaluation)
         print(
             f"{evaluation['run']} {evaluation['checkpoint']} on {evaluation['images']:,} {evaluation['part']} images: "
-            f"loss {evaluation['loss']:.4f} accuracy {evaluation['accuracy']:.4f}"
+            f"{metrics}"
         )

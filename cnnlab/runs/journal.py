@@ -64,12 +64,13 @@ class Journal:
     def show_epoch(self, state: State) -> None:
         self.run.write_metrics(state.rows)
         row = state.rows[-1]
+        metric = "mae" if "train_mae" in row else "accuracy"
         parts = [
             f"epoch {row['epoch']:>{len(str(self.num_epochs))}}/{self.num_epochs}",
-            f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}",
+            f"train loss {row['train_loss']:.4f} {metric} {row[f'train_{metric}']:.4f}",
         ]
         if row["valid_loss"] is not None:
-            parts.append(f"valid loss {row['valid_loss']:.4f} accuracy {row['valid_accuracy']:.4f}")
+            parts.append(f"valid loss {row['valid_loss']:.4f} {metric} {row[f'valid_{metric}']:.4f}")
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         if state.best is row:
             parts.append("best so far")

@@ -6,9 +6,15 @@ system is looked for, and no figure outlives its function.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
+from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.rate_sweep import Sweep
 from cnnlab.errors import StorageError
 from cnnlab.runs.directory import RunDirectory
 
@@ -39,14 +45,15 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def draw_curves(run: RunDirectory) -> None:
-    """plots/curves.png: loss, accuracy and learning rate by epoch, the best epoch marked. Nothing without rows."""
+    """plots/curves.png: loss, metric and learning rate by epoch, the best epoch marked. Nothing without rows."""
     rows = run.read_metrics()
     if not rows:
         return
     best = (run.read_json(run.summary).get("best") or {}).get("epoch")
     epochs = [int(row["epoch"]) for row in rows]
     figure = new_figure(12, 3.6)
-    for axes, title in zip(figure.subplots(1, 3), ("loss", "accuracy", "lr"), strict=True):
+    metric = "mae" if "train_mae" in rows[0] else "accuracy"
+    for axes, title in zip(figure.subplots(1, 3), ("loss", metric, "lr"), strict=True):
         curves = ["lr"] if title == "lr" else [f"train_{title}", f"valid_{title}"]
         for curve in curves:
             values = [float(row[curve]) if row[curve] else float("nan") for row in rows]
@@ -61,3 +68,41 @@ def draw_curves(run: RunDirectory) -> None:
             axes.legend(fontsize=8)
     figure.suptitle(str(run), fontsize=9)
     save_figure(figure, run.curves)
+
+
+def draw_line(run: RunDirectory, model: nn.Module, parts: Mapping[str, BatchSource | None]) -> None:
+    """plots/line.png: the points of each part, and what the network answers from the first to the last of them.
+
+    For one number fitted to one number.
+    """
+    figure = new_figure(6, 4)
+    axes = figure.subplots()
+    inputs = []
+    for part, batches in parts.items():
+        if batches is not None:
+            points = [batches.batch(0, number) for number in range(len(batches))]
+            x, y = (torch.cat(values).flatten() for values in zip(*points, strict=True))
+            axes.plot(x.cpu(), y.cpu(), "o", label=f"{part} points")
+            inputs.append(x)
+    x = torch.cat(inputs).sort().values
+    model.eval()
+    with torch.inference_mode():
+        axes.plot(x.cpu(), model(x.reshape(-1, 1, 1, 1)).flatten().cpu(), label="network")
+    axes.set(xlabel="x", ylabel="y")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.suptitle(str(run), fontsize=9)
+    save_figure(figure, run.line)
+
+
+def draw_sweep(sweep: Sweep, path: Path) -> None:
+    """The loss over the learning rate, and the suggestion."""
+    figure = new_figure(6, 4)
+    axes = figure.subplots()
+    axes.plot(sweep.rates, sweep.losses, ".", color="grey", label="each step")
+    axes.plot(sweep.rates, sweep.smooth, label="smoothed")
+    axes.axvline(sweep.suggestion, color="black", linestyle="--", label=f"suggested: {sweep.suggestion:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    save_figure(figure, path)

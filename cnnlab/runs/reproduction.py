@@ -10,7 +10,7 @@ from cnnlab.config import apply_overrides
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import read_config
-from cnnlab.runs.directory import METRICS, TIMINGS, RunDirectory
+from cnnlab.runs.directory import METRICS, REGRESSION_METRICS, TIMINGS, RunDirectory
 from cnnlab.runs.training import start
 
 # Of environment.json: how the run was called says nothing about the machine.
@@ -49,7 +49,7 @@ def compare_metrics(first: list[dict[str, str]], second: list[dict[str, str]]) -
         old = first[index] if index < len(first) else {}
         new = second[index] if index < len(second) else {}
         epoch = old.get("epoch") or new.get("epoch")
-        for column in METRICS:
+        for column in (*METRICS, *REGRESSION_METRICS):
             if column not in TIMINGS and old.get(column) != new.get(column):
                 differences.append((f"epoch {epoch}", column, old.get(column, "-"), new.get(column, "-")))
     return differences

@@ -21,7 +21,7 @@ from cnnlab.experiment import Assembly, Experiment, assemble, build_experiment, 
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
-from cnnlab.runs.plots import draw_curves
+from cnnlab.runs.plots import draw_curves, draw_line
 from cnnlab.runtime import StopRequest
 
 # What may change when a run goes on: how long and on what, never what is learned.
@@ -79,8 +79,13 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
             finally:
                 journal.stop_bar()
                 summary |= summarize(state, experiment)
-            summary["test"] = test_best(run, experiment)
-            journal.say(describe_end(summary))
+            load_chosen(run, experiment)
+            summary["test"] = look_at_test(experiment)
+            if assembly.dataset.maps_number_to_number:
+                draw_line(
+                    run, training.model, {"train": training.train, "valid": training.valid, "test": experiment.test}
+                )
+            journal.say(describe_end(summary, plan.select_by))
         finally:
             journal.close()
 
@@ -125,13 +130,18 @@ def restore_state(run: RunDirectory, experiment: Experiment, journal: Journal) -
     return state
 
 
-def test_best(run: RunDirectory, experiment: Experiment) -> dict[str, float] | None:
-    """The one look at the test set: with the weights that validation chose (the last without validation)."""
-    if experiment.test is None:
-        return None
+def load_chosen(run: RunDirectory, experiment: Experiment) -> None:
+    """The weights that validation chose (the last without validation) into the network."""
     training = experiment.training
     training.model.load_state_dict(load_checkpoint(run.find_weights(), training.device)["model"])
-    return evaluate(training.model, training.loss, experiment.test)._asdict()
+
+
+def look_at_test(experiment: Experiment) -> dict[str, float] | None:
+    """The one look at the test set."""
+    training = experiment.training
+    if experiment.test is None:
+        return None
+    return evaluate(training.model, training.loss, experiment.test, training.task).as_dict()
 
 
 def summarize(state: State, experiment: Experiment) -> dict[str, Any]:
@@ -179,18 +189,19 @@ def describe_start(config: Config, experiment: Experiment, num_parameters: int) 
     training = experiment.training
     sizes = [f"{training.train.num_examples:,} train"]
     sizes += [f"{b.num_examples:,} {part}" for part, b in (("valid", training.valid), ("test", experiment.test)) if b]
+    selection = f", the best epoch by {experiment.plan.select_by}" if training.valid else ""
     return (
         f"{config.model['name']} ({num_parameters:,} parameters) on {config.dataset['name']} "
-        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {training.device}"
+        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {training.device}{selection}"
     )
 
 
-def describe_end(summary: dict[str, Any]) -> str:
+def describe_end(summary: dict[str, Any], select_by: str) -> str:
     parts = []
     if summary["best"]:
         best = summary["best"]
-        parts.append(f"best epoch {best['epoch']}: valid accuracy {best['valid_accuracy']:.4f}")
+        parts.append(f"best epoch {best['epoch']}: {select_by.replace('_', ' ')} {best[select_by]:.4f}")
     if summary["test"]:
-        parts.append(f"test accuracy {summary['test']['accuracy']:.4f}, loss {summary['test']['loss']:.4f}")
+        parts.append("test " + ", ".join(f"{name} {value:.4f}" for name, value in summary["test"].items()))
     parts.append(f"{summary['totals']['seconds']:.1f} s")
     return " | ".join(parts)

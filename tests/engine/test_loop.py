@@ -13,7 +13,7 @@ from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import Plan, Training, fit, improves
 from cnnlab.engine.state import State
 from cnnlab.errors import DivergenceError, Interrupted
-from cnnlab.optim.optimizers import plain_step
+from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import StopRequest
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -58,7 +58,7 @@ class Recorder:
         self.saved.append({"step": contents["state"]["step"]})
 
 
-def make(images: torch.Tensor = IMAGES, valid: Source | None = None, schedule=lambda step: 1.0) -> Training:
+def make(images: torch.Tensor = IMAGES, valid: Source | None = None, schedule=lambda step, rows: 1.0) -> Training:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -75,7 +75,7 @@ def run(training: Training, num_steps: int, **plan) -> tuple[State, Recorder]:
 
 
 def test_the_loop_equals_one_written_out():
-    training = make(schedule=lambda step: 1 / (1 + step))
+    training = make(schedule=lambda step, rows: 1 / (1 + step))
     state, _ = run(training, 10)
 
     expected = make().model
@@ -120,8 +120,8 @@ def test_weights_that_are_no_numbers_are_not_saved():
     journal = Recorder()
     training, state = make(), State()
 
-    def overflow() -> None:
-        training.take_step()
+    def overflow(learn) -> None:
+        training.take_step(learn)
         if state.step == 2:  # inside the third step
             training.model[1].bias.data[0] = float("inf")
 
@@ -165,8 +165,8 @@ def test_a_stop_request_finishes_the_step_and_saves():
     stop.wait_for_step = True
     take_step = training.take_step
 
-    def step_and_ask():
-        take_step()
+    def step_and_ask(learn):
+        take_step(learn)
         if state.step == 3:  # inside the fourth step
             stop._note(2, None)
 

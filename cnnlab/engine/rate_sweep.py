@@ -1,0 +1,71 @@
+"""The learning rate range test: one sweep of rising rates, and what it suggests.
+
+Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186). The rate rises by the same
+factor from step to step: too small, the loss stands still; large enough, it falls; too large, it explodes.
+The suggestion is a tenth of the rate at which the loss was lowest: still fast, and away from the edge.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from functools import partial
+from typing import NamedTuple
+
+from cnnlab.engine.loop import Training, compute_gradients
+
+EXPLODED = 4  # times the lowest loss: the sweep ends here
+MARGIN = 10  # from the rate with the lowest loss down to the suggestion
+REACH = 2  # steps on either side that smoothing looks at
+
+
+class Sweep(NamedTuple):
+    """Of each step its learning rate, its loss, and the mean of the losses around it."""
+
+    rates: list[float]
+    losses: list[float]
+    smooth: list[float]
+
+    @property
+    def lowest(self) -> int:
+        """The step at which the smoothed loss is lowest."""
+        return min(range(len(self.smooth)), key=self.smooth.__getitem__)
+
+    @property
+    def suggestion(self) -> float:
+        return self.rates[self.lowest] / MARGIN
+
+
+def sweep_rates(training: Training, num_steps: int, lowest: float, highest: float) -> Sweep:
+    """Train `num_steps` with rates from `lowest` to `highest`, or until the loss explodes; then put all weights back.
+
+    A group of parameters whose rate is a multiple of the first group's keeps it so.
+    """
+    t = training
+    before = copy.deepcopy({"model": t.model.state_dict(), "optimizer": t.optimizer.state_dict()})
+    base_rates = [group["lr"] for group in t.optimizer.param_groups]
+    rates: list[float] = []
+    losses: list[float] = []
+    t.model.train()
+    try:
+        for step in range(num_steps):
+            rate = lowest * (highest / lowest) ** (step / (num_steps - 1))
+            for group, base in zip(t.optimizer.param_groups, base_rates, strict=True):
+                group["lr"] = base / base_rates[0] * rate
+            learn = partial(compute_gradients, t, *t.train.batch(0, step), step)
+            loss = learn()[1].item()  # of the weights that all smaller rates have led to
+            if not math.isfinite(loss) or loss > EXPLODED * min([*losses, loss]):
+                break
+            t.take_step(learn)
+            rates.append(rate)
+            losses.append(loss)
+    finally:
+        t.model.load_state_dict(before["model"])
+        t.optimizer.load_state_dict(before["optimizer"])
+    return Sweep(rates, losses, smooth(losses))
+
+
+def smooth(values: list[float]) -> list[float]:
+    """The mean of each value and those up to REACH places before and behind it."""
+    windows = [values[max(0, place - REACH) : place + REACH + 1] for place in range(len(values))]
+    return [sum(window) / len(window) for window in windows]

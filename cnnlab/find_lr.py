@@ -1,0 +1,57 @@
+"""`cnnlab find-lr`: a learning rate for a configuration, from one sweep. No run, no directory, only a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnlab.engine.rate_sweep import MARGIN, Sweep, sweep_rates
+from cnnlab.errors import ConfigError, DivergenceError
+from cnnlab.experiment import assemble, build_experiment
+from cnnlab.runs.plots import draw_sweep
+from cnnlab.train import compose
+
+MIN_STEPS = 10
+MAX_STEPS = 200
+LEAST_FALL = 0.05  # of the loss; batches differ by as much
+
+
+def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: float, highest: float) -> float:
+    """Sweep from `lowest` to `highest` over at most an epoch, draw it to `output`, print and return a suggestion.
+
+    Raises ConfigError for a configuration that cannot be trained or has too few steps to sweep over, and
+    DivergenceError if the loss is no number from the start.
+    """
+    if not 0 < lowest < highest:
+        raise ConfigError(f"--from {lowest:g}, --to {highest:g}: expected two rates above 0, the smaller one first")
+    config = compose(overrides, config_dirs)
+    training = build_experiment(config, assemble(config)).training
+    num_steps = min(MAX_STEPS, len(training.train))
+    if num_steps < MIN_STEPS:
+        raise ConfigError(
+            f"batch_size: an epoch of {training.train.num_examples:,} images has {num_steps} steps of "
+            f"{config.batch_size}; expected at least {MIN_STEPS} to sweep over: make batch_size smaller"
+        )
+    # What `optimizer.scale_to_batch` or `optimizer.rates` makes of a rate as it is typed.
+    factor = training.optimizer.param_groups[0]["lr"] / config.optimizer["lr"]
+    sweep = sweep_rates(training, num_steps, lowest, highest)
+    if not sweep.rates:
+        raise DivergenceError("the loss is no finite number before the first step: look at the data and at the network")
+    draw_sweep(sweep, Path(output))
+    print(explain(sweep, highest))
+    print(f"suggested: optimizer.lr={sweep.suggestion / factor:.2g} (see {output})")
+    return sweep.suggestion / factor
+
+
+def explain(sweep: Sweep, highest: float) -> str:
+    """How the suggestion was found, and what speaks against it."""
+    start, best, lowest = sweep.smooth[0], sweep.rates[sweep.lowest], sweep.smooth[sweep.lowest]
+    text = (
+        f"{len(sweep.rates)} steps from lr {sweep.rates[0]:.2g} to {sweep.rates[-1]:.2g}: the smoothed loss began at "
+        f"{start:.4f} and was lowest at lr {best:.2g}, {lowest:.4f}; a {MARGIN}th of that rate is suggested"
+    )
+    if lowest > (1 - LEAST_FALL) * start:
+        advice = "a smaller batch_size gives more steps"
+        return f"{text}\nbut it fell by less than {LEAST_FALL:.0%}, perhaps by chance: {advice}"
+    if best == highest:
+        return f"{text}\nbut the loss was still falling there: sweep to a larger rate (--to)"
+    return text

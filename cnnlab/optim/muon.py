@@ -1,0 +1,111 @@
+"""Muon: momentum whose matrix is made orthogonal before the step, so that all its directions count alike.
+
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the size of the step as in
+Liu et al., "Muon is Scalable for LLM Training" (arXiv:2502.16982), which makes the root mean square of an
+update that of AdamW: so one learning rate and one weight decay serve both. Matrices are the weights of
+linear layers and of convolutions, a kernel (out, in, h, w) being read as out × in·h·w; everything else
+(biases, scales of normalisation) is left to AdamW.
+
+torch's own Muon (from 2.9 on) takes matrices alone, and in bfloat16 everywhere. Here the iteration runs in
+float32 on a processor, where bfloat16 is seldom faster.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cnnlab.optim.registry import OPTIMIZERS, Groups
+from cnnlab.signature import Fraction, NonNegative, Positive
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the odd polynomial that is steepest at 0 and stays near 1 in (0, 1]
+NUM_ITERATIONS = 5
+RMS = 0.2  # of AdamW's usual update
+EPS = 1e-8
+
+
+@OPTIMIZERS.register
+def muon(
+    params: Groups,
+    *,
+    lr: Positive = 0.001,
+    momentum: Fraction = 0.95,
+    nesterov: bool = True,
+    weight_decay: NonNegative = 0.1,
+    beta1: Fraction = 0.9,
+    beta2: Fraction = 0.999,
+) -> Optimizer:
+    """Orthogonal steps for convolutions and linear layers, AdamW (`beta1`, `beta2`) for the rest."""
+    return Muon(params, lr, momentum, nesterov, weight_decay, (beta1, beta2))
+
+
+class Muon(Optimizer):
+    """Muon for parameters of two and more dimensions, AdamW for the others."""
+
+    def __init__(
+        self,
+        groups: Groups,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+        betas: tuple[float, float],
+    ):
+        parts: Groups = []
+        for group in groups:
+            matrices = [p for p in group["params"] if p.dim() > 1]
+            others = [p for p in group["params"] if p.dim() <= 1]
+            parts += [{**group, "params": matrices, "orthogonal": True}] if matrices else []
+            parts += [{**group, "params": others, "orthogonal": False}] if others else []
+        settings = {"momentum": momentum, "nesterov": nesterov, "betas": betas}
+        super().__init__(parts, {"lr": lr, "weight_decay": weight_decay, **settings})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            take_step = orthogonal_step if group["orthogonal"] else adamw_step
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    take_step(p, p.grad, self.state[p], group)
+
+
+def orthogonal_step(p: nn.Parameter, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    if not state:
+        state["momentum"] = torch.zeros_like(grad)
+    momentum = state["momentum"].lerp_(grad, 1 - group["momentum"])
+    direction = grad.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
+    update = orthogonalize(direction.flatten(1))  # (out, in·h·w)
+    p.add_(update.view_as(p), alpha=-group["lr"] * RMS * math.sqrt(max(update.shape)))
+
+
+def adamw_step(p: nn.Parameter, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    if not state:
+        state |= {"step": 0, "mean": torch.zeros_like(grad), "square": torch.zeros_like(grad)}
+    beta1, beta2 = group["betas"]
+    state["step"] += 1
+    mean = state["mean"].lerp_(grad, 1 - beta1)
+    square = state["square"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    deviation = (square.sqrt() / math.sqrt(1 - beta2 ** state["step"])).add_(EPS)
+    p.addcdiv_(mean, deviation, value=-group["lr"] / (1 - beta1 ** state["step"]))
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """UVᵀ of the singular value decomposition USVᵀ of `matrix`, roughly: singular values between 0.7 and 1.2.
+
+    Five Newton-Schulz iterations, matrix products alone. Each maps every singular value s to
+    a·s + b·s³ + c·s⁵ and leaves the singular vectors as they are.
+    """
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix  # the smaller of the two squares below
+    x = x.bfloat16() if matrix.is_cuda else x
+    x = x / x.norm().clamp(min=1e-7)  # no singular value is larger than this norm
+    for _ in range(NUM_ITERATIONS):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x.T if tall else x).to(matrix.dtype)

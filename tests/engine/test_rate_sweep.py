@@ -1,0 +1,74 @@
+"""The sweep on a problem whose edge is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlab.engine.loop import Training
+from cnnlab.engine.rate_sweep import smooth, sweep_rates
+from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.stepping import plain_step
+from tests.engine.test_loop import CPU
+from tests.runs.test_resume import assert_same
+
+
+class Slopes:
+    """x = 1 and x = -1 with y = 3x ± 1 in turn: the curvature is 2 for w and for b, so SGD explodes above rate 1."""
+
+    num_examples, batch_size = 200, 2
+
+    def __len__(self) -> int:
+        return 100
+
+    def batch(self, epoch: int, number: int):
+        x = torch.tensor([[1.0], [-1.0]])
+        return x, 3 * x + (-1) ** number
+
+
+def make(name: str = "sgd", **given) -> Training:
+    torch.manual_seed(0)
+    model = nn.Linear(1, 1)
+    optimizer = build_optimizer({"name": name, **given}, model, 2)
+    return Training(
+        model, nn.functional.mse_loss, optimizer, plain_step(optimizer), lambda step, rows: 1.0, Slopes(), None, CPU,
+        seed=0, task="regression",
+    )  # fmt: skip
+
+
+def test_the_rates_rise_by_one_factor_until_the_loss_explodes():
+    sweep = sweep_rates(make(), 100, 1e-4, 100.0)
+    assert sweep.rates[0] == 1e-4
+    factors = [later / earlier for earlier, later in zip(sweep.rates, sweep.rates[1:], strict=False)]
+    assert factors == pytest.approx([10 ** (6 / 99)] * len(factors))
+    assert 0.3 < sweep.rates[-1] < 1
+    assert 0.003 < sweep.suggestion < 0.1
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "schedule_free_sgd", "adagrad"])
+def test_it_leaves_no_trace(name):
+    training, untouched = make(name), make(name)
+    first = sweep_rates(training, 100, 1e-4, 10.0)
+    assert_same(dict(training.model.state_dict()), dict(untouched.model.state_dict()))
+    assert_same(training.optimizer.state_dict(), untouched.optimizer.state_dict())
+    assert sweep_rates(training, 100, 1e-4, 10.0) == first
+
+
+def test_groups_keep_their_share_of_the_rate():
+    training = make(lr=0.5, rates={"bias": 0.1})
+    seen = []
+    take_step = training.take_step
+
+    def look(learn) -> None:
+        seen.append([group["lr"] for group in training.optimizer.param_groups])
+        take_step(learn)
+
+    object.__setattr__(training, "take_step", look)
+    sweep = sweep_rates(training, 20, 1e-4, 0.1)
+    assert [rates[0] for rates in seen] == pytest.approx(sweep.rates)
+    assert [rates[1] / rates[0] for rates in seen] == pytest.approx([0.1] * 20)
+
+
+def test_smoothing_is_the_mean_of_five():
+    assert smooth([0, 0, 5, 0, 0, 0]) == pytest.approx([5 / 3, 5 / 4, 1, 1, 5 / 4, 0])

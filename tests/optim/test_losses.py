@@ -1,0 +1,113 @@
+"""Losses against slow ones written out from their definitions, and the tasks that each fits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnnlab.errors import ConfigError
+from cnnlab.optim import LOSSES
+from cnnlab.optim.losses import build_loss, tasks_of
+from cnnlab.tasks import TASKS
+
+CPU = torch.device("cpu")
+GENERATOR = torch.Generator().manual_seed(0)
+LOGITS, CLASSES = torch.randn(7, 5, generator=GENERATOR) * 3, torch.arange(7) % 5
+LOGIT, ANSWERS = torch.randn(7, 1, generator=GENERATOR) * 3, torch.tensor([0, 1, 1, 0, 1, 0, 0])
+NUMBERS, TARGETS = torch.randn(7, 2, generator=GENERATOR), torch.randn(7, 2, generator=GENERATOR)
+WEIGHTS = [0.5, 1.0, 2.0, 0.0, 3.0]
+
+
+def make(name: str, **arguments):
+    return build_loss({"name": name, **arguments}, tasks_of(name)[0], 5, CPU)
+
+
+def p_of_class() -> Tensor:
+    return LOGITS.double().softmax(1)[torch.arange(7), CLASSES]
+
+
+def p_of_answer() -> Tensor:
+    p = 1 / (1 + torch.exp(-LOGIT.double()[:, 0]))
+    return torch.where(ANSWERS == 1, p, 1 - p)
+
+
+def close(got: Tensor, expected: Tensor) -> None:
+    assert got.shape == ()
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_cross_entropy_with_smoothing_is_the_mixture_of_both_targets():
+    log_p = LOGITS.double().log_softmax(1)
+    expected = -(0.9 * log_p[torch.arange(7), CLASSES] + 0.1 * log_p.mean(1)).mean()
+    close(make("cross_entropy", label_smoothing=0.1)(LOGITS, CLASSES), expected)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+def test_class_weights_make_a_weighted_mean(name):
+    weights = torch.tensor(WEIGHTS).double()[CLASSES]
+    expected = (-weights * p_of_class().log()).sum() / weights.sum()
+    outputs = LOGITS if name == "cross_entropy" else LOGITS.log_softmax(1)
+    close(make(name, class_weights=WEIGHTS)(outputs, CLASSES), expected)
+    close(make(name)(outputs, CLASSES), -p_of_class().log().mean())
+
+
+def test_nll_per_pixel_is_the_mean_over_all_pixels():
+    log_p = torch.randn(2, 3, 4, 5, generator=GENERATOR).log_softmax(1)  # (N, classes, H, W)
+    labels = torch.randint(0, 3, (2, 4, 5), generator=GENERATOR)
+    by_hand = [-log_p[n, labels[n, i, j], i, j] for n in range(2) for i in range(4) for j in range(5)]
+    close(make("nll")(log_p, labels), torch.stack(by_hand).double().mean())
+
+
+def test_bce_counts_the_ones_as_often_as_asked():
+    weights = torch.where(ANSWERS == 1, 3.0, 1.0).double()
+    loss = make("bce_with_logits", pos_weight=3.0)(LOGIT, ANSWERS)
+    close(loss, -(weights * p_of_answer().log()).mean())
+    torchs = F.binary_cross_entropy_with_logits(LOGIT[:, 0], ANSWERS.float(), pos_weight=torch.tensor(3.0))
+    torch.testing.assert_close(loss, torchs)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_looks_away_from_what_is_answered_well(gamma):
+    for outputs, labels, p in ((LOGITS, CLASSES, p_of_class()), (LOGIT, ANSWERS, p_of_answer())):
+        close(make("focal", gamma=gamma)(outputs, labels), -((1 - p) ** gamma * p.log()).mean())
+
+
+def test_focal_has_finite_slopes_where_an_answer_is_certain():
+    outputs = torch.tensor([[100.0, 0.0]], requires_grad=True)
+    make("focal", gamma=0.5)(outputs, torch.tensor([0])).backward()
+    assert torch.isfinite(outputs.grad).all()
+
+
+@pytest.mark.parametrize("epsilon", [-0.5, 0.0, 2.0])
+def test_poly_adds_the_first_term_of_the_expansion(epsilon):
+    for outputs, labels, p in ((LOGITS, CLASSES, p_of_class()), (LOGIT, ANSWERS, p_of_answer())):
+        close(make("poly", epsilon=epsilon)(outputs, labels), (-p.log() + epsilon * (1 - p)).mean())
+
+
+def test_losses_of_numbers():
+    error = (NUMBERS - TARGETS).double()
+    close(make("mse")(NUMBERS, TARGETS), error.square().mean())
+    close(make("l1")(NUMBERS, TARGETS), error.abs().mean())
+    smooth = torch.where(error.abs() < 0.5, error.square() / (2 * 0.5), error.abs() - 0.5 / 2)
+    close(make("smooth_l1", beta=0.5)(NUMBERS, TARGETS), smooth.mean())
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_every_loss_works_for_the_tasks_it_says_and_is_refused_for_others(name):
+    given = {"multiclass": (LOGITS, CLASSES), "binary": (LOGIT, ANSWERS), "regression": (NUMBERS, TARGETS)}
+    for task in TASKS:
+        if task in tasks_of(name):
+            outputs, labels = given[task]
+            outputs = outputs.clone().requires_grad_()
+            build_loss({"name": name}, task, 5, CPU)(outputs, labels).backward()
+            assert outputs.grad.abs().sum() > 0
+        else:
+            with pytest.raises(ConfigError, match=f"loss: {name} is for .*the dataset's task is {task}; expected one"):
+                build_loss({"name": name}, task, 5, CPU)
+
+
+def test_a_weight_for_each_class_is_needed():
+    with pytest.raises(ConfigError, match="loss.class_weights: 2 were given; expected one for each of 5 classes"):
+        make("cross_entropy", class_weights=[1.0, 2.0])
