@@ -93,8 +93,8 @@ def test_the_shared_keys_stand_in_train_yaml_with_their_defaults():
 def test_rates_from_the_command_line():
     assembly = assemble(read_config(compose_tree(*SMALL, "++optimizer.rates={0: 0.5, 3.weight: 0.1}")))
     names = {p: name for name, p in assembly.model.named_parameters()}
-    groups = {group["lr"]: [names[p] for p in group["params"]] for group in assembly.optimizer.param_groups}
-    assert groups[0.0005] == ["0.weight", "0.bias"] and groups[0.0001] == ["3.weight"] and len(groups[0.001]) == 7
+    groups = {round(group["lr"], 6): [names[p] for p in group["params"]] for group in assembly.optimizer.param_groups}
+    assert groups[0.0015] == ["0.weight", "0.bias"] and groups[0.0003] == ["3.weight"] and len(groups[0.003]) == 7
     with pytest.raises(ConfigError, match="starts with '4'; did you mean|starts with '4'; valid here: 0"):
         assemble(read_config(compose_tree(*SMALL, "++optimizer.rates={4: 0.5}")))
 
