@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -67,6 +67,13 @@ def assemble(config: Config) -> Assembly:
     dataset: Dataset = DATASETS.build(config.dataset)
     model = build_model(config, dataset).to(device)
     return Assembly(device, dataset, model, build_optimizer(config, model.parameters()), LOSSES.build(config.loss))
+
+
+def without_weights(config: Config) -> Config:
+    """The configuration for a network that gets its weights from a checkpoint, not from `model.weights`."""
+    if "weights" not in config.model:
+        return config
+    return replace(config, model={**config.model, "weights": None})
 
 
 def build_experiment(config: Config, assembly: Assembly) -> Experiment:
