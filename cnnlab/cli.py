@@ -18,6 +18,7 @@ examples:
   cnnlab train model=lenet dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9 epochs=10
   cnnlab train -m optimizer.lr=0.01,0.1               one run for each value
   cnnlab train --help                                 every key that can be set
+  cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, work and memory
   cnnlab resume outputs/NAME/DATE_TIME epochs=20
 """
 

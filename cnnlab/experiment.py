@@ -77,6 +77,13 @@ def assemble(config: Config) -> Assembly:
     return Assembly(device, dataset, model, optimizer, loss)
 
 
+def without_weights(config: Config) -> Config:
+    """The configuration for a network that gets its weights from a checkpoint, not from `model.weights`."""
+    if "weights" not in config.model:
+        return config
+    return replace(config, model={**config.model, "weights": None})
+
+
 def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     """Read the images, and with them everything that a run needs. Raises DataError."""
     parts = read_parts(config, assembly.dataset, assembly.device)

@@ -22,6 +22,7 @@ import pickle
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,8 @@ def torchvision(*, num_classes: int, in_channels: int, arch: str = "resnet34", w
         network = download(lambda: models.get_model(arch, weights=chosen, **options), wanted)
     else:
         network = models.get_model(arch, weights=None, **options)
-    backbone = Backbone(
-        network, find_head(network), lambda classes: replace_layer(network, find_head(network), classes)
-    )
+    head = find_head(network)
+    backbone = Backbone(network, head, partial(replace_layer, network, head))
     if weights is not None and weights not in published:
         backbone.load(weights, published)
     backbone.fit(num_classes, in_channels, trained=weights is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from cnnlab.config import Config
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.engine.evaluate import Metrics, evaluate
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import Assembly, assemble, read_config, read_parts
+from cnnlab.experiment import Assembly, assemble, read_config, read_parts, without_weights
 from cnnlab.runs.directory import RunDirectory
 
 
@@ -38,13 +37,8 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
 
 
 def load_trained(config: Config, weights: Path) -> Assembly:
-    """What a run trained, with the weights of one of its checkpoints.
-
-    The file that training started from (`model.weights`) is not asked for again.
-    """
-    if "weights" in config.model:
-        config = replace(config, model={**config.model, "weights": None})
-    assembly = assemble(config)
+    """What a run trained, with the weights of one of its checkpoints."""
+    assembly = assemble(without_weights(config))
     assembly.model.load_state_dict(load_checkpoint(weights, assembly.device)["model"])
     return assembly
 

@@ -17,7 +17,15 @@ from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import fit, restore
 from cnnlab.engine.state import State
 from cnnlab.errors import CnnlabError, ConfigError, Interrupted
-from cnnlab.experiment import Assembly, Experiment, assemble, build_experiment, count_parameters, read_config
+from cnnlab.experiment import (
+    Assembly,
+    Experiment,
+    assemble,
+    build_experiment,
+    count_parameters,
+    read_config,
+    without_weights,
+)
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
@@ -48,7 +56,7 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
         allowed = "epochs, steps, examples and engine.*"
         raise ConfigError([f"{text}: cannot change within a run; expected {allowed}" for text in foreign])
     config = read_config(apply_overrides(run.read_config(), overrides))
-    assembly = assemble(config)
+    assembly = assemble(without_weights(config) if run.last.is_file() else config)
     train(config, run, assembly)
     return run
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torchvision import models
 
 from cnnlab.errors import ConfigError
 from cnnlab.runs.evaluation import evaluate_run, print_evaluation
-from cnnlab.runs.training import start
+from cnnlab.runs.training import resume, start
 from tests.conftest import small_config
 
 
@@ -39,3 +41,14 @@ def test_json_is_for_programs(run, capsys):
     evaluation = evaluate_run(str(run.path))
     print_evaluation(evaluation, as_json=True)
     assert json.loads(capsys.readouterr().out) == evaluation
+
+
+def test_the_file_that_training_started_from_is_not_asked_for_again(tmp_path):
+    torch.save(models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pth")
+    network = ["model=torchvision", "model.arch=squeezenet1_1", f"model.weights={tmp_path}/weights.pth"]
+    run = start(small_config(tmp_path / "runs", *network, "dataset.image_size=20", "steps=1"), [])
+    (tmp_path / "weights.pth").unlink()
+    assert evaluate_run(str(run.path))["loss"] == run.read_json(run.summary)["test"]["loss"]
+    resume(str(run.path), ["steps=2"])
+    assert run.read_config()["model"]["weights"] == f"{tmp_path}/weights.pth"
+    assert run.read_json(run.summary)["totals"]["steps"] == 2
