@@ -59,6 +59,8 @@ class Plan:
 class Journal(Protocol):
     """Where the loop reports to: a run directory, or a list in a test."""
 
+    def count_step(self) -> None: ...
+
     def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None: ...
 
     def show_epoch(self, state: State) -> None: ...
@@ -100,6 +102,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         state.step += 1
         sums.add(loss, outputs, labels)
         recent.append(loss.detach())
+        journal.count_step()
 
         ends_epoch = state.step % steps_per_epoch == 0 or state.step == plan.num_steps
         saves = state.step % plan.checkpoint_every == 0 or state.step == plan.num_steps or stop.requested

@@ -55,11 +55,14 @@ class Journal:
 
     # --- What the loop calls ------------------------------------------------------------------------
 
+    def count_step(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
     def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None:
         self._log.info(f"epoch {epoch} step {state.step} loss {loss:.6f} lr {lr:g}")
         if self._bar is not None:
             self._bar.set_postfix(epoch=f"{epoch}/{self.num_epochs}", loss=f"{loss:.4f}", refresh=False)
-            self._bar.update(state.step - self._bar.n)
 
     def show_epoch(self, state: State) -> None:
         self.run.write_metrics(state.rows)

@@ -108,9 +108,9 @@ def bare_epoch(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, cha
 class Silent:
     """A journal that keeps nothing."""
 
-    def show_step(self, *arguments: object) -> None: ...
+    def count_step(self, *arguments: object) -> None: ...
 
-    show_epoch = save_best = save_last = show_step
+    show_step = show_epoch = save_best = save_last = count_step
 
 
 def main() -> None:

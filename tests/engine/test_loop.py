@@ -45,6 +45,9 @@ class Recorder:
         self.saved: list[dict] = []
         self.best: list[dict] = []
 
+    def count_step(self):
+        pass
+
     def show_step(self, state, epoch, loss, lr):
         self.steps.append(state.step)
 
