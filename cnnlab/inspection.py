@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnlab.config import Config, apply_overrides
 from cnnlab.data import DATASETS, Dataset
-from cnnlab.experiment import build_network, build_optimizer, read_config
+from cnnlab.experiment import build_network, build_optimizer, read_config, without_weights
 from cnnlab.models.shapes import Shape, require_size, write_shape
 from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations, summarize
 from cnnlab.optim.optimizers import plain_step
@@ -45,7 +45,7 @@ def inspect(arguments: list[str], config_dirs: list[str], as_json: bool) -> None
     """
     config = find_config(arguments, config_dirs)
     dataset = DATASETS.build(config.dataset)
-    network = build_network(config, dataset)
+    network = build_network(without_weights(config), dataset)
     summary = summarize(network, dataset.channels, dataset.image_size)
     memory = None
     if summary.failure is None:
