@@ -12,7 +12,7 @@ from torch import nn
 
 from cnnlab.config import Config, apply_overrides
 from cnnlab.data import Dataset
-from cnnlab.experiment import build_dataset, build_network, read_config
+from cnnlab.experiment import build_dataset, build_network, read_config, without_weights
 from cnnlab.models.shapes import Shape, require_size, write_shape
 from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations, summarize
 from cnnlab.optim.groups import build_optimizer
@@ -47,7 +47,7 @@ def inspect(arguments: list[str], config_dirs: list[str], as_json: bool) -> None
     """
     config = find_config(arguments, config_dirs)
     dataset = build_dataset(config)
-    network = build_network(config, dataset)
+    network = build_network(without_weights(config), dataset)
     summary = summarize(network, dataset.channels, dataset.image_size)
     memory = None
     if summary.failure is None:

@@ -115,6 +115,11 @@ def test_where_1568_comes_from(inspect):
     assert shown["layers"][-1]["in_shape"] == [1568] and shown["layers"][-1]["out_shape"] is None
 
 
+def test_weights_are_not_asked_for(inspect):
+    backbone = ["model=torchvision", "model.arch=resnet18", "model.weights=nowhere.pth"]
+    assert inspect(*backbone, "dataset.image_size=32")[0] == 0
+
+
 # --- Mistakes ---------------------------------------------------------------------------------------------
 
 

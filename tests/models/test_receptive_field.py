@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,7 +51,12 @@ def test_lenet_by_hand():
     ],
 )
 def test_known_networks(name: str, layer: str, size: int):
-    assert fields_of(name)[layer] == (size, size)
+    assert known_fields(name)[layer] == (size, size)
+
+
+@cache
+def known_fields(name: str) -> dict[str, tuple[int, int] | None]:
+    return fields_of(name)
 
 
 # --- Against the gradient ---------------------------------------------------------------------------------
