@@ -27,7 +27,7 @@ from cnnlab.optim.losses import build_loss
 from cnnlab.optim.registry import Loss
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
-from cnnlab.runtime import choose_device, derive_seed
+from cnnlab.runtime import choose_device, derive_seed, keep_freed_memory
 from cnnlab.tasks import METRIC, Task
 
 REGISTRIES = {
@@ -155,10 +155,13 @@ def require_metrics(config: Config, dataset: Dataset) -> None:
 
 
 def start_device(config: Config) -> torch.device:
-    """The configured device, and the number of threads set."""
+    """The configured device, with threads and memory set for it."""
     if config.engine.threads is not None:
         torch.set_num_threads(config.engine.threads)
-    return choose_device(config.engine.device)
+    device = choose_device(config.engine.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
 
 
 def build_model(config: Config, dataset: Dataset) -> nn.Module:

@@ -70,13 +70,13 @@ class Batches:
             self._shuffle(epoch)
         positions = slice(number * self.batch_size, (number + 1) * self.batch_size)
         indices = self._order[positions]
-        pixels = self.images.images[indices]  # (N, H, W, C)
+        pixels = self.images.images.index_select(0, indices)  # (N, H, W, C)
         for name, augmentation in self.augmentations.items():
             pixels = augmentation(pixels, self._draw(name, positions))
         images = pixels.to(torch.float32).mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
         if not self.channels_last:
             images = images.contiguous()
-        return images, self.images.labels[indices]
+        return images, self.images.labels.index_select(0, indices)
 
     def in_order(self) -> Batches:
         """The same images without shuffling and augmentation, as an evaluation looks at them."""

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.training [--root FOLDER] [--rounds N] [--threads N]
 
 FOLDER holds MNIST's IDX files; without it the same amount of noise is used, which takes the same time.
-Everything is measured in turn in one process, round after round; what counts are the ratios.
+The ways take turns, round after round, each in a process of its own; what counts are the ratios.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from torch.nn import functional as F
 from cnnlab.data.mnist import FILES
 from cnnlab.engine.loop import Plan, fit
 from cnnlab.engine.state import State
-from cnnlab.experiment import assemble, build_experiment, build_model, read_config
+from cnnlab.experiment import assemble, build_dataset, build_experiment, build_model, read_config
 from cnnlab.runtime import StopRequest
 from tests.conftest import compose_tree
 from tests.data.files import write_idx
@@ -113,53 +115,63 @@ class Silent:
     show_step = show_epoch = save_best = save_last = count_step
 
 
+def prepare_ways(root: Path, threads: int, timed: Timer) -> dict[str, Callable[[], None]]:
+    """Each way as a function that trains an epoch; reading files is nobody's epoch."""
+    overrides = ["experiment=mnist_cnn", f"dataset.root={root}", "epochs=1", "split.valid=0", "engine.device=cpu"]
+    config = read_config(compose_tree(*overrides, f"engine.threads={threads}"))
+
+    def bare(make_network: Callable[[], nn.Module], channels_last: bool) -> None:
+        images = build_dataset(config).read("train")
+        timed.restart()
+        bare_epoch(make_network(), images.images.squeeze(-1), images.labels, channels_last)
+
+    def cnnlab() -> None:
+        experiment = build_experiment(config, assemble(config))
+        plan = Plan(len(experiment.training.train), 100, 10**9, "valid_accuracy")
+        timed.restart()
+        fit(experiment.training, plan, State(), Silent(), StopRequest())
+
+    return {
+        "usual, 0 workers": lambda: usual_epoch(root, 0),
+        "usual, 2 workers": lambda: usual_epoch(root, 2),
+        "bare loop": lambda: bare(Network, False),
+        "bare loop, channels_last": lambda: bare(Network, True),
+        "bare loop, cnnlab's network": lambda: bare(lambda: build_model(config, build_dataset(config)), True),
+        "cnnlab": cnnlab,
+    }
+
+
+def measure_way(name: str, root: Path, threads: int) -> float:
+    """Seconds of an epoch, once an epoch before it has warmed this process up."""
+    torch.set_num_threads(threads)
+    timed = Timer()
+    way = prepare_ways(root, threads, timed)[name]
+    for _ in range(2):
+        timed.restart()
+        way()
+        seconds = timed.read()
+    return seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="folder with MNIST's four IDX files")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--way", help=argparse.SUPPRESS)  # what a process of its own is asked for
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-
+    if arguments.way:
+        print(measure_way(arguments.way, Path(arguments.root), arguments.threads))
+        return
+    seconds: dict[str, list[float]] = {name: [] for name in prepare_ways(Path(), arguments.threads, Timer())}
     with tempfile.TemporaryDirectory() as temporary:
         root = prepare_files(arguments.root, Path(temporary))
-        overrides = [
-            "experiment=mnist_cnn",
-            f"dataset.root={root}",
-            "epochs=1",
-            "split.valid=0",
-            "engine.device=cpu",
-            f"engine.threads={arguments.threads}",
-        ]
-        config = read_config(compose_tree(*overrides))
-        assembly = assemble(config)
-        images = assembly.dataset.read("train")
-        pixels, labels = images.images.squeeze(-1), images.labels
-
-        def cnnlab_epoch() -> None:
-            experiment = build_experiment(config, assemble(config))
-            plan = Plan(len(experiment.training.train), 100, 10**9, "valid_accuracy")
-            timed.restart()  # reading the files is nobody's epoch
-            fit(experiment.training, plan, State(), Silent(), StopRequest())
-
-        ways: dict[str, Callable[[], None]] = {
-            "usual, 0 workers": lambda: usual_epoch(root, 0),
-            "usual, 2 workers": lambda: usual_epoch(root, 2),
-            "bare loop": lambda: bare_epoch(Network(), pixels, labels, False),
-            "bare loop, channels_last": lambda: bare_epoch(Network(), pixels, labels, True),
-            "bare loop, cnnlab's network": lambda: bare_epoch(
-                build_model(config, assembly.dataset), pixels, labels, True
-            ),
-            "cnnlab": cnnlab_epoch,
-        }
-        timed = Timer()
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(arguments.rounds + 1):
-            for name, way in ways.items():
-                timed.restart()
-                way()
-                if number > 0 or arguments.rounds == 0:  # the first round warms up
-                    seconds[name].append(timed.read())
+        command = [sys.executable, "-m", "tests.benchmarks.training", "--root", str(root)]
+        for _ in range(arguments.rounds):
+            for name, times in seconds.items():
+                options = ["--threads", str(arguments.threads), "--way", name]
+                done = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
+                times.append(float(done.stdout))
     ours = seconds["cnnlab"]
     print(f"{'an epoch of 60,000 images':30} {'seconds':>8} {'cnnlab is faster by':>20}")
     for name, times in seconds.items():
