@@ -20,6 +20,7 @@ from cnnlab.runtime import choose_device
 from cnnlab.signature import Count, Fraction, Positive, Whole, check_arguments, keyword_arguments
 
 Group = dict[str, Any]  # a mapping with `name` and that builder's arguments
+GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "engine", "split")
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,6 @@ def _untyped_groups() -> dict[str, Any]:
     """The groups as plain mappings at the first look; each has a check of its own behind it."""
     parameters = keyword_arguments(Config)
     return {name: parameters[name].replace(annotation=dict) for name in GROUPS}
-
-
-GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "engine", "split")
 
 
 def _check_model(given: Any, registries: Mapping[str, Registry]) -> list[str]:
