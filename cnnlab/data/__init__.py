@@ -4,6 +4,6 @@ Importing this package fills `DATASETS` and `AUGMENTS`.
 """
 
 from cnnlab.data import augment, cifar, digits, folder, line, mnist  # noqa: F401
-from cnnlab.data.registry import AUGMENTS, DATASETS, Dataset, ImageSet
+from cnnlab.data.registry import AUGMENTS, DATASETS, Competition, Dataset, ImageSet, Unlabelled
 
-__all__ = ["AUGMENTS", "DATASETS", "Dataset", "ImageSet"]
+__all__ = ["AUGMENTS", "DATASETS", "Competition", "Dataset", "ImageSet", "Unlabelled"]

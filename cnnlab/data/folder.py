@@ -9,22 +9,14 @@ cropped), and kept as uint8.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
-
+from cnnlab.data.pictures import ENDINGS, Pictures, read_pictures
 from cnnlab.data.registry import DATASETS, Dataset, ImageSet
-from cnnlab.data.resize import crop_square
 from cnnlab.errors import DataError
-from cnnlab.runtime import num_cores
 from cnnlab.signature import Count
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 PARTS = ("train", "valid", "test")
-NUM_LISTED = 10  # broken files named in an error
 
 
 @DATASETS.register
@@ -52,10 +44,9 @@ def image_folder(*, root: str, image_size: Count = 64, grey: bool = False) -> Da
 
     def read(part: str) -> ImageSet:
         files = [(path, label) for label, name in enumerate(classes) for path in _pictures(parts[part] / name)]
-        return ImageSet(
-            decode([path for path, _ in files], image_size, grey),
-            torch.tensor([label for _, label in files]),
-        )
+        paths = tuple(path for path, _ in files)
+        pictures = Pictures(paths, tuple(path.stem for path in paths), tuple(label for _, label in files))
+        return read_pictures(pictures, image_size, grey)
 
     return Dataset(classes, 1 if grey else 3, image_size, tuple(parts), read)
 
@@ -68,29 +59,3 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _is_class(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".") and bool(_pictures(path))
-
-
-def decode(paths: list[Path], size: int, grey: bool) -> torch.Tensor:
-    """Picture files → uint8 (N, size, size, 1 or 3). Raises DataError naming every file that cannot be read."""
-    images = torch.empty(len(paths), size, size, 1 if grey else 3, dtype=torch.uint8)
-
-    def fill(index: int) -> str | None:
-        try:
-            images[index] = crop_square(read_picture(paths[index], grey), size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow reports them
-            return f"{paths[index]} ({error})"
-        return None
-
-    with ThreadPoolExecutor(num_cores()) as pool:
-        broken = [message for message in pool.map(fill, range(len(paths))) if message]
-    if broken:
-        shown = "\n".join(f"  {message}" for message in broken[:NUM_LISTED])
-        raise DataError(f"{len(broken)} pictures cannot be decoded; mend or remove them:\n{shown}")
-    return images
-
-
-def read_picture(path: Path, grey: bool) -> torch.Tensor:
-    """uint8 (H, W, 1 or 3), turned as its EXIF orientation says."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
-    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
@@ -37,6 +38,27 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """Images whose labels nobody has told: what a competition asks about, or a user's own."""
+
+    ids: tuple[str, ...]  # what a table of predictions calls each
+    open: Callable[[int], Tensor]  # place → uint8 (H, W, C) of any size; raises DataError for a broken file
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Competition:
+    """What a submission has to look like: its columns, and the sample that its ids and order are held against."""
+
+    value: Literal["class", "probability", "probabilities"]  # a name; that of the second class; one a class
+    id_column: str = "id"
+    value_column: str = "label"  # for "probabilities" the columns are the classes
+    sample: Path | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """What a reader knows before it opens the images, and how to open them.
 
@@ -53,6 +75,9 @@ class Dataset:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     task: Task = "multiclass"
+    resize: int | None = None  # pixels of a picture's shorter side before its centre is cut out; None: image_size
+    unlabelled: Callable[[], Unlabelled] | None = None  # what a competition asks about
+    competition: Competition | None = None
 
     @property
     def num_outputs(self) -> int:

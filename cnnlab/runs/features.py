@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cnnlab.data import Dataset, ImageSet
 from cnnlab.data.batches import Batches
-from cnnlab.data.folder import decode
+from cnnlab.data.pictures import decode
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import read_config, read_parts
 from cnnlab.runs.directory import RunDirectory
