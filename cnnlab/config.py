@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cnnlab.engine.durations import parse_duration
+from cnnlab.engine.durations import parse_duration, parse_time
 from cnnlab.errors import ConfigError
 from cnnlab.registry import Registry
 from cnnlab.runtime import choose_device
-from cnnlab.signature import Count, Fraction, Positive, Whole, check_arguments, keyword_arguments
+from cnnlab.signature import Count, Fraction, NonNegative, Positive, Whole, check_arguments, keyword_arguments
 
 Group = dict[str, Any]  # a mapping with `name` and that builder's arguments
-GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "engine", "split")
+GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "average", "engine", "split")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Engine:
-    """How to run, as opposed to what: nothing here should change the results beyond rounding."""
+    """How to run, as opposed to what: how fast, how long, how often to look."""
 
     device: str
     threads: Count | None  # null: torch's choice
@@ -42,7 +42,13 @@ class Engine:
     eval_batch_size: Count
     log_every: str  # durations: "50 steps", "1 epoch", "10000 examples"
     checkpoint_every: str
+    micro_batch_size: Count | None  # images worked through at once; null: a batch, less where memory runs out
     select_by: Literal["auto", "valid_accuracy", "valid_loss", "valid_mae"]
+    stop_by: str  # a column of metrics.csv, or "auto"
+    patience: Count | None  # epochs
+    min_delta: NonNegative
+    max_time: str | None  # "30m"
+    overfit: Count | None  # batches
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Config:
     optimizer: Group
     schedule: Group
     loss: Group
+    average: Group
     engine: Engine
     split: Split
     batch_size: Count
@@ -86,7 +93,7 @@ def parse(tree: Mapping[str, Any], registries: Mapping[str, Registry]) -> Config
     for group, kind in (("engine", Engine), ("split", Split)):
         if isinstance(tree.get(group), Mapping):
             problems += check_arguments(group, tree[group], keyword_arguments(kind))
-    for group in ("dataset", "optimizer", "schedule", "loss"):
+    for group in ("dataset", "optimizer", "schedule", "loss", "average"):
         if group in tree:
             problems += registries[group].check(group, tree[group])
     if "model" in tree:
@@ -139,10 +146,16 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
     """What no single key's annotation can say."""
     problems = []
     engine, split = tree.get("engine"), tree.get("split")
-    for group, key in (("engine", "log_every"), ("engine", "checkpoint_every"), ("schedule", "warmup")):
+    written = (
+        ("engine", "log_every", parse_duration),
+        ("engine", "checkpoint_every", parse_duration),
+        ("engine", "max_time", parse_time),
+        ("schedule", "warmup", parse_duration),
+    )
+    for group, key, read in written:
         if isinstance(tree.get(group), Mapping) and isinstance(tree[group].get(key), str):
             try:
-                parse_duration(tree[group][key])
+                read(tree[group][key])
             except ValueError as error:
                 problems.append(f"{group}.{key}: {error}")
     if isinstance(engine, Mapping) and isinstance(engine.get("device"), str):

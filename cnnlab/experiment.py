@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -16,15 +17,16 @@ from cnnlab.config import Config, parse
 from cnnlab.data import AUGMENTS, DATASETS, Dataset, ImageSet
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
-from cnnlab.engine.durations import count_steps, parse_duration
-from cnnlab.engine.loop import Plan, Training
+from cnnlab.engine.durations import count_steps, parse_duration, parse_time
+from cnnlab.engine.loop import Plan
+from cnnlab.engine.step import Average, Training
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.models import INITS, MODELS
 from cnnlab.models.shapes import require_size
-from cnnlab.optim import LOSSES, OPTIMIZERS, SCHEDULES
+from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.groups import build_optimizer
-from cnnlab.optim.losses import build_loss
-from cnnlab.optim.registry import Loss
+from cnnlab.optim.losses import build_loss, weigh_by
+from cnnlab.optim.registry import ForEveryOptimizer, Loss
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import choose_device, derive_seed, keep_freed_memory
@@ -38,6 +40,7 @@ REGISTRIES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "loss": LOSSES,
+    "average": AVERAGES,
 }
 
 
@@ -74,6 +77,11 @@ def assemble(config: Config) -> Assembly:
     require_metrics(config, dataset)
     model = build_model(config, dataset).to(device)
     optimizer = build_optimizer(config.optimizer, model, config.batch_size)
+    if config.average["name"] != "none" and hasattr(optimizer, "averaged"):
+        raise ConfigError(
+            f"average: {config.average['name']} was given beside optimizer {config.optimizer['name']}, which averages "
+            "the weights itself; expected average=none"
+        )
     return Assembly(device, dataset, model, optimizer, loss)
 
 
@@ -92,20 +100,34 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     def steps(amount: float, unit: str) -> int:
         return count_steps(amount, unit, num_examples=train.num_examples, batch_size=config.batch_size)
 
+    engine = config.engine
+    select_by = choose_metric(engine.select_by, assembly.dataset.task)
     plan = Plan(
         num_steps=steps(*config.duration),
-        log_every=steps(*parse_duration(config.engine.log_every)),
-        checkpoint_every=steps(*parse_duration(config.engine.checkpoint_every)),
-        select_by=choose_metric(config.engine.select_by, assembly.dataset.task),
+        log_every=steps(*parse_duration(engine.log_every)),
+        checkpoint_every=steps(*parse_duration(engine.checkpoint_every)),
+        select_by=select_by,
+        stop_by=engine.stop_by if engine.stop_by != "auto" else select_by if "valid" in parts else "train_loss",
+        patience=engine.patience,
+        min_delta=engine.min_delta,
+        max_seconds=parse_time(engine.max_time) if engine.max_time else math.inf,
     )
     warmup = SCHEDULES.read_shared(config.schedule).warmup
     num_warmup = steps(*parse_duration(warmup)) if warmup else 0
+    shared: ForEveryOptimizer = OPTIMIZERS.read_shared(config.optimizer)
+    average: Average | None = AVERAGES.build(
+        config.average, model=assembly.model, num_steps=plan.num_steps, train=train
+    )
     training = Training(
         model=assembly.model,
         loss=assembly.loss,
         optimizer=assembly.optimizer,
         take_step=plain_step(assembly.optimizer),
-        averaged=getattr(assembly.optimizer, "averaged", nullcontext),
+        weigh=weigh_by(assembly.loss),
+        clip_norm=shared.clip_norm,
+        clip_value=shared.clip_value,
+        average=average,
+        averaged=average.averaged if average else getattr(assembly.optimizer, "averaged", nullcontext),
         schedule=build_schedule(config.schedule, plan.num_steps, len(train), num_warmup),
         train=train,
         valid=parts.get("valid"),
@@ -139,8 +161,8 @@ def choose_metric(select_by: str, task: Task) -> str:
 
 def require_metrics(config: Config, dataset: Dataset) -> None:
     """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
-    select_by, watched = config.engine.select_by, config.schedule.get("metric")
-    has_valid = config.split.valid > 0 or "valid" in dataset.parts
+    select_by = config.engine.select_by
+    has_valid = config.split.valid > 0 or "valid" in dataset.parts or config.engine.overfit is not None
     names = ("loss", METRIC[dataset.task])
     problems = []
     if select_by != "auto" and select_by not in {f"valid_{name}" for name in names}:
@@ -148,8 +170,9 @@ def require_metrics(config: Config, dataset: Dataset) -> None:
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {dataset.task}")
     parts = ("train", "valid") if has_valid else ("train",)
     columns = [f"{part}_{name}" for part in parts for name in names]
-    if watched is not None and watched not in columns:
-        problems.append(f"schedule.metric: {watched} was given; this run has {', '.join(columns)}")
+    for key, watched in (("schedule.metric", config.schedule.get("metric")), ("engine.stop_by", config.engine.stop_by)):
+        if watched not in (None, "auto", *columns):
+            problems.append(f"{key}: {watched} was given; this run has {', '.join(columns)}")
     if problems:
         raise ConfigError(problems)
 
@@ -205,6 +228,10 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
                     f"{len(taken)} for '{part}'; expected at least one each: change the share or set it to 0"
                 )
             chosen[part], pool = ("train", pool[taken]), pool[kept]
+    if config.engine.overfit is not None:
+        few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.split.seed))
+        pool = pool[few[: config.engine.overfit * config.batch_size]]
+        chosen = {"valid": ("train", pool)}
     chosen["train"] = ("train", pool)
 
     mean, std = dataset.mean, dataset.std
@@ -214,7 +241,7 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     augmentations = {
         name: partial(AUGMENTS[name], **arguments)
         for name, arguments in config.augment.items()
-        if arguments is not None
+        if arguments is not None and config.engine.overfit is None
     }
     batches = partial(Batches, mean=mean, std=std, channels_last=config.engine.memory_format == "channels_last")
     parts = {

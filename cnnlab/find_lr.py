@@ -33,7 +33,7 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
         )
     # What `optimizer.scale_to_batch` or `optimizer.rates` makes of a rate as it is typed.
     factor = training.optimizer.param_groups[0]["lr"] / config.optimizer["lr"]
-    sweep = sweep_rates(training, num_steps, lowest, highest)
+    sweep = sweep_rates(training, num_steps, lowest, highest, config.engine.micro_batch_size)
     if not sweep.rates:
         raise DivergenceError("the loss is no finite number before the first step: look at the data and at the network")
     draw_sweep(sweep, Path(output))

@@ -75,18 +75,18 @@ def test_help_loads_nothing_heavy():
 def test_training_loads_no_compiler_no_torchvision_no_matplotlib_before_its_second_step(tmp_path):
     code = f"""
 import sys
-from cnnlab.engine import loop
-seed_step = loop.seed_step
+from cnnlab.engine import step
+seed_step = step.seed_step
 def look(*arguments):
     if arguments[-1] == 1:  # the number of the step
         raise SystemExit
     seed_step(*arguments)
-loop.seed_step = look
+step.seed_step = look
 from cnnlab.runs import training
 training.draw_curves = lambda run: None  # at the end of a run matplotlib may come
 from cnnlab.cli import main
 main(["train", "output_dir={tmp_path}"])
 """
     loaded = loaded_after(code)
-    assert "cnnlab.engine.loop" in loaded
+    assert "cnnlab.engine.step" in loaded
     assert {"torchvision", "matplotlib", "torch._dynamo"} & loaded == set()

@@ -1,4 +1,4 @@
-"""Durations in steps, epochs or examples, as a user writes them; the loop sees only steps."""
+"""Durations in steps, epochs or examples, as a user writes them (the loop sees only steps), and times in seconds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 UNITS = ("step", "epoch", "example")
 PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?)\s*(step|epoch|example)s?\s*")
+TIME = re.compile(r"\s*(?:(\d+(?:\.\d*)?)\s*h)?\s*(?:(\d+(?:\.\d*)?)\s*m)?\s*(?:(\d+(?:\.\d*)?)\s*s)?\s*")
 EXPECTED = "a number and a unit, such as '500 steps', '2 epochs' or '64000 examples'"
 
 
@@ -23,3 +24,11 @@ def count_steps(amount: float, unit: str, *, num_examples: int, batch_size: int)
     # The small subtraction keeps 0.1 + 0.2 = 0.30000000000000004 epochs from costing one step more.
     steps = {"step": amount, "epoch": amount * steps_per_epoch, "example": amount / batch_size}[unit]
     return max(1, int(-(-(steps - 1e-9) // 1)))
+
+
+def parse_time(text: str) -> float:
+    """ "1h30m" → 5400.0 seconds. Raises ValueError, saying what was expected."""
+    match = TIME.fullmatch(text)
+    if not match or not any(match.groups()):
+        raise ValueError(f"{text!r} was given; expected hours, minutes or seconds, such as '30m', '90s' or '1h30m'")
+    return sum(float(number or 0) * unit for number, unit in zip(match.groups(), (3600, 60, 1), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 import torch
@@ -67,6 +68,7 @@ def evaluate(
     loss: Callable[[Tensor, Tensor], Tensor],
     batches: BatchSource,
     task: Task = "multiclass",
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Metrics:
     """Mean loss and the task's metric over all of `batches`, in evaluation mode; the model's mode is put back."""
     was_training = model.training
@@ -76,7 +78,9 @@ def evaluate(
         with torch.inference_mode():
             for number in range(len(batches)):
                 images, labels = batches.batch(0, number)
-                outputs = model(images)
+                with autocast():
+                    outputs = model(images)
+                outputs = outputs.float()
                 sums = sums or Sums(outputs.device, task)
                 sums.add(loss(outputs, labels), outputs, labels)
     finally:

@@ -10,40 +10,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from cnnlab.engine.evaluate import BatchSource, Metrics, Sums, evaluate
+from cnnlab.engine.evaluate import Metrics, Sums, evaluate
 from cnnlab.engine.state import Row, State
+from cnnlab.engine.step import Training, compute_gradients
 from cnnlab.errors import DivergenceError
-from cnnlab.runtime import StopRequest, seed_step
-from cnnlab.tasks import Task
-
-Pass = Callable[[], tuple[Tensor, Tensor]]  # forward and backward over one batch → outputs, loss
-
-
-@dataclass(frozen=True)
-class Training:
-    """The objects that learn and what they learn from. Test data is not among them: nothing can select on it."""
-
-    model: nn.Module
-    loss: Callable[[Tensor, Tensor], Tensor]
-    optimizer: Optimizer
-    take_step: Callable[[Pass], None]  # of the optimizer
-    schedule: Callable[[int, list[Row]], float]  # step, rows so far → multiplier of the learning rate
-    train: BatchSource
-    valid: BatchSource | None  # chooses the best checkpoint
-    device: torch.device
-    seed: int
-    task: Task = "multiclass"
-    averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
+from cnnlab.runtime import StopRequest
 
 
 @dataclass(frozen=True)
@@ -54,12 +32,18 @@ class Plan:
     log_every: int
     checkpoint_every: int
     select_by: str  # the column of the rows that is best where accuracy is high, or anything else low
+    stop_by: str = "valid_loss"  # the column that has to get better by `min_delta` within `patience` epochs
+    patience: int | None = None
+    min_delta: float = 0.0
+    max_seconds: float = math.inf  # of the run, interruptions left out
 
 
 class Journal(Protocol):
     """Where the loop reports to: a run directory, or a list in a test."""
 
     def count_step(self) -> None: ...
+
+    def say(self, text: str) -> None: ...
 
     def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None: ...
 
@@ -73,8 +57,9 @@ class Journal(Protocol):
 def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: StopRequest) -> None:
     """Train from `state.step` to `plan.num_steps`, changing model, optimizer and `state` in place.
 
-    Raises DivergenceError when the loss or a weight is no finite number, before a checkpoint can take
-    it up, and Interrupted when `stop` asks for it, after the step under way and a checkpoint.
+    Ends earlier where the plan's patience or time is over. Raises DivergenceError when the loss or a weight
+    is no finite number, before a checkpoint can take it up, and Interrupted when `stop` asks for it, after
+    the step under way and a checkpoint.
     """
     t = training
     steps_per_epoch = len(t.train)
@@ -85,7 +70,8 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
     t.model.train()
     clock = Stopwatch(state)
 
-    while state.step < plan.num_steps:
+    ended = find_early_end(plan, state) is not None
+    while state.step < plan.num_steps and not ended:
         epoch, number = divmod(state.step, steps_per_epoch)
         if number == 0:
             sums.set(0.0, 0.0, 0)
@@ -96,23 +82,29 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
             group["lr"] = rate
 
         images, labels = t.train.batch(epoch, number)
-        learn = partial(compute_gradients, t, images, labels, state.step)
+        learn = partial(compute_gradients, t, images, labels, state)
+        pieces = state.micro_batch_size
         outputs, loss = learn()
+        if state.micro_batch_size != pieces:
+            journal.say(f"memory ran out: batches are worked through in pieces of {state.micro_batch_size} images")
         t.take_step(learn)
         state.step += 1
+        if t.average is not None:
+            t.average.update(state.step)
         sums.add(loss, outputs, labels)
         recent.append(loss.detach())
         journal.count_step()
 
-        ends_epoch = state.step % steps_per_epoch == 0 or state.step == plan.num_steps
-        saves = state.step % plan.checkpoint_every == 0 or state.step == plan.num_steps or stop.requested
+        ends = state.step == plan.num_steps or clock.is_over(plan.max_seconds)
+        ends_epoch = ends or state.step % steps_per_epoch == 0
+        saves = ends or state.step % plan.checkpoint_every == 0 or stop.requested
         if state.step % plan.log_every == 0 or ends_epoch or saves:
             newest = require_finite_losses(recent, state.step, rates[0])
             journal.show_step(state, epoch + 1, newest, rates[0])
         if ends_epoch:
             clock.lap(training=True)
             with t.averaged():
-                valid = evaluate(t.model, t.loss, t.valid, t.task) if t.valid is not None else None
+                valid = evaluate(t.model, t.loss, t.valid, t.task, t.autocast) if t.valid is not None else None
             clock.lap()
             row = make_row(state, epoch + 1, sums, valid, rates[0])
             # A run that ended inside an epoch and was prolonged finishes that epoch's row.
@@ -122,7 +114,8 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
                 with t.averaged():
                     journal.save_best({"model": t.model.state_dict(), "row": row})
             journal.show_epoch(state)
-        if saves:
+        ended = ends_epoch and find_early_end(plan, state) is not None
+        if saves or ended:
             clock.lap(training=True)
             state.loss_sum, state.score_sum, state.num_seen = sums.read()
             with t.averaged():
@@ -131,16 +124,24 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         stop.check()
 
 
-def compute_gradients(training: Training, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """Outputs and loss of a batch, the gradients left in the parameters. The same again for the same `step`."""
-    seed_step(training.device, training.seed, "dropout", step)
-    outputs = training.model(images)
-    loss = training.loss(outputs, labels)
-    for group in training.optimizer.param_groups:  # as zero_grad does, without its bookkeeping
-        for parameter in group["params"]:
-            parameter.grad = None
-    loss.backward()
-    return outputs, loss
+def find_early_end(plan: Plan, state: State) -> str | None:
+    """Why a run ends before its last step; None if it goes on. The same again after a resume."""
+    if state.seconds >= plan.max_seconds:
+        return f"engine.max_time is over after {state.seconds:.0f} s"
+    if plan.patience is not None and count_stale(state.rows, plan.stop_by, plan.min_delta) >= plan.patience:
+        return f"{plan.stop_by} did not improve for {plan.patience} epochs"
+    return None
+
+
+def count_stale(rows: list[Row], stop_by: str, min_delta: float) -> int:
+    """How many epochs have passed since the column `stop_by` last got better by more than `min_delta`."""
+    best: Row | None = None
+    stale = 0
+    for row in rows:
+        stale += 1
+        if improves(row, best, stop_by, min_delta):
+            best, stale = row, 0
+    return stale
 
 
 class Stopwatch:
@@ -156,6 +157,10 @@ class Stopwatch:
         if training:
             self._state.train_seconds += now - self._mark
         self._mark = now
+
+    def is_over(self, seconds: float) -> bool:
+        """Whether the run has taken this long, the lap under way included."""
+        return self._state.seconds + time.perf_counter() - self._mark >= seconds
 
 
 def require_finite_losses(recent: list[Tensor], step: int, lr: float) -> float:
@@ -193,19 +198,22 @@ def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: fl
     return row
 
 
-def improves(row: Row, best: Row | None, select_by: str) -> bool:
-    """Whether `row` beats `best` on validation data; equal is not better, so the earliest of equals stays."""
-    if row[select_by] is None:
+def improves(row: Row, best: Row | None, column: str, min_delta: float = 0.0) -> bool:
+    """Whether `row` beats `best` by more than `min_delta`; equal is not better, so the earliest of equals stays."""
+    if row[column] is None:
         return False
     if best is None:
         return True
-    if select_by.endswith("_accuracy"):
-        return row[select_by] > best[select_by]
-    return row[select_by] < best[select_by]
+    if column.endswith("_accuracy"):
+        return row[column] > best[column] + min_delta
+    return row[column] < best[column] - min_delta
 
 
 def take_snapshot(training: Training, state: State) -> dict[str, Any]:
-    """Everything the next step needs. Raises DivergenceError rather than keep weights that are no numbers."""
+    """Everything the next step needs. Raises DivergenceError rather than keep weights that are no numbers.
+
+    Called inside `training.averaged()`: under "model" are the weights that are evaluated.
+    """
     weights = training.model.state_dict()
     for name, value in weights.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
@@ -213,14 +221,20 @@ def take_snapshot(training: Training, state: State) -> dict[str, Any]:
                 f"'{name}' holds values that are no finite numbers after step {state.step}; "
                 "a smaller optimizer.lr may help. Checkpoints from before are kept"
             )
-    return {"model": weights, "optimizer": training.optimizer.state_dict(), "state": state.as_dict()}
+    snapshot = {"model": weights, "optimizer": training.optimizer.state_dict(), "state": state.as_dict()}
+    if training.average is not None:
+        snapshot["average"] = training.average.state_dict()
+    return snapshot
 
 
 def restore(training: Training, snapshot: dict[str, Any]) -> State:
     """Put a snapshot back into the model and the optimizer; returns the state that goes with them."""
     rates = [group["lr"] for group in training.optimizer.param_groups]
     training.model.load_state_dict(snapshot["model"])
-    training.optimizer.load_state_dict(snapshot["optimizer"])  # behind the model: one that averages sets weights too
+    # Behind the model: what averages sets its weights too.
+    training.optimizer.load_state_dict(snapshot["optimizer"])
+    if training.average is not None:
+        training.average.load_state_dict(snapshot["average"])
     # What was saved is the rate of that step; the schedule multiplies the configured one.
     for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

@@ -12,7 +12,8 @@ import math
 from functools import partial
 from typing import NamedTuple
 
-from cnnlab.engine.loop import Training, compute_gradients
+from cnnlab.engine.state import State
+from cnnlab.engine.step import Training, compute_gradients
 
 EXPLODED = 4  # times the lowest loss: the sweep ends here
 MARGIN = 10  # from the rate with the lowest loss down to the suggestion
@@ -36,7 +37,9 @@ class Sweep(NamedTuple):
         return self.rates[self.lowest] / MARGIN
 
 
-def sweep_rates(training: Training, num_steps: int, lowest: float, highest: float) -> Sweep:
+def sweep_rates(
+    training: Training, num_steps: int, lowest: float, highest: float, micro_batch_size: int | None = None
+) -> Sweep:
     """Train `num_steps` with rates from `lowest` to `highest`, or until the loss explodes; then put all weights back.
 
     A group of parameters whose rate is a multiple of the first group's keeps it so.
@@ -44,6 +47,7 @@ def sweep_rates(training: Training, num_steps: int, lowest: float, highest: floa
     t = training
     before = copy.deepcopy({"model": t.model.state_dict(), "optimizer": t.optimizer.state_dict()})
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
+    state = State(micro_batch_size=micro_batch_size)
     rates: list[float] = []
     losses: list[float] = []
     t.model.train()
@@ -52,7 +56,8 @@ def sweep_rates(training: Training, num_steps: int, lowest: float, highest: floa
             rate = lowest * (highest / lowest) ** (step / (num_steps - 1))
             for group, base in zip(t.optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base / base_rates[0] * rate
-            learn = partial(compute_gradients, t, *t.train.batch(0, step), step)
+            state.step = step
+            learn = partial(compute_gradients, t, *t.train.batch(0, step), state)
             loss = learn()[1].item()  # of the weights that all smaller rates have led to
             if not math.isfinite(loss) or loss > EXPLODED * min([*losses, loss]):
                 break

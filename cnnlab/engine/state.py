@@ -15,6 +15,7 @@ class State:
     step: int = 0  # steps taken
     rows: list[Row] = field(default_factory=list)  # of metrics.csv: one an epoch
     best: Row | None = None  # the row of the best checkpoint so far
+    micro_batch_size: int | None = None  # images worked through at once; None: the whole batch
     # Of the epoch under way, since its first step:
     loss_sum: float = 0.0
     score_sum: float = 0.0  # right answers, or absolute errors

@@ -1,6 +1,6 @@
 """What turns gradients into better weights: optimizers, schedules, losses. Importing this fills the registries."""
 
-from cnnlab.optim import losses, muon, optimizers, schedule_free, schedules  # noqa: F401
-from cnnlab.optim.registry import LOSSES, OPTIMIZERS, SCHEDULES
+from cnnlab.optim import averages, losses, muon, optimizers, schedule_free, schedules  # noqa: F401
+from cnnlab.optim.registry import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
 
-__all__ = ["LOSSES", "OPTIMIZERS", "SCHEDULES"]
+__all__ = ["AVERAGES", "LOSSES", "OPTIMIZERS", "SCHEDULES"]

@@ -35,6 +35,12 @@ def build_loss(given: Mapping[str, Any], task: Task, num_classes: int, device: t
     return loss
 
 
+def weigh_by(loss: Loss) -> Callable[[Tensor], float | Tensor]:
+    """Labels → what the mean of `loss` divides by: their number, or the sum of their classes' weights."""
+    weights = getattr(loss, "keywords", {}).get("weight")
+    return len if weights is None else lambda labels: weights[labels].sum()
+
+
 def tasks_of(name: str) -> tuple[Task, ...]:
     """The tasks that a registered loss fits: all of them where it doesn't say."""
     return getattr(LOSSES[name], "tasks", TASKS)

@@ -27,6 +27,8 @@ class ForEveryOptimizer:
 
     scale_to_batch: Count | None = None  # the batch size that `lr` is meant for: lr · batch_size / this
     decay_norms_and_biases: bool = True  # false: weight_decay for weights alone
+    clip_norm: Positive | None = None  # gradients, all together
+    clip_value: Positive | None = None  # each of their numbers
     rates: dict[str | int, Positive] = field(default_factory=dict)  # start of parameters' names → factor of `lr`
 
 
@@ -40,3 +42,5 @@ class ForEverySchedule:
 OPTIMIZERS = Registry("optimizer", supplied=("params", "model"), shared=ForEveryOptimizer)
 SCHEDULES = Registry("schedule", supplied=("step", "num_steps", "steps_per_epoch", "rows"), shared=ForEverySchedule)
 LOSSES = Registry("loss", supplied=("num_classes", "device"))
+# `train` is the engine's source of batches; the engine's protocol `Average` says what an entry returns, None for none.
+AVERAGES = Registry("average", supplied=("model", "num_steps", "train"))

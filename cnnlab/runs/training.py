@@ -14,7 +14,7 @@ import torch
 from cnnlab.config import Config, apply_overrides
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest
 from cnnlab.engine.evaluate import evaluate
-from cnnlab.engine.loop import fit, restore
+from cnnlab.engine.loop import find_early_end, fit, restore
 from cnnlab.engine.state import State
 from cnnlab.errors import CnnlabError, ConfigError, Interrupted
 from cnnlab.experiment import (
@@ -51,7 +51,7 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
     Raises ConfigError for overrides that would make another experiment of it.
     """
     run = RunDirectory.open(path)
-    foreign = [text for text in overrides if not text.startswith(RESUMABLE)]
+    foreign = [text for text in overrides if not text.startswith(RESUMABLE) or text.startswith("engine.overfit=")]
     if foreign:
         allowed = "epochs, steps, examples and engine.*"
         raise ConfigError([f"{text}: cannot change within a run; expected {allowed}" for text in foreign])
@@ -79,6 +79,7 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
         try:
             journal.say(describe_start(config, experiment, summary["parameters"]))
             state = restore_state(run, experiment, journal)
+            state.micro_batch_size = config.engine.micro_batch_size or state.micro_batch_size
             journal.start_bar(state.step)
             try:
                 stop.wait_for_step = True
@@ -87,6 +88,9 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
             finally:
                 journal.stop_bar()
                 summary |= summarize(state, experiment)
+            summary["reason"] = find_early_end(plan, state)
+            if summary["reason"]:
+                journal.say(f"ended early: {summary['reason']}")
             load_chosen(run, experiment)
             summary["test"] = look_at_test(experiment)
             if assembly.dataset.maps_number_to_number:
@@ -149,7 +153,7 @@ def look_at_test(experiment: Experiment) -> dict[str, float] | None:
     training = experiment.training
     if experiment.test is None:
         return None
-    return evaluate(training.model, training.loss, experiment.test, training.task).as_dict()
+    return evaluate(training.model, training.loss, experiment.test, training.task, training.autocast).as_dict()
 
 
 def summarize(state: State, experiment: Experiment) -> dict[str, Any]:

@@ -22,13 +22,13 @@ from cnnlab.train import CONF
 # The demo, left through the back door right after its first step.
 FIRST_STEP = """
 import os
-from cnnlab.engine import loop
-seed_step = loop.seed_step
+from cnnlab.engine import step
+seed_step = step.seed_step
 def seed_or_leave(*arguments):
     if arguments[-1] == 1:  # the number of the step that is about to be taken
         os._exit(0)
     seed_step(*arguments)
-loop.seed_step = seed_or_leave
+step.seed_step = seed_or_leave
 from cnnlab.cli import main
 main(["train"])
 """

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnlab.engine.evaluate import evaluate
-from cnnlab.engine.loop import Plan, Training, fit, improves
+from cnnlab.engine.loop import Plan, fit, improves
 from cnnlab.engine.state import State
+from cnnlab.engine.step import Training
 from cnnlab.errors import DivergenceError, Interrupted
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import StopRequest
@@ -42,11 +43,15 @@ class Recorder:
 
     def __init__(self) -> None:
         self.steps: list[int] = []
+        self.said: list[str] = []
         self.saved: list[dict] = []
         self.best: list[dict] = []
 
     def count_step(self):
         pass
+
+    def say(self, text):
+        self.said.append(text)
 
     def show_step(self, state, epoch, loss, lr):
         self.steps.append(state.step)

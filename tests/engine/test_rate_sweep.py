@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlab.engine.loop import Training
 from cnnlab.engine.rate_sweep import smooth, sweep_rates
+from cnnlab.engine.step import Training
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.stepping import plain_step
 from tests.engine.test_loop import CPU

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from cnnlab.data import DATASETS, ImageSet
 from cnnlab.data.batches import Batches
-from cnnlab.engine.loop import Plan, Training, fit, restore
+from cnnlab.engine.loop import Plan, fit, restore
 from cnnlab.engine.state import State
+from cnnlab.engine.step import Training
 from cnnlab.errors import ConfigError
 from cnnlab.optim import OPTIMIZERS
 from cnnlab.optim.groups import build_optimizer

@@ -1,0 +1,126 @@
+"""Averages of the weights over the steps: smoother than the weights, and often better on images not seen.
+
+`ema`   exponential moving average, as of Polyak & Juditsky, SIAM J. Control Optim. 30(4), 1992
+`swa`   stochastic weight averaging over the epochs of the run's last part (Izmailov et al., arXiv:1803.05407)
+
+An average is what is evaluated, selected on and kept; the steps go on from the plain weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cnnlab.optim.registry import AVERAGES
+from cnnlab.signature import Fraction
+
+
+class Source(Protocol):
+    """The training batches, as the engine has them."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, epoch: int, number: int) -> tuple[Tensor, Any]: ...
+
+
+class Average:
+    """Parameters and buffers of a model, averaged, with `weigh`: step, averages so far → the newest one's weight.
+
+    A weight of None leaves the step out; the first that counts is taken as it is. `refresh`, if there is one, is
+    called for that step with the averaged weights in the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        weigh: Callable[[int, int], float | None],
+        refresh: Callable[[int], None] | None = None,
+    ):
+        self._weigh = weigh
+        self._refresh = refresh
+        self._model = dict(model.named_parameters()) | dict(model.named_buffers())
+        self._aside: dict[str, Tensor] = {}  # the averages; inside `averaged` the plain weights
+        self._num_updates = 0
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights that step number `step` (from 1) has led to."""
+        weight = self._weigh(step, self._num_updates)
+        if weight is None:
+            return
+        if not self._aside:
+            self._aside = {name: value.clone() for name, value in self._model.items()}
+        else:
+            floats = [name for name, value in self._model.items() if value.is_floating_point()]
+            torch._foreach_lerp_([self._aside[n] for n in floats], [self._model[n].detach() for n in floats], weight)
+            for name in self._model.keys() - floats:  # counters
+                self._aside[name].copy_(self._model[name])
+        self._num_updates += 1
+        if self._refresh is not None:
+            with self.averaged():
+                self._refresh(step)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model holds the averages; its own weights before there are any."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, aside in self._aside.items():
+            held = self._model[name].clone()
+            self._model[name].copy_(aside)
+            aside.copy_(held)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Inside `averaged`: the plain weights, from which the steps go on."""
+        return {"weights": self._aside, "num_updates": self._num_updates}
+
+    def load_state_dict(self, stored: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken; the model holds the averages, and its own weights afterwards."""
+        self._num_updates = stored["num_updates"]
+        self._aside = {
+            name: self._model[name].detach().clone().copy_(value) for name, value in stored["weights"].items()
+        }
+        self._swap()
+
+
+@AVERAGES.register
+def none() -> None:
+    """The weights as they are."""
+
+
+@AVERAGES.register
+def ema(*, model: nn.Module, decay: Fraction = 0.999) -> Average:
+    """After each step the average moves to the weights by 1 - decay, and by more at first: by 9 / (10 + step)."""
+    return Average(model, lambda step, num_updates: 1 - min(decay, (1 + num_updates) / (10 + num_updates)))
+
+
+@AVERAGES.register
+def swa(*, model: nn.Module, num_steps: int, train: Source, start: Fraction = 0.75) -> Average:
+    """The plain mean of the weights after each epoch behind the share `start` of the run.
+
+    Statistics of batch normalisation are computed anew for the averaged weights, by a pass over the epoch's batches.
+    """
+
+    def weigh(step: int, num_updates: int) -> float | None:
+        ends_epoch = step % len(train) == 0 or step == num_steps
+        return 1 / (1 + num_updates) if ends_epoch and step > start * num_steps else None
+
+    def compute_statistics(step: int) -> None:
+        from torch.optim.swa_utils import update_bn
+
+        epoch = (step - 1) // len(train)
+        update_bn((train.batch(epoch, number)[0] for number in range(len(train))), model)
+
+    normalises = any(isinstance(module, _BatchNorm) for module in model.modules())
+    return Average(model, weigh, compute_statistics if normalises else None)
