@@ -20,7 +20,7 @@ from cnnlab.signature import Fraction, NonNegative, Positive
 from cnnlab.tasks import TASKS, Task
 
 Builder = TypeVar("Builder", bound=Callable[..., Loss])
-Weights = tuple[NonNegative, ...] | None  # one for each class; None: all count alike
+Weights = tuple[Positive, ...] | None  # one for each class; None: all count alike
 
 
 def build_loss(given: Mapping[str, Any], task: Task, num_classes: int, device: torch.device) -> Loss:

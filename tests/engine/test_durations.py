@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnlab.engine.durations import count_steps, parse_duration
+from cnnlab.engine.durations import count_steps, parse_duration, parse_time
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,16 @@ def test_what_is_no_duration_is_refused(text):
 )
 def test_count_steps(amount, unit, steps):
     assert count_steps(amount, unit, num_examples=60_000, batch_size=64) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("90s", 90), (" 1.5 h ", 5400), ("2h 0m 1s", 7201)]
+)
+def test_parse_time(text, seconds):
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "-5m", "30m1h", "soon"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ValueError, match="expected hours, minutes or seconds"):
+        parse_time(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnlab.engine.evaluate import evaluate
-from cnnlab.engine.loop import Plan, fit, improves
+from cnnlab.engine.loop import Plan, count_stale, find_early_end, fit, improves
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training
 from cnnlab.errors import DivergenceError, Interrupted
@@ -159,6 +160,54 @@ def test_best_is_chosen_on_validation_data_and_the_earliest_of_equals_stays():
 )
 def test_improves(select_by, new, old, better):
     assert improves({select_by: new}, None if old is None else {select_by: old}, select_by) is better
+
+
+def test_rows_without_an_improvement_are_counted_from_the_last_one():
+    def stale(losses, min_delta=0.0, column="valid_loss"):
+        return count_stale([{column: loss} for loss in losses], column, min_delta)
+
+    assert stale([]) == 0
+    assert stale([3.0, 2.0, 1.0]) == 0
+    assert stale([3.0, 2.0, 2.0, 2.5]) == 2
+    assert stale([3.0, 2.0, 2.5, 1.9, 2.0]) == 1
+    assert stale([3.0, 2.95, 2.91, 2.89], min_delta=0.1) == 0  # slowly, but 0.11 below the best that counted
+    assert stale([3.0, 2.95, 2.91], min_delta=0.1) == 2
+    assert stale([0.5, 0.6, 0.6], column="valid_accuracy") == 1
+
+
+def test_patience_ends_a_run_with_a_checkpoint_and_so_again_after_a_resume():
+    training = make(valid=Source(), schedule=lambda step, rows: 1.0 if step < 14 else 0.0)  # two epochs of learning
+    plan = {"stop_by": "valid_loss", "patience": 3, "checkpoint_every": 1000}
+    state, journal = run(training, 700, **plan)
+    assert (state.step, len(state.rows), journal.saved) == (35, 5, [{"step": 35}])
+    assert count_stale(state.rows, "valid_loss", 0.0) == 3
+    again = Recorder()
+    fit(training, Plan(700, 5, 1000, "valid_accuracy", "valid_loss", 3), state, again, StopRequest())
+    assert state.step == 35 and again.saved == []
+    patient = Plan(700, 5, 1000, "valid_accuracy", "valid_loss", 4)
+    assert find_early_end(patient, state) is None
+    assert "valid_loss did not improve for 3 epochs" in find_early_end(replace(patient, patience=3), state)
+
+
+def test_a_time_budget_ends_a_run_in_the_middle_of_an_epoch_with_a_row_and_a_checkpoint():
+    training, state = make(valid=Source()), State(seconds=100.0)
+    take_step = training.take_step
+
+    def step_slowly(learn):
+        take_step(learn)
+        if state.step == 9:  # inside the tenth step
+            time.sleep(0.2)
+
+    journal = Recorder()
+    plan = Plan(70, 5, 1000, "valid_accuracy", max_seconds=100.2)
+    fit(replace(training, take_step=step_slowly), plan, state, journal, StopRequest())
+    assert state.step == 10 and journal.saved == [{"step": 10}]
+    assert [(row["epoch"], row["step"]) for row in state.rows] == [(1, 7), (2, 10)]
+    assert find_early_end(plan, state) == "engine.max_time is over after 100 s"
+    long, _ = run(make(valid=Source()), 14)
+    fit(training, Plan(14, 5, 1000, "valid_accuracy"), state, journal, StopRequest())  # prolonged
+    numbers = ("epoch", "step", "train_loss", "train_accuracy", "valid_loss", "lr")
+    assert [[row[n] for n in numbers] for row in state.rows] == [[row[n] for n in numbers] for row in long.rows]
 
 
 def test_the_loop_is_handed_no_test_data():

@@ -24,18 +24,21 @@ from cnnlab.models import MODELS
 from cnnlab.runs.directory import RunDirectory
 from tests.conftest import small_config
 
-# Everything that resuming could get wrong: dropout, augmentation, an optimizer with state, a schedule,
-# epochs with a smaller last batch, checkpoints in the middle of epochs.
+# Everything that resuming could get wrong: dropout, augmentation, an optimizer with state, a schedule, an
+# average of the weights, batches in pieces, epochs with a smaller last batch, checkpoints in the middle of epochs.
 OVERRIDES = [
     "model.name=dropout_net",
     "augment=flip_crop_cutout",
     "augment.cutout.size=3",
     "optimizer=adam",
     "optimizer.lr=0.01",
+    "optimizer.clip_norm=1",
     "schedule=cosine",
+    "average=ema",
     "epochs=4",
     "batch_size=100",
     "engine.threads=1",
+    "engine.micro_batch_size=40",
     "engine.checkpoint_every=3 steps",
 ]
 

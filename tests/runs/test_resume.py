@@ -116,6 +116,21 @@ def test_a_prolonged_run_equals_one_that_was_long_from_the_start(tmp_path):
     assert run.read_config()["epochs"] == 3
 
 
+@pytest.mark.parametrize(("name", "num_updates"), [("swa", 2), ("ema", 15)])
+def test_an_average_of_the_weights_goes_on_in_the_middle_of_an_epoch(tmp_path, name, num_updates):
+    overrides = [f"average={name}", "model=resnet20", "dataset.image_size=8", "epochs=4", "batch_size=300"]
+    overrides += ["engine.checkpoint_every=5 steps", *(["average.start=0.3"] if name == "swa" else [])]
+    whole = start(small_config(tmp_path / "whole", *overrides), [])
+    run = start(small_config(tmp_path / "short", *overrides), [])
+    run.last.unlink()
+    before = load_checkpoint(run.previous)
+    assert before["average"]["num_updates"] == num_updates
+    assert before["state"]["step"] % 5 == 0 and before["state"]["step"] % len(metrics(run))
+    resume(str(run.path), [])
+    assert_same_end(run, whole)
+    assert_same(load_checkpoint(run.last)["average"], load_checkpoint(whole.last)["average"])
+
+
 def test_only_length_and_engine_may_change(tmp_path):
     run = start(small_config(tmp_path), [])
     with pytest.raises(ConfigError, match="seed=1: cannot change within a run"):

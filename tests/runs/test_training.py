@@ -11,8 +11,10 @@ import torch
 import yaml
 
 from cnnlab.engine.checkpoint import load_checkpoint
-from cnnlab.errors import DataError, DivergenceError
+from cnnlab.errors import ConfigError, DataError, DivergenceError
+from cnnlab.experiment import assemble
 from cnnlab.runs.directory import METRICS, RunDirectory
+from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.training import start
 from tests.conftest import only_run, small_config
 from tests.data.files import write_idx, write_mnist
@@ -161,3 +163,48 @@ def test_the_notes_recipe_learns_from_files(tmp_path):
     run = start(config, [])
     assert run.path.parent.name == "mnist_cnn"
     assert run.read_json(run.summary)["test"]["accuracy"] == 1.0
+
+
+def test_an_average_is_what_is_evaluated_and_kept(tmp_path):
+    plain = start(small_config(tmp_path / "plain"), [])
+    averaged = start(small_config(tmp_path / "averaged", "average=ema", "average.decay=0.95"), [])
+    mine, other = load_checkpoint(averaged.last), load_checkpoint(plain.last)
+    assert_same(mine["optimizer"], other["optimizer"])  # the steps are the same
+    assert_same(mine["average"]["weights"], dict(other["model"]))
+    assert not torch.equal(mine["model"]["0.weight"], other["model"]["0.weight"])
+    assert [row["train_loss"] for row in metrics(averaged)] == [row["train_loss"] for row in metrics(plain)]
+    assert [row["valid_loss"] for row in metrics(averaged)] != [row["valid_loss"] for row in metrics(plain)]
+    best = max(metrics(averaged), key=lambda row: float(row["valid_accuracy"]))
+    evaluation = evaluate_run(str(averaged.path), "valid")
+    assert evaluation["loss"] == pytest.approx(float(best["valid_loss"]), rel=1e-6)
+
+
+def test_pieces_of_a_batch_change_nothing_but_rounding(run, tmp_path):
+    pieces = start(small_config(tmp_path, "engine.micro_batch_size=17"), [])
+    for one, other in zip(metrics(run), metrics(pieces), strict=True):
+        assert float(one["train_loss"]) == pytest.approx(float(other["train_loss"]), rel=1e-4)
+
+
+def test_patience_and_time_complete_a_run_and_say_why(tmp_path, capsys):
+    early = start(small_config(tmp_path / "patience", "engine.patience=1", "engine.min_delta=10", "epochs=30"), [])
+    summary = early.read_json(early.summary)
+    assert (summary["status"], summary["reason"]) == ("completed", "valid_accuracy did not improve for 1 epochs")
+    assert summary["totals"]["steps"] == 42 and summary["test"]
+    assert "ended early: valid_accuracy did not improve for 1 epochs" in capsys.readouterr().out
+    timed = start(small_config(tmp_path / "time", "engine.max_time=0.3s", "epochs=3000"), [])
+    summary = timed.read_json(timed.summary)
+    assert summary["status"] == "completed" and summary["reason"].startswith("engine.max_time is over after 0 s")
+    assert summary["final"]["step"] == summary["totals"]["steps"] < 3000 * 21 and summary["test"]
+
+
+def test_overfitting_trains_and_validates_on_the_same_few_batches(tmp_path):
+    config = small_config(tmp_path, "engine.overfit=2", "epochs=60", "augment=shift", "optimizer.lr=0.01")
+    run = start(config, [])
+    summary = run.read_json(run.summary)
+    assert summary["images"] == {"train": 128, "valid": 128, "test": 0}
+    assert summary["best"]["valid_accuracy"] == 1.0 and summary["totals"]["steps"] == 120
+
+
+def test_early_stopping_on_what_the_run_does_not_have_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="engine.stop_by: valid_f1 was given; this run has train_loss"):
+        assemble(small_config(tmp_path, "engine.stop_by=valid_f1"))
