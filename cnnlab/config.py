@@ -129,6 +129,9 @@ def _check_model(given: Any, registries: Mapping[str, Registry]) -> list[str]:
 
 def _check_augment(given: Mapping[str, Any], augments: Registry) -> list[str]:
     problems = []
+    crops = [name for name in given if given[name] is not None and name in augments and augments.wants(name, "sizes")]
+    if len(crops) > 1:
+        problems.append(f"augment: {' and '.join(crops)} were given; expected one of them: an image is cut out once")
     for name, arguments in given.items():
         if arguments is None:
             arguments = {}

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cnnlab.config import Config, parse
-from cnnlab.data import AUGMENTS, DATASETS, Dataset, ImageSet
+from cnnlab.data import AUGMENTS, DATASETS, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
@@ -235,20 +235,29 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     chosen["train"] = ("train", pool)
 
     mean, std = dataset.mean, dataset.std
-    if (mean is None or std is None) and not read["train"].images.is_floating_point():
+    own = mean is None or std is None or DATASETS.read_shared(config.dataset).normalize == "auto"
+    if own and read["train"].holds_pixels:
         mean, std = pixel_statistics(read["train"], pool)
-    resident = {part: ImageSet(images.images.to(device), images.labels.to(device)) for part, images in read.items()}
+    resident = {part: images.to(device) for part, images in read.items()}
     augmentations = {
         name: partial(AUGMENTS[name], **arguments)
         for name, arguments in config.augment.items()
         if arguments is not None and config.engine.overfit is None
     }
+    crops = [augmentations.pop(name) for name in [*augmentations] if AUGMENTS.wants(name, "sizes")]
     batches = partial(Batches, mean=mean, std=std, channels_last=config.engine.memory_format == "channels_last")
     parts = {
         part: batches(resident[source], indices, config.engine.eval_batch_size)
         for part, (source, indices) in chosen.items()
     }
-    parts["train"] = batches(resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations)
+    parts["train"] = batches(
+        resident["train"],
+        pool,
+        config.batch_size,
+        seed=config.seed,
+        crop=crops[0] if crops else None,
+        augmentations=augmentations,
+    )
     return parts
 
 

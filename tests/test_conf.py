@@ -14,6 +14,10 @@ BUILDERS = ("model", "dataset", "optimizer", "schedule", "loss")
 NEEDED = {"dataset/image_folder": ["dataset.root=pictures"]}  # what a user has to give
 
 
+def as_yaml(default: object) -> object:
+    return list(default) if isinstance(default, tuple) else default
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if "/" in file])
 def test_every_file_composes_and_passes_the_checks(file):
     group, _, choice = file.partition("/")
@@ -31,8 +35,7 @@ def test_a_file_holds_the_name_and_every_argument_with_its_default(file):
     given = yaml.safe_load((CONF / f"{file}.yaml").read_text())
     expected = {"name": name}
     for key, parameter in REGISTRIES[group].arguments(name).items():
-        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-        expected[key] = "???" if default is parameter.empty else default
+        expected[key] = "???" if parameter.default is parameter.empty else as_yaml(parameter.default)
     if group == "model":
         assert given.pop("init") in {None, *REGISTRIES["model.init"]}
     assert given == expected
@@ -43,7 +46,7 @@ def test_every_augmentation_stands_in_some_file_with_its_defaults():
     for path in (CONF / "augment").glob("*.yaml"):
         shown |= yaml.safe_load(path.read_text())
     defaults = {
-        name: {key: p.default for key, p in REGISTRIES["augment"].arguments(name).items()}
+        name: {key: as_yaml(p.default) for key, p in REGISTRIES["augment"].arguments(name).items()}
         for name in REGISTRIES["augment"]
     }
     assert shown == defaults

@@ -1,23 +1,29 @@
-"""From images in memory to the batches of an epoch, as a function of (epoch, batch number).
+"""From images to the batches of an epoch, as a function of (epoch, batch number).
 
-The images lie once, as uint8, on the device that computes. A batch is gathered by index, augmented,
-and only then becomes floating point. Nothing is remembered from one batch to the next: asking for
-batch 700 of epoch 3 gives the same images whatever was asked before, which is what makes resuming in
-the middle of an epoch exact.
+The images lie once, as uint8, on the device that computes, or packed in a file (`pack.py`) if they are large. A batch
+is gathered by index or cut out, augmented, and only then becomes floating point. Nothing is remembered from one batch
+to the next: asking for batch 700 of epoch 3 gives the same images whatever was asked before, which is what makes
+resuming in the middle of an epoch exact.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from cnnlab.data.crops import cut, image_sizes, take_centres
+from cnnlab.data.pack import PackedImages
 from cnnlab.data.registry import ImageSet
 from cnnlab.runtime import derive_seed
 
-Augmentation = Callable[[Tensor, Callable[[int], Tensor]], Tensor]
+Augmentation = Callable[[Tensor, Callable[[int], Tensor]], Tensor]  # images or sizes, draw → images or boxes
+
+_BACKGROUND = ThreadPoolExecutor(1)  # for the batch after the one that an accelerator is busy with
 
 
 class Batches:
@@ -25,9 +31,9 @@ class Batches:
 
     Images come in channels_last memory, as they lie, unless `channels_last` is false.
 
-    With `seed` the order is new in each epoch and `augmentations` apply (by name; the name is part of
-    their random stream, so that adding one changes no other). Without, the order is that of `indices`.
-    Without `mean` and `std` the numbers stay as they are.
+    With `seed` the order is new in each epoch, `crop` chooses what is cut out of each image and `augmentations`
+    apply (by name; the name is part of their random stream, so that adding one changes no other). Without, the
+    order is that of `indices` and images are their centres. Without `mean` and `std` the numbers stay as they are.
     """
 
     def __init__(
@@ -39,15 +45,17 @@ class Batches:
         std: Sequence[float] | None,
         *,
         seed: int | None = None,
+        crop: Augmentation | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
         channels_last: bool = True,
     ):
-        device = images.images.device
+        device = images.labels.device
         self.images = images
-        self.indices = indices.to(device)
+        self.indices = indices.to(images.images.device)
         self.batch_size = batch_size
         self.num_examples = len(indices)
         self.seed = seed
+        self.crop = crop
         self.augmentations = augmentations or {}
         self.channels_last = channels_last
         # (x / 255 - mean) / std as one product and one sum.
@@ -59,6 +67,7 @@ class Batches:
         self._epoch: int | None = None
         self._order = self.indices
         self._draws: dict[tuple[str, int], Tensor] = {}
+        self._ahead: tuple[tuple[int, int], Future[Tensor]] | None = None
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -68,20 +77,23 @@ class Batches:
         """Images float32 (N, C, H, W), normalised, and their labels."""
         if self.seed is not None and epoch != self._epoch:
             self._shuffle(epoch)
-        positions = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        indices = self._order[positions]
-        pixels = self.images.images.index_select(0, indices)  # (N, H, W, C)
+        positions, device = self._positions(number), self.images.labels.device
+        pixels = self._take(epoch, number).to(device, non_blocking=True)  # (N, H, W, C)
         for name, augmentation in self.augmentations.items():
-            pixels = augmentation(pixels, self._draw(name, positions))
-        images = pixels.to(torch.float32).mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
+            pixels = augmentation(pixels, self._draw(name, positions, device))
+        _, _, width, channels = pixels.shape
+        rows = pixels.flatten(2).to(torch.float32)  # (N, H, W·C): channel by channel is several times slower
+        rows = rows.mul_(self._scale.expand(channels).repeat(width)).add_(self._shift.expand(channels).repeat(width))
+        images = rows.unflatten(2, (width, channels)).permute(0, 3, 1, 2)
         if not self.channels_last:
             images = images.contiguous()
-        return images, self.images.labels.index_select(0, indices)
+        return images, self.images.labels.index_select(0, self._order[positions].to(device, non_blocking=True))
 
     def in_order(self) -> Batches:
         """The same images without shuffling and augmentation, as an evaluation looks at them."""
         plain = copy.copy(self)
-        plain.seed, plain.augmentations, plain._order = None, {}, self.indices
+        plain.seed, plain.crop, plain.augmentations = None, None, {}
+        plain._order, plain._ahead = self.indices, None
         return plain
 
     def of_others(self, images: ImageSet) -> Batches:
@@ -90,6 +102,35 @@ class Batches:
         others.images, others.num_examples = images, len(images)
         others.indices = others._order = torch.arange(len(images), device=self.indices.device)
         return others
+
+    def _positions(self, number: int) -> slice:
+        return slice(number * self.batch_size, (number + 1) * self.batch_size)
+
+    def _take(self, epoch: int, number: int) -> Tensor:
+        """The uint8 images of a batch of the epoch under way, cut out.
+
+        Where an accelerator computes and the processor cuts, the batch that is likely to be asked for next is begun.
+        """
+        if not (isinstance(self.images.images, PackedImages) and self.images.labels.is_cuda):
+            return self._cut(number)()
+        if self._ahead is not None and self._ahead[0] == (epoch, number):
+            pixels = self._ahead[1].result()
+        else:
+            pixels = self._cut(number)()
+        self._ahead = None
+        if number + 1 < len(self):
+            self._ahead = (epoch, number + 1), _BACKGROUND.submit(self._cut(number + 1))
+        return pixels.pin_memory()
+
+    def _cut(self, number: int) -> Callable[[], Tensor]:
+        """What gives the uint8 images of a batch of the epoch under way, on whatever thread it is called."""
+        images, indices = self.images.images, self._order[self._positions(number)]
+        if self.crop is None:
+            return partial(take_centres, images, indices)
+        sizes = image_sizes(images, indices)
+        return partial(
+            cut, images, indices, self.crop(sizes, self._draw("crop", self._positions(number), sizes.device))
+        )
 
     def _stream(self, purpose: str) -> torch.Generator:
         """Always on the CPU: the same numbers whatever device computes."""
@@ -102,7 +143,7 @@ class Batches:
         order = torch.randperm(self.num_examples, generator=self._stream("order"))
         self._order = self.indices[order.to(self.indices.device)]
 
-    def _draw(self, name: str, positions: slice) -> Callable[[int], Tensor]:
+    def _draw(self, name: str, positions: slice, device: torch.device) -> Callable[[int], Tensor]:
         """The `draw` of an augmentation: its numbers are drawn for the whole epoch when first asked for."""
         num_calls = 0
 
@@ -113,18 +154,28 @@ class Batches:
             if key not in self._draws:
                 shape = (self.num_examples, num_values)
                 numbers = torch.rand(shape, generator=self._stream(f"augment {name} {key[1]}"))
-                self._draws[key] = numbers.to(self.indices.device)
+                self._draws[key] = numbers.to(device)
             return self._draws[key][positions]
 
         return draw
 
 
 def pixel_statistics(images: ImageSet, indices: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over the chosen images, of pixels in 0…1."""
+    """Mean and standard deviation of each channel over the chosen images, of pixels in 0…1.
+
+    Of packed images all pixels count, not only those in the centre.
+    """
+    if isinstance(images.images, PackedImages):
+        packed = images.images
+        pieces = (torch.from_numpy(packed[index]) for index in indices.tolist())
+        num_channels = packed.channels
+    else:
+        stored = images.images
+        pieces = (stored[chunk.to(stored.device)].cpu() for chunk in indices.split(1024))
+        num_channels = stored.shape[-1]
     # Counting how often each of the 256 values occurs is exact and needs no floating-point copy.
-    histograms = torch.zeros(images.images.shape[-1], 256, dtype=torch.float64)
-    for chunk in indices.split(1024):
-        pixels = images.images[chunk.to(images.images.device)].cpu()
+    histograms = torch.zeros(num_channels, 256, dtype=torch.float64)
+    for pixels in pieces:
         for channel, histogram in enumerate(histograms):
             histogram += torch.bincount(pixels[..., channel].flatten().int(), minlength=256)
     share = histograms / histograms.sum(dim=1, keepdim=True)

@@ -3,15 +3,15 @@
     root/cat/1.jpg  root/dog/7.png …                  one pool, split by `split.valid` and `split.test`
     root/train/cat/1.jpg …  root/test/cat/9.jpg …     train, and valid and test where they are
 
-Every picture is decoded once, in threads, to a square of `image_size` (shorter side resized, centre
-cropped), and kept as uint8.
+Every picture is decoded once and packed: see `pack.py`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cnnlab.data.pictures import ENDINGS, Pictures, read_pictures
+from cnnlab.data.pack import cache_folders
+from cnnlab.data.pictures import ENDINGS, PictureDecoder, Pictures, read_pictures
 from cnnlab.data.registry import DATASETS, Dataset, ImageSet
 from cnnlab.errors import DataError
 from cnnlab.signature import Count
@@ -20,11 +20,15 @@ PARTS = ("train", "valid", "test")
 
 
 @DATASETS.register
-def image_folder(*, root: str, image_size: Count = 64, grey: bool = False) -> Dataset:
+def image_folder(
+    *, root: str, image_size: Count = 64, resize: Count | None = None, grey: bool = False, cache: str | None = None
+) -> Dataset:
     """Any pictures, one sub-folder a class; classes are the sub-folders' names in alphabetical order.
 
-    Raises DataError if a folder is missing or empty, or a part has a class that train does not know.
+    Raises ConfigError if `resize` is smaller than `image_size`, DataError if a folder is missing or empty, or a part
+    has a class that train does not know.
     """
+    decoder = PictureDecoder(image_size, resize, grey)
     base = Path(root)
     if not base.is_dir():
         raise DataError(f"dataset.root: no folder {base}; expected one with a sub-folder of pictures for each class")
@@ -46,9 +50,9 @@ def image_folder(*, root: str, image_size: Count = 64, grey: bool = False) -> Da
         files = [(path, label) for label, name in enumerate(classes) for path in _pictures(parts[part] / name)]
         paths = tuple(path for path, _ in files)
         pictures = Pictures(paths, tuple(path.stem for path in paths), tuple(label for _, label in files))
-        return read_pictures(pictures, image_size, grey)
+        return read_pictures(pictures, part, decoder, cache_folders(base, cache))
 
-    return Dataset(classes, 1 if grey else 3, image_size, tuple(parts), read)
+    return Dataset(classes, decoder.channels, image_size, tuple(parts), read, resize=resize)
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
 
+from cnnlab.data.pack import open_pack
 from cnnlab.data.registry import ImageSet, Unlabelled
-from cnnlab.data.resize import crop_square
-from cnnlab.errors import DataError
-from cnnlab.runtime import num_cores
+from cnnlab.data.resize import crop_square, resize_picture, resized_shape
+from cnnlab.errors import ConfigError, DataError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
-NUM_LISTED = 10  # broken files named in an error
+ORIENTATION = ExifTags.Base.Orientation
 
 
 @dataclass(frozen=True)
@@ -31,38 +33,89 @@ class Pictures:
         return len(self.paths)
 
 
-def read_pictures(pictures: Pictures, image_size: int, grey: bool) -> ImageSet:
-    """Labelled pictures as squares of `image_size`. Raises DataError naming every file that cannot be read."""
+@dataclass(frozen=True)
+class PictureDecoder:
+    """What becomes of a picture before anything is cut out of it at random.
+
+    Without `resize` a square of `image_size`: the shorter side to that, then the centre. With it the whole picture,
+    its shorter side `resize` pixels long, enlarged if it is smaller: the same as torchvision's Resize.
+    """
+
+    image_size: int
+    resize: int | None = None
+    grey: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and self.resize < self.image_size:
+            raise ConfigError(
+                f"dataset.resize: {self.resize} was given; expected at least dataset.image_size, {self.image_size}: "
+                "squares of that size are cut out"
+            )
+
+    def __str__(self) -> str:
+        size = f"{self.image_size}x{self.image_size}" if self.resize is None else str(self.resize)
+        return f"{size}-{'grey' if self.grey else 'rgb'}"
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.grey else 3
+
+    def measure(self, path: Path) -> int:
+        """How many pixels `decode` will give. Raises DataError."""
+        if self.resize is None:
+            return self.image_size**2
+        with opened(path) as picture:
+            height, width = resized_shape(picture.height, picture.width, self.resize)
+        return height * width
+
+    def decode(self, path: Path) -> Tensor:
+        """uint8 (H, W, C). Raises DataError."""
+        if self.resize is None:
+            return crop_square(read_picture(path, self.grey, shorter=self.image_size), self.image_size)
+        return read_picture(path, self.grey, shorter=self.resize)
+
+
+def read_pictures(pictures: Pictures, part: str, decoder: PictureDecoder, folders: Sequence[Path]) -> ImageSet:
+    """Labelled pictures, packed into one of `folders` (see `cache_folders`) unless they are there already.
+
+    Raises DataError naming every file that cannot be read, StorageError if there is no room to pack them.
+    """
     assert pictures.labels is not None
-    return ImageSet(decode(list(pictures.paths), image_size, grey), torch.tensor(pictures.labels))
+    pack = open_pack(pictures.paths, part, decoder, folders)
+    labels = torch.tensor(pictures.labels)
+    if decoder.resize is None:
+        return ImageSet(pack.as_tensor(decoder.image_size), labels)
+    return ImageSet(pack.as_images(decoder.image_size), labels)
 
 
-def open_unlabelled(pictures: Pictures, grey: bool) -> Unlabelled:
-    """Pictures to predict, decoded one by one as they are asked for, as large as they are."""
-    return Unlabelled(pictures.ids, lambda place: read_picture(pictures.paths[place], grey))
+def open_unlabelled(pictures: Pictures, decoder: PictureDecoder) -> Unlabelled:
+    """Pictures to predict, decoded one by one as they are asked for, to the same pixels as if they were packed."""
+    return Unlabelled(pictures.ids, lambda place: decoder.decode(pictures.paths[place]))
 
 
-def decode(paths: list[Path], size: int, grey: bool) -> torch.Tensor:
-    """Picture files → uint8 (N, size, size, 1 or 3). Raises DataError naming every file that cannot be read."""
-    images = torch.empty(len(paths), size, size, 1 if grey else 3, dtype=torch.uint8)
-
-    def fill(index: int) -> str | None:
-        try:
-            images[index] = crop_square(read_picture(paths[index], grey), size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow reports them
-            return f"{paths[index]} ({error})"
-        return None
-
-    with ThreadPoolExecutor(num_cores()) as pool:
-        broken = [message for message in pool.map(fill, range(len(paths))) if message]
-    if broken:
-        shown = "\n".join(f"  {message}" for message in broken[:NUM_LISTED])
-        raise DataError(f"{len(broken)} pictures cannot be decoded; mend or remove them:\n{shown}")
-    return images
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An open picture, of which no more than the header is read yet. Raises DataError if that, or more, is broken."""
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow reports them
+        raise DataError(f"{path}: cannot be decoded ({error})") from error
 
 
-def read_picture(path: Path, grey: bool) -> torch.Tensor:
-    """uint8 (H, W, 1 or 3), turned as its EXIF orientation says."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
-    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1)
+def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
+    """uint8 (H, W, 1 or 3), turned as its EXIF orientation says, its shorter side `shorter` pixels long if given.
+
+    A JPEG that is at least four times as large as that is decoded to a half, a quarter or an eighth of its size, which
+    its blocks allow at little cost, but to no less than twice what is wanted; the rest is done by the antialiased
+    resize. Raises DataError if the file cannot be decoded.
+    """
+    with opened(path) as picture:
+        size = picture.height, picture.width
+        if shorter is not None:
+            picture.draft(None, (2 * shorter, 2 * shorter))
+        if picture.getexif().get(ORIENTATION, 1) >= 5:  # turned by a quarter
+            size = size[::-1]
+        pixels = np.array(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
+    image = torch.from_numpy(pixels).view(*pixels.shape[:2], -1)
+    return image if shorter is None else resize_picture(image, resized_shape(*size, shorter))

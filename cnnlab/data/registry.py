@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from cnnlab.data.pack import PackedImages
 from cnnlab.registry import Registry
 from cnnlab.tasks import Task
 
@@ -18,23 +20,35 @@ class ForEveryDataset:
     """Keys that stand beside any dataset's own."""
 
     task: Literal["multiclass", "binary"] | None = None  # of a dataset with two classes; None: as the dataset says
+    normalize: Literal["auto"] | None = None  # by the training images' own mean and std; None: as the dataset says
 
 
 DATASETS = Registry("dataset", shared=ForEveryDataset)
 
-# An augmentation is handed a batch and a source of random numbers: see `augment.py`.
-AUGMENTS = Registry("augment", supplied=("images", "draw"))
+# An augmentation is handed a batch of images and a source of random numbers: see `augment.py`. One that is handed their
+# sizes instead chooses what is cut out of them: see `crops.py`.
+AUGMENTS = Registry("augment", supplied=("images", "sizes", "draw"))
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """Images as decoders write them and as channels_last convolutions read them, with their labels."""
 
-    images: Tensor  # uint8 (N, H, W, C), or float32 for numbers that are no pixels and stay as they are
+    # uint8 (N, H, W, C), or float32 for numbers that are no pixels and stay as they are; or of any sizes, in a file
+    images: Tensor | PackedImages
     labels: Tensor  # int64 (N,); float32 (N, targets) for regression
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def holds_pixels(self) -> bool:
+        return isinstance(self.images, PackedImages) or not self.images.is_floating_point()
+
+    def to(self, device: torch.device) -> ImageSet:
+        """On the device that computes; packed images stay in their file."""
+        images = self.images if isinstance(self.images, PackedImages) else self.images.to(device)
+        return ImageSet(images, self.labels.to(device))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from cnnlab.data import Dataset, ImageSet
 from cnnlab.data.batches import Batches
-from cnnlab.data.pictures import decode
+from cnnlab.data.crops import take_centres
+from cnnlab.data.pictures import PictureDecoder
+from cnnlab.data.resize import crop_square
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import read_config, read_parts
 from cnnlab.runs.directory import RunDirectory
@@ -49,12 +51,14 @@ def choose_image(parts: dict[str, Batches], dataset: Dataset, path: str | None) 
     part = next(parts[name] for name in ("test", "valid", "train") if name in parts)
     if path is None:
         first = part.indices[:1]
-        one = ImageSet(part.images.images[first], part.images.labels[first])
+        pixels = take_centres(part.images.images, first)
     else:
-        pixels = decode([Path(path)], dataset.image_size, grey=dataset.channels == 1)
-        one = ImageSet(pixels.to(part.indices.device), torch.zeros(1, dtype=torch.long, device=part.indices.device))
+        decoder = PictureDecoder(dataset.image_size, dataset.resize, grey=dataset.channels == 1)
+        pixels = crop_square(decoder.decode(Path(path)), dataset.image_size, dataset.resize).unsqueeze(0)
+    device = part.images.labels.device
+    one = ImageSet(pixels.to(device), torch.zeros(1, dtype=torch.long, device=device))
     images, _ = part.of_others(one).batch(0, 0)
-    return one.images[0].cpu(), images
+    return pixels[0].cpu(), images
 
 
 def feature_maps(network: nn.Module, layers: list[tuple[str, nn.Conv2d]], images: Tensor) -> dict[str, Tensor]:
