@@ -17,7 +17,7 @@ from cnnlab.engine.durations import parse_duration, parse_time
 from cnnlab.errors import ConfigError
 from cnnlab.registry import Registry
 from cnnlab.runtime import choose_device
-from cnnlab.signature import Count, Fraction, NonNegative, Positive, Whole, check_arguments, keyword_arguments
+from cnnlab.signature import Count, Fraction, NonNegative, Positive, Whole, check_arguments, keyword_arguments, suggest
 
 Group = dict[str, Any]  # a mapping with `name` and that builder's arguments
 GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "average", "engine", "split")
@@ -99,7 +99,7 @@ def parse(tree: Mapping[str, Any], registries: Mapping[str, Registry]) -> Config
     if "model" in tree:
         problems += _check_model(tree["model"], registries)
     if isinstance(tree.get("augment"), Mapping):
-        problems += _check_augment(tree["augment"], registries["augment"])
+        problems += _check_augment(tree["augment"], [registries["crop"], registries["augment"]])
     problems += _check_relations(tree)
     if problems:
         raise ConfigError(problems)
@@ -127,21 +127,22 @@ def _check_model(given: Any, registries: Mapping[str, Registry]) -> list[str]:
     return problems
 
 
-def _check_augment(given: Mapping[str, Any], augments: Registry) -> list[str]:
+def _check_augment(given: Mapping[str, Any], stages: list[Registry]) -> list[str]:
     problems = []
-    crops = [name for name in given if given[name] is not None and name in augments and augments.wants(name, "sizes")]
-    if len(crops) > 1:
-        problems.append(f"augment: {' and '.join(crops)} were given; expected one of them: an image is cut out once")
     for name, arguments in given.items():
         if arguments is None:
             arguments = {}
         if not isinstance(arguments, Mapping):
             problems.append(f"augment.{name}: {arguments!r} was given; expected a mapping of arguments, or null")
             continue
-        if name not in augments:
-            problems += [p.replace(".name:", ":") for p in augments.check(f"augment.{name}", {"name": name})]
-            continue
-        problems += augments.check(f"augment.{name}", {"name": name, **arguments})
+        known = [stage for stage in stages if name in stage]
+        if not known:
+            names = [name for stage in stages for name in stage]
+            problems.append(f"augment.{name}: no '{name}'; {suggest(str(name), names)}")
+        problems += [p for stage in known for p in stage.check(f"augment.{name}", {"name": name, **arguments})]
+    crops = [name for name, arguments in given.items() if arguments is not None and name in stages[0]]
+    if len(crops) > 1:
+        problems.append(f"augment: {' and '.join(crops)} were given; expected one of them: an image is cut out once")
     return problems
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cnnlab.config import Config, parse
-from cnnlab.data import AUGMENTS, DATASETS, Dataset
+from cnnlab.data import AUGMENTS, CROPS, DATASETS, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
@@ -36,6 +36,7 @@ REGISTRIES = {
     "model": MODELS,
     "model.init": INITS,
     "dataset": DATASETS,
+    "crop": CROPS,
     "augment": AUGMENTS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
@@ -239,12 +240,13 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     if own and read["train"].holds_pixels:
         mean, std = pixel_statistics(read["train"], pool)
     resident = {part: images.to(device) for part, images in read.items()}
-    augmentations = {
-        name: partial(AUGMENTS[name], **arguments)
-        for name, arguments in config.augment.items()
-        if arguments is not None and config.engine.overfit is None
+    switched_on = {
+        name: given for name, given in config.augment.items() if given is not None and config.engine.overfit is None
     }
-    crops = [augmentations.pop(name) for name in [*augmentations] if AUGMENTS.wants(name, "sizes")]
+    crops, augmentations = (
+        {name: partial(stage[name], **given) for name, given in switched_on.items() if name in stage}
+        for stage in (CROPS, AUGMENTS)
+    )
     batches = partial(Batches, mean=mean, std=std, channels_last=config.engine.memory_format == "channels_last")
     parts = {
         part: batches(resident[source], indices, config.engine.eval_batch_size)
@@ -255,7 +257,7 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
         pool,
         config.batch_size,
         seed=config.seed,
-        crop=crops[0] if crops else None,
+        crop=next(iter(crops.values()), None),
         augmentations=augmentations,
     )
     return parts

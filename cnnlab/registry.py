@@ -61,11 +61,6 @@ class Registry:
         parameters = keyword_arguments(self[name])
         return {key: p for key, p in parameters.items() if key not in self.supplied}
 
-    def wants(self, name: str, argument: str) -> bool:
-        """Whether an entry asks for one of the supplied arguments."""
-        assert argument in self.supplied, argument
-        return argument in keyword_arguments(self[name])
-
     def check(self, where: str, given: Any) -> list[str]:
         """Every problem of a group's YAML: `given` is a mapping with `name` and keyword arguments."""
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):

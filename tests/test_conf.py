@@ -46,8 +46,9 @@ def test_every_augmentation_stands_in_some_file_with_its_defaults():
     for path in (CONF / "augment").glob("*.yaml"):
         shown |= yaml.safe_load(path.read_text())
     defaults = {
-        name: {key: as_yaml(p.default) for key, p in REGISTRIES["augment"].arguments(name).items()}
-        for name in REGISTRIES["augment"]
+        name: {key: as_yaml(p.default) for key, p in REGISTRIES[stage].arguments(name).items()}
+        for stage in ("crop", "augment")
+        for name in REGISTRIES[stage]
     }
     assert shown == defaults
 

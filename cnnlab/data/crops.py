@@ -22,14 +22,14 @@ from torch import Tensor
 
 from cnnlab.data.augment import Draw
 from cnnlab.data.pack import PackedImages
-from cnnlab.data.registry import AUGMENTS
+from cnnlab.data.registry import CROPS
 from cnnlab.signature import Interval, Positive, Share
 
 TRIES = 10  # boxes drawn for each image, of which the first that fits is taken
 AT_ONCE = 8  # images that a thread cuts at a time
 
 
-@AUGMENTS.register
+@CROPS.register
 def random_resized_crop(
     sizes: Tensor, draw: Draw, *, scale: Interval[Share] = (0.08, 1.0), ratio: Interval[Positive] = (3 / 4, 4 / 3)
 ) -> Tensor:

@@ -25,9 +25,11 @@ class ForEveryDataset:
 
 DATASETS = Registry("dataset", shared=ForEveryDataset)
 
-# An augmentation is handed a batch of images and a source of random numbers: see `augment.py`. One that is handed their
-# sizes instead chooses what is cut out of them: see `crops.py`.
-AUGMENTS = Registry("augment", supplied=("images", "sizes", "draw"))
+# What is cut out of each image, before any augmentation: see `crops.py`.
+CROPS = Registry("crop", supplied=("sizes", "draw"))
+
+# An augmentation is handed a batch and a source of random numbers: see `augment.py`.
+AUGMENTS = Registry("augment", supplied=("images", "draw"))
 
 
 @dataclass(frozen=True)
