@@ -106,14 +106,14 @@ def opened(path: Path) -> Iterator[Image.Image]:
 def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
     """uint8 (H, W, 1 or 3), turned as its EXIF orientation says, its shorter side `shorter` pixels long if given.
 
-    A JPEG that is at least four times as large as that is decoded to a half, a quarter or an eighth of its size, which
-    its blocks allow at little cost, but to no less than twice what is wanted; the rest is done by the antialiased
-    resize. Raises DataError if the file cannot be decoded.
+    A JPEG of at least eight times that is decoded to a half, a quarter or an eighth of its size, which its blocks allow
+    at little cost, but to no less than four times what is wanted; the antialiased resize does the rest. Such a picture
+    differs from one that was decoded whole by a level or two on average. Raises DataError if the file cannot be decoded.
     """
     with opened(path) as picture:
         size = picture.height, picture.width
         if shorter is not None:
-            picture.draft(None, (2 * shorter, 2 * shorter))
+            picture.draft(None, (4 * shorter, 4 * shorter))
         if picture.getexif().get(ORIENTATION, 1) >= 5:  # turned by a quarter
             size = size[::-1]
         pixels = np.array(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))

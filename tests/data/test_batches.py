@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from cnnlab.data.augment import cutout, flip, pad_crop
 from cnnlab.data.batches import Batches, pixel_statistics
+from cnnlab.data.crops import random_resized_crop
+from cnnlab.data.pack import PackedImages
 from cnnlab.data.registry import ImageSet
 
 NUM = 53
@@ -14,12 +17,24 @@ IMAGES = ImageSet(
     torch.randint(0, 256, (NUM, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
     torch.arange(NUM),  # the label names the image
 )
+SIDES = torch.randint(12, 20, (NUM, 2), generator=torch.Generator().manual_seed(1))
+NUM_BYTES = 3 * SIDES.prod(1)
+PACKED = ImageSet(
+    PackedImages(  # as `Pack.as_images` gives them
+        np.random.default_rng(0).integers(0, 256, int(NUM_BYTES.sum()), dtype=np.uint8),
+        torch.stack([NUM_BYTES.cumsum(0) - NUM_BYTES, *SIDES.unbind(1)], 1).numpy(),
+        channels=3,
+        image_size=8,
+    ),
+    torch.arange(NUM),
+)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 AUGMENTATIONS = {"pad_crop": partial(pad_crop, padding=1), "flip": flip, "cutout": partial(cutout, size=2)}
 
 
-def make(seed: int | None = 7, batch_size: int = 10, augmentations=AUGMENTATIONS) -> Batches:
-    return Batches(IMAGES, torch.arange(NUM), batch_size, MEAN, STD, seed=seed, augmentations=augmentations)
+def make(seed: int | None = 7, batch_size: int = 10, augmentations=AUGMENTATIONS, images=IMAGES, crop=None) -> Batches:
+    indices = torch.arange(NUM)
+    return Batches(images, indices, batch_size, MEAN, STD, seed=seed, crop=crop, augmentations=augmentations)
 
 
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
@@ -86,6 +101,61 @@ def test_in_order_is_the_same_images_as_they_are():
 
 def test_the_images_are_held_once():
     assert make().images.images.data_ptr() == IMAGES.images.data_ptr()
+
+
+# --- Crops --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [IMAGES, PACKED])
+def test_cropped_batches_depend_on_the_position_alone(images):
+    def make_cropped(batch_size: int) -> Batches:
+        return make(batch_size=batch_size, images=images, crop=random_resized_crop)
+
+    used = make_cropped(10)
+    whole = [used.batch(2, n) for n in range(6)]
+    parts = [make_cropped(4).batch(2, n) for n in range(14)]
+    for left, right in zip(zip(*whole, strict=True), zip(*parts, strict=True), strict=True):
+        assert torch.equal(torch.cat(left), torch.cat(right))
+    assert not torch.equal(used.batch(2, 0)[0], used.batch(3, 0)[0])
+    assert torch.equal(used.batch(2, 0)[0], whole[0][0])
+    assert whole[0][0].shape == (10, 3, 8, 8) and whole[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_crop_moves_no_augmentation():
+    """`flip` draws the same coins with a crop that takes the whole image as without."""
+    whole = partial(random_resized_crop, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    assert torch.equal(make(crop=whole).batch(0, 0)[0], make().batch(0, 0)[0])
+
+
+def test_an_evaluation_looks_at_the_centres_of_packed_images():
+    images, labels = make(images=PACKED, crop=random_resized_crop).in_order().batch(0, 1)
+    pixels = images.permute(0, 2, 3, 1) * torch.tensor(STD) + torch.tensor(MEAN)
+    for label, square in zip(labels.tolist(), pixels, strict=True):
+        top, left = (round((side - 8) / 2) for side in SIDES[label].tolist())
+        expected = torch.from_numpy(PACKED.images[label][top : top + 8, left : left + 8]).float() / 255
+        torch.testing.assert_close(square, expected)
+
+
+@pytest.mark.gpu
+def test_batches_made_ahead_are_those_asked_for():
+    on_device = make(images=PACKED.to(torch.device("cuda")), crop=random_resized_crop)
+    on_cpu = make(images=PACKED, crop=random_resized_crop)
+    for epoch, number in ((0, 0), (0, 1), (0, 4), (0, 5), (1, 0), (0, 1), (1, 1)):
+        images, labels = on_device.batch(epoch, number)
+        expected, expected_labels = on_cpu.batch(epoch, number)
+        torch.testing.assert_close(images.cpu(), expected)
+        assert torch.equal(labels.cpu(), expected_labels)
+
+
+# --- Statistics ---------------------------------------------------------------------------------------
+
+
+def test_statistics_of_packed_images_count_every_pixel_once():
+    chosen = torch.arange(5, 40)
+    mean, std = pixel_statistics(PACKED, chosen)
+    pixels = torch.cat([torch.from_numpy(PACKED.images[index]).flatten(0, 1) for index in chosen.tolist()]) / 255.0
+    torch.testing.assert_close(torch.tensor(mean), pixels.mean(0))
+    torch.testing.assert_close(torch.tensor(std), pixels.std(0, correction=0))
 
 
 def test_statistics_are_those_of_the_pixels_in_float64():
