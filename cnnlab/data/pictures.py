@@ -108,7 +108,7 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
 
     A JPEG of at least eight times that is decoded to a half, a quarter or an eighth of its size, which its blocks allow
     at little cost, but to no less than four times what is wanted; the antialiased resize does the rest. Such a picture
-    differs from one that was decoded whole by a level or two on average. Raises DataError if the file cannot be decoded.
+    differs from one that was decoded whole by a level or two on average. Raises DataError for a broken file.
     """
     with opened(path) as picture:
         size = picture.height, picture.width
