@@ -26,7 +26,9 @@ Draw = Callable[[int], Tensor]
 def flip(images: Tensor, draw: Draw, *, p: Fraction = 0.5) -> Tensor:
     """Mirror left to right, each image with probability `p`."""
     mirrored = (draw(1) < p).view(-1, 1, 1, 1)
-    return torch.where(mirrored, images.flip(2), images)
+    # Bits are chosen by a mask, since torch.where is several times slower.
+    bits, mask = images.view(torch.uint8), mirrored.to(torch.uint8) * 255
+    return bits.flip(2).bitwise_xor_(bits).bitwise_and_(mask).bitwise_xor_(bits).view(images.dtype)
 
 
 @AUGMENTS.register

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 from cnnlab.data.augment import Draw
 from cnnlab.data.pack import PackedImages
 from cnnlab.data.registry import CROPS
+from cnnlab.runtime import worker_threads
 from cnnlab.signature import Interval, Positive, Share
 
 TRIES = 10  # boxes drawn for each image, of which the first that fits is taken
@@ -75,50 +75,36 @@ def image_sizes(images: Tensor | PackedImages, indices: Tensor) -> Tensor:
     return torch.tensor(images.shape[1:3], device=images.device).expand(len(indices), 2)
 
 
-def take_centres(images: Tensor | PackedImages, indices: Tensor) -> Tensor:
+def take_centres(images: Tensor | PackedImages, indices: Tensor, num_threads: int = 1) -> Tensor:
     """Some images as an evaluation looks at them, (N, H, W, C)."""
     if isinstance(images, PackedImages):
-        return cut(images, indices, centre(images.sizes(indices), images.image_size))
+        return cut(images, indices, centre(images.sizes(indices), images.image_size), num_threads)
     return images.index_select(0, indices)
 
 
-def cut(images: Tensor | PackedImages, indices: Tensor, boxes: Tensor) -> Tensor:
+def cut(images: Tensor | PackedImages, indices: Tensor, boxes: Tensor, num_threads: int = 1) -> Tensor:
     """The boxes of some uint8 images, each resized to the square that images have: (N, H, W, C).
 
-    Bilinear and antialiased. On the CPU as many threads as torch computes with do the work, with the same result
-    whatever their number; on other devices it is two products of matrices for the whole batch, which differ by at
-    most one level.
+    Bilinear and antialiased. On the CPU `num_threads` share the images, with the same result whatever their number;
+    on other devices it is two products of matrices for the whole batch, which differ by at most one level.
     """
-    if isinstance(images, PackedImages):
-        return _cut_in_threads(images, indices, boxes, images.image_size, images.channels)
-    _, size, _, channels = images.shape
-    if images.device.type == "cpu":
-        return _cut_in_threads(images.numpy(), indices, boxes, size, channels)
-    return _cut_by_matrices(images.index_select(0, indices), boxes, size)
-
-
-def _cut_in_threads(
-    images: np.ndarray | PackedImages, indices: Tensor, boxes: Tensor, size: int, channels: int
-) -> Tensor:
+    if not isinstance(images, PackedImages) and images.device.type != "cpu":
+        return _cut_by_matrices(images.index_select(0, indices), boxes, images.shape[1])
+    source = images if isinstance(images, PackedImages) else images.numpy()
+    size, channels = (images.image_size, images.channels) if isinstance(images, PackedImages) else images.shape[2:]
     squares = np.empty((len(indices), size, size, channels), dtype=np.uint8)
     work = list(zip(indices.tolist(), boxes.tolist(), squares, strict=True))
 
     def fill(some: Sequence) -> None:
-        # numpy copies on this thread alone; torch would start threads of its own in each of these.
         for index, (top, left, height, width), square in some:
-            box = images[index][top : top + height, left : left + width]
+            box = source[index][top : top + height, left : left + width]
             if (height, width) == (size, size):
                 square[:] = box
             else:
                 _resize_into(square, np.ascontiguousarray(box))
 
     pieces = [work[begin : begin + AT_ONCE] for begin in range(0, len(work), AT_ONCE)]
-    if torch.get_num_threads() == 1:
-        for some in pieces:
-            fill(some)
-    else:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(fill, pieces))
+    list(map(fill, pieces) if num_threads == 1 else worker_threads(num_threads).map(fill, pieces))
     return torch.from_numpy(squares)
 
 
