@@ -23,8 +23,6 @@ from cnnlab.runtime import derive_seed, worker_threads
 
 Augmentation = Callable[[Tensor, Callable[[int], Tensor]], Tensor]  # images or sizes, draw → images or boxes
 
-PIECE = 1 << 20  # values that a thread works on at a time
-
 
 class Batches:
     """Some of the images of a set, in batches of `batch_size`; the last one may be smaller.
@@ -78,11 +76,13 @@ class Batches:
         if self.seed is not None and epoch != self._epoch:
             self._shuffle(epoch)
         positions, device = self._positions(number), self.images.labels.device
-        if device.type == "cpu":
-            images = self._make_in_pieces(positions)
-        else:
-            images = self._make(positions, self._cut_ahead(epoch, number).to(device, non_blocking=True))
-        images = images.permute(0, 3, 1, 2)
+        pixels = self._take(epoch, number).to(device, non_blocking=True)  # (N, H, W, C)
+        for name, augmentation in self.augmentations.items():
+            pixels = augmentation(pixels, self._draw(name, positions, device))
+        _, _, width, channels = pixels.shape
+        rows = pixels.flatten(2).to(torch.float32)  # (N, H, W·C): channel by channel is several times slower
+        rows = rows.mul_(self._scale.expand(channels).repeat(width)).add_(self._shift.expand(channels).repeat(width))
+        images = rows.unflatten(2, (width, channels)).permute(0, 3, 1, 2)
         if not self.channels_last:
             images = images.contiguous()
         return images, self.images.labels.index_select(0, self._order[positions].to(device, non_blocking=True))
@@ -102,64 +102,33 @@ class Batches:
         return others
 
     def _positions(self, number: int) -> slice:
-        begin = number * self.batch_size
-        return slice(begin, min(begin + self.batch_size, self.num_examples))
+        return slice(number * self.batch_size, (number + 1) * self.batch_size)
 
-    def _make_in_pieces(self, positions: slice) -> Tensor:
-        """`_make` on the CPU, for a few images at a time, which stay in a core's cache from step to step."""
-        height, width, channels = self.images.shape
-        size = max(1, PIECE // (height * width * channels))
-        begins = range(positions.start, positions.stop, size)
-        if len(begins) == 1:
-            return self._make(positions, self._cut(positions)())
-        with torch.inference_mode(False):  # an evaluation's tensors could not be written to by other threads
-            images = torch.empty(positions.stop - positions.start, height, width, channels)
+    def _take(self, epoch: int, number: int) -> Tensor:
+        """The uint8 images of a batch of the epoch under way, cut out.
 
-        def fill(begin: int) -> None:
-            piece = slice(begin, min(begin + size, positions.stop))
-            target = images[piece.start - positions.start : piece.stop - positions.start]
-            self._make(piece, self._cut(piece)(), target)
-
-        num_threads = torch.get_num_threads()
-        list(map(fill, begins) if num_threads == 1 else worker_threads(num_threads).map(fill, begins))
-        return images
-
-    def _make(self, positions: slice, pixels: Tensor, target: Tensor | None = None) -> Tensor:
-        """What was cut out at some positions of the epoch, augmented and normalised: float32 (N, H, W, C).
-
-        What becomes of an image depends on its own position alone.
+        Where the processor cuts and another device computes, the next batch is begun meanwhile.
         """
-        for name, augmentation in self.augmentations.items():
-            pixels = augmentation(pixels, self._draw(name, positions, pixels.device))
-        images = torch.empty(pixels.shape, device=pixels.device) if target is None else target
-        _, _, width, channels = images.shape
-        rows = images.view(len(images), -1, width * channels)  # channel by channel is several times slower
-        rows.copy_(pixels.flatten(2))
-        rows.mul_(self._scale.expand(channels).repeat(width)).add_(self._shift.expand(channels).repeat(width))
-        return images
+        device = self.images.labels.device
+        if device.type == "cpu" or not isinstance(self.images.images, PackedImages):
+            return self._cut(number)()
+        if self._ahead is not None and self._ahead[0] == (epoch, number):
+            pixels = self._ahead[1].result()
+        else:
+            pixels = self._cut(number)()
+        self._ahead = None
+        if number + 1 < len(self):
+            self._ahead = (epoch, number + 1), worker_threads(1).submit(self._cut(number + 1))
+        return pixels.pin_memory() if device.type == "cuda" else pixels
 
-    def _cut(self, positions: slice, num_threads: int = 1) -> Callable[[], Tensor]:
-        """What gives the uint8 images (N, H, W, C) at some positions of the epoch, whenever it is called."""
-        images, indices = self.images.images, self._order[positions]
+    def _cut(self, number: int) -> Callable[[], Tensor]:
+        """What gives the uint8 images (N, H, W, C) of a batch of the epoch under way, on any thread."""
+        images, positions, num_threads = self.images.images, self._positions(number), torch.get_num_threads()
+        indices = self._order[positions]
         if self.crop is None:
             return partial(take_centres, images, indices, num_threads)
         sizes = image_sizes(images, indices)
         return partial(cut, images, indices, self.crop(sizes, self._draw("crop", positions, sizes.device)), num_threads)
-
-    def _cut_ahead(self, epoch: int, number: int) -> Tensor:
-        """What is cut out for a batch. If the processor has to do that, it begins with the next one meanwhile."""
-        if not isinstance(self.images.images, PackedImages):
-            return self._cut(self._positions(number))()
-        num_threads = torch.get_num_threads()
-        if self._ahead is not None and self._ahead[0] == (epoch, number):
-            pixels = self._ahead[1].result()
-        else:
-            pixels = self._cut(self._positions(number), num_threads)()
-        self._ahead = None
-        if number + 1 < len(self):
-            following = self._cut(self._positions(number + 1), num_threads)
-            self._ahead = (epoch, number + 1), worker_threads(1).submit(following)
-        return pixels.pin_memory() if self.images.labels.is_cuda else pixels
 
     def _stream(self, purpose: str) -> torch.Generator:
         """Always on the CPU: the same numbers whatever device computes."""

@@ -44,14 +44,6 @@ class ImageSet:
         return len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of what a network is given."""
-        if isinstance(self.images, PackedImages):
-            return self.images.image_size, self.images.image_size, self.images.channels
-        _, height, width, channels = self.images.shape
-        return height, width, channels
-
-    @property
     def holds_pixels(self) -> bool:
         return isinstance(self.images, PackedImages) or not self.images.is_floating_point()
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlab.data import batches as batches_module
 from cnnlab.data.augment import cutout, flip, pad_crop
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.crops import random_resized_crop
@@ -122,15 +121,14 @@ def test_cropped_batches_depend_on_the_position_alone(images):
     assert whole[0][0].shape == (10, 3, 8, 8) and whole[0][0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_pieces_and_threads_change_nothing(monkeypatch):
+def test_threads_change_nothing():
     """In an evaluation's inference mode too, where one thread's tensors are not for another to write to."""
-    whole = [make(images=PACKED, crop=random_resized_crop).batch(1, n)[0] for n in range(6)]
+    cropped = [make(images=PACKED, crop=random_resized_crop).batch(1, n)[0] for n in range(6)]
     centres = [make(images=PACKED).in_order().batch(0, n)[0] for n in range(6)]
-    monkeypatch.setattr(batches_module, "PIECE", 3 * 8 * 8 * 3)  # images of a batch by threes
     torch.set_num_threads(4)
     try:
         for number in range(6):
-            assert torch.equal(make(images=PACKED, crop=random_resized_crop).batch(1, number)[0], whole[number])
+            assert torch.equal(make(images=PACKED, crop=random_resized_crop).batch(1, number)[0], cropped[number])
             with torch.inference_mode():
                 assert torch.equal(make(images=PACKED).in_order().batch(0, number)[0], centres[number])
         assert torch.get_num_threads() == 4
