@@ -17,7 +17,7 @@ from cnnlab.engine.durations import parse_duration, parse_time
 from cnnlab.errors import ConfigError
 from cnnlab.registry import Registry
 from cnnlab.runtime import choose_device
-from cnnlab.signature import Count, Fraction, NonNegative, Positive, Whole, check_arguments, keyword_arguments
+from cnnlab.signature import Count, Fraction, NonNegative, Positive, Whole, check_arguments, keyword_arguments, suggest
 
 Group = dict[str, Any]  # a mapping with `name` and that builder's arguments
 GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "average", "engine", "split")
@@ -57,7 +57,7 @@ class Config:
 
     model: Group
     dataset: Group
-    augment: Group  # name of an augmentation → its arguments, in order; null switches one off
+    augment: Group  # name of an augmentation or a mix → its arguments, in order; null switches one off
     optimizer: Group
     schedule: Group
     loss: Group
@@ -99,7 +99,7 @@ def parse(tree: Mapping[str, Any], registries: Mapping[str, Registry]) -> Config
     if "model" in tree:
         problems += _check_model(tree["model"], registries)
     if isinstance(tree.get("augment"), Mapping):
-        problems += _check_augment(tree["augment"], registries["augment"])
+        problems += _check_augment(tree["augment"], [registries["augment"], registries["mix"]])
     problems += _check_relations(tree)
     if problems:
         raise ConfigError(problems)
@@ -127,7 +127,7 @@ def _check_model(given: Any, registries: Mapping[str, Registry]) -> list[str]:
     return problems
 
 
-def _check_augment(given: Mapping[str, Any], augments: Registry) -> list[str]:
+def _check_augment(given: Mapping[str, Any], stages: list[Registry]) -> list[str]:
     problems = []
     for name, arguments in given.items():
         if arguments is None:
@@ -135,10 +135,11 @@ def _check_augment(given: Mapping[str, Any], augments: Registry) -> list[str]:
         if not isinstance(arguments, Mapping):
             problems.append(f"augment.{name}: {arguments!r} was given; expected a mapping of arguments, or null")
             continue
-        if name not in augments:
-            problems += [p.replace(".name:", ":") for p in augments.check(f"augment.{name}", {"name": name})]
-            continue
-        problems += augments.check(f"augment.{name}", {"name": name, **arguments})
+        known = [stage for stage in stages if name in stage]
+        if not known:
+            names = [name for stage in stages for name in stage]
+            problems.append(f"augment.{name}: no '{name}'; {suggest(str(name), names)}")
+        problems += [p for stage in known for p in stage.check(f"augment.{name}", {"name": name, **arguments})]
     return problems
 
 

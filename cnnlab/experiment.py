@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cnnlab.config import Config, parse
-from cnnlab.data import AUGMENTS, DATASETS, Dataset, ImageSet
+from cnnlab.data import AUGMENTS, DATASETS, MIXES, Dataset, ImageSet
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
@@ -25,8 +25,8 @@ from cnnlab.models import INITS, MODELS
 from cnnlab.models.shapes import require_size
 from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.groups import build_optimizer
-from cnnlab.optim.losses import build_loss, weigh_by
-from cnnlab.optim.registry import ForEveryOptimizer, Loss
+from cnnlab.optim.losses import Criterion, build_loss
+from cnnlab.optim.registry import ForEveryOptimizer
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import choose_device, derive_seed, keep_freed_memory
@@ -37,6 +37,7 @@ REGISTRIES = {
     "model.init": INITS,
     "dataset": DATASETS,
     "augment": AUGMENTS,
+    "mix": MIXES,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "loss": LOSSES,
@@ -52,7 +53,7 @@ class Assembly:
     dataset: Dataset
     model: nn.Module
     optimizer: Optimizer
-    loss: Loss
+    loss: Criterion
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         loss=assembly.loss,
         optimizer=assembly.optimizer,
         take_step=plain_step(assembly.optimizer),
-        weigh=weigh_by(assembly.loss),
+        weigh=assembly.loss.weigh,
         clip_norm=shared.clip_norm,
         clip_value=shared.clip_value,
         average=average,
@@ -238,17 +239,19 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     if (mean is None or std is None) and not read["train"].images.is_floating_point():
         mean, std = pixel_statistics(read["train"], pool)
     resident = {part: ImageSet(images.images.to(device), images.labels.to(device)) for part, images in read.items()}
-    augmentations = {
-        name: partial(AUGMENTS[name], **arguments)
-        for name, arguments in config.augment.items()
-        if arguments is not None and config.engine.overfit is None
-    }
+    given = config.augment if config.engine.overfit is None else {}
+    augmentations, mixes = (
+        {name: partial(stage[name], **given[name]) for name in given if name in stage and given[name] is not None}
+        for stage in (AUGMENTS, MIXES)
+    )
     batches = partial(Batches, mean=mean, std=std, channels_last=config.engine.memory_format == "channels_last")
     parts = {
         part: batches(resident[source], indices, config.engine.eval_batch_size)
         for part, (source, indices) in chosen.items()
     }
-    parts["train"] = batches(resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations)
+    parts["train"] = batches(
+        resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations, mixes=mixes
+    )
     return parts
 
 

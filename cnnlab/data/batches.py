@@ -1,23 +1,26 @@
 """From images in memory to the batches of an epoch, as a function of (epoch, batch number).
 
 The images lie once, as uint8, on the device that computes. A batch is gathered by index, augmented,
-and only then becomes floating point. Nothing is remembered from one batch to the next: asking for
-batch 700 of epoch 3 gives the same images whatever was asked before, which is what makes resuming in
-the middle of an epoch exact.
+and only then becomes floating point, normalised, and mixed where that is asked for. Nothing is
+remembered from one batch to the next: asking for batch 700 of epoch 3 gives the same images whatever
+was asked before, which is what makes resuming in the middle of an epoch exact.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 
 import torch
 from torch import Tensor
 
-from cnnlab.data.registry import ImageSet
+from cnnlab.data.registry import Draw, ImageSet
 from cnnlab.runtime import derive_seed
+from cnnlab.tasks import Labels, mix_labels
 
-Augmentation = Callable[[Tensor, Callable[[int], Tensor]], Tensor]
+Augmentation = Callable[[Tensor, Draw], Tensor]
+Mix = Callable[[Tensor, Tensor, Random], tuple[Tensor, float]]  # see `mix.py`
 
 
 class Batches:
@@ -26,7 +29,8 @@ class Batches:
     Images come in channels_last memory, as they lie, unless `channels_last` is false.
 
     With `seed` the order is new in each epoch and `augmentations` apply (by name; the name is part of
-    their random stream, so that adding one changes no other). Without, the order is that of `indices`.
+    their random stream, so that adding one changes no other), then one of `mixes` to each batch. Without,
+    the order is that of `indices`.
     Without `mean` and `std` the numbers stay as they are.
     """
 
@@ -40,6 +44,7 @@ class Batches:
         *,
         seed: int | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
+        mixes: Mapping[str, Mix] | None = None,
         channels_last: bool = True,
     ):
         device = images.images.device
@@ -49,6 +54,7 @@ class Batches:
         self.num_examples = len(indices)
         self.seed = seed
         self.augmentations = augmentations or {}
+        self.mixes = mixes or {}
         self.channels_last = channels_last
         # (x / 255 - mean) / std as one product and one sum.
         if mean is None or std is None:
@@ -64,7 +70,7 @@ class Batches:
         """Batches an epoch."""
         return -(-self.num_examples // self.batch_size)
 
-    def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+    def batch(self, epoch: int, number: int) -> tuple[Tensor, Labels]:
         """Images float32 (N, C, H, W), normalised, and their labels."""
         if self.seed is not None and epoch != self._epoch:
             self._shuffle(epoch)
@@ -73,15 +79,18 @@ class Batches:
         pixels = self.images.images.index_select(0, indices)  # (N, H, W, C)
         for name, augmentation in self.augmentations.items():
             pixels = augmentation(pixels, self._draw(name, positions))
-        images = pixels.to(torch.float32).mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
-        if not self.channels_last:
-            images = images.contiguous()
-        return images, self.images.labels.index_select(0, indices)
+        images = pixels.to(torch.float32).mul_(self._scale).add_(self._shift)
+        labels: Labels
+        labels = plain_labels = self.images.labels.index_select(0, indices)
+        if self.mixes:
+            images, labels = self._mix(images, plain_labels, number)
+        images = images.permute(0, 3, 1, 2)
+        return images if self.channels_last else images.contiguous(), labels
 
     def in_order(self) -> Batches:
         """The same images without shuffling and augmentation, as an evaluation looks at them."""
         plain = copy.copy(self)
-        plain.seed, plain.augmentations, plain._order = None, {}, self.indices
+        plain.seed, plain.augmentations, plain.mixes, plain._order = None, {}, {}, self.indices
         return plain
 
     def of_others(self, images: ImageSet) -> Batches:
@@ -90,6 +99,14 @@ class Batches:
         others.images, others.num_examples = images, len(images)
         others.indices = others._order = torch.arange(len(images), device=self.indices.device)
         return others
+
+    def _mix(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Labels]:
+        """Images (N, H, W, C), each with the next one of the batch, by one of the mixes that chance picks."""
+        assert self.seed is not None and self._epoch is not None
+        rng = Random(derive_seed(self.seed, self._epoch, "mix", number))
+        mix = self.mixes[rng.choice(sorted(self.mixes))]
+        images, weight = mix(images, images.roll(-1, 0), rng)
+        return images, mix_labels(labels, labels.roll(-1, 0), weight)
 
     def _stream(self, purpose: str) -> torch.Generator:
         """Always on the CPU: the same numbers whatever device computes."""
