@@ -43,10 +43,18 @@ def test_every_augmentation_stands_in_some_file_with_its_defaults():
     for path in (CONF / "augment").glob("*.yaml"):
         shown |= yaml.safe_load(path.read_text())
     defaults = {
-        name: {key: p.default for key, p in REGISTRIES["augment"].arguments(name).items()}
-        for name in REGISTRIES["augment"]
+        name: {
+            key: list(p.default) if isinstance(p.default, tuple) else p.default
+            for key, p in REGISTRIES[stage].arguments(name).items()
+        }
+        for stage in ("augment", "mix")
+        for name in REGISTRIES[stage]
     }
     assert shown == defaults
+
+
+def test_no_mix_has_the_name_of_an_augmentation():
+    assert not set(REGISTRIES["augment"]) & set(REGISTRIES["mix"])
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)

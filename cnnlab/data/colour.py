@@ -18,7 +18,7 @@ from cnnlab.signature import Fraction, NonNegative, Range
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 LUMA = (0.2989, 0.587, 0.114)  # how much of a pixel's grey comes from red, green and blue (ITU-R BT.601)
-CHUNK = 1 << 19  # values that a processor works on at a time, so that they stay in its cache from step to step
+CHUNK = 1 << 18  # values that a processor works on at a time, so that they stay in its cache from step to step
 
 HalfTurn = Annotated[float, Range(at_least=0, at_most=0.5)]
 
@@ -75,7 +75,8 @@ def adjust(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     parts = (tensor.split(size) for tensor in (images, factors, order, adjusted))
     for chunk, chunk_factors, chunk_order, target in zip(*parts, strict=True):
         # Planes of one channel each: arithmetic on neighbours in memory is many times faster.
-        planes = chunk.flatten(1, 2).permute(2, 0, 1).float()  # (C, n, H·W)
+        planes = chunk.flatten(1, 2).permute(2, 0, 1)  # (C, n, H·W)
+        planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
         for operations in chunk_order.unbind(1):
             _adjust_planes(planes, chunk_factors, operations)
         torch.stack(planes.to(torch.uint8).unbind(), dim=-1, out=target.view(len(chunk), -1, len(planes)))
@@ -115,20 +116,17 @@ def _turn_hue(planes: Tensor, turns: Tensor) -> Tensor:
     top, bottom = torch.maximum(red, green).maximum(blue), torch.minimum(red, green).minimum(blue)
     spread = top - bottom
     divisor = spread.clamp(min=1)  # where it is 0 there is no hue, and what is divided is 0
-    near_blue = (red - green).div_(divisor).add_(4)
-    near_green = (blue - red).div_(divisor).add_(2)
-    near_red = (green - blue).div_(divisor)
-    hue = torch.lerp(near_blue, near_green, (green - top).sign_().add_(1))
-    hue = torch.lerp(hue, near_red, (red - top).sign_().add_(1))
+    hue = (red - green).div_(divisor).add_(4)  # if blue is the strongest
+    hue.lerp_((blue - red).div_(divisor).add_(2), (green - top).sign_().add_(1))
+    hue.lerp_((green - blue).div_(divisor), (red - top).sign_().add_(1))
     hue.add_(6 * turns.unsqueeze(1))
-    hue.sub_(6 * (hue / 6).floor_())
-    strengths = (
-        (hue - 3).abs_().sub_(1).clamp_(0, 1),  # of red: 1 next to 0 and 6, 0 from 2 to 4
-        (hue - 2).abs_().neg_().add_(2).clamp_(0, 1),
-        (hue - 4).abs_().neg_().add_(2).clamp_(0, 1),
-    )
-    turned = [torch.addcmul(bottom, spread, strength) for strength in strengths]
-    return torch.stack(turned, dim=1).mul_(255.999 / 255).floor_()  # torchvision's way from 0…1 back to 0…255
+    hue.sub_((hue / 6).floor_(), alpha=6)
+    turned = torch.empty_like(planes)
+    turned[:, 0] = (hue - 3).abs_().sub_(1).clamp_(0, 1)  # red: full next to 0 and 6, nothing from 2 to 4
+    turned[:, 1] = (hue - 2).abs_().neg_().add_(2).clamp_(0, 1)
+    turned[:, 2] = hue.sub_(4).abs_().neg_().add_(2).clamp_(0, 1)
+    turned.mul_(spread.unsqueeze(1)).add_(bottom.unsqueeze(1))
+    return turned.mul_(255.999 / 255).floor_()  # torchvision's way from 0…1 back to 0…255
 
 
 def brighten(images: Tensor, change: Tensor) -> Tensor:
