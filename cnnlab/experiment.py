@@ -26,7 +26,7 @@ from cnnlab.models.shapes import require_size
 from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss
-from cnnlab.optim.registry import ForEveryOptimizer
+from cnnlab.optim.registry import ForEveryOptimizer, Schedule
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import choose_device, derive_seed, keep_freed_memory
@@ -98,13 +98,12 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     parts = read_parts(config, assembly.dataset, assembly.device)
     train = parts["train"]
 
-    def steps(amount: float, unit: str) -> int:
-        return count_steps(amount, unit, num_examples=train.num_examples, batch_size=config.batch_size)
-
+    steps = partial(count_steps, num_examples=train.num_examples, batch_size=config.batch_size)
     engine = config.engine
     select_by = choose_metric(engine.select_by, assembly.dataset.task)
+    schedule, num_steps = plan_schedule(config, train.num_examples)
     plan = Plan(
-        num_steps=steps(*config.duration),
+        num_steps=num_steps,
         log_every=steps(*parse_duration(engine.log_every)),
         checkpoint_every=steps(*parse_duration(engine.checkpoint_every)),
         select_by=select_by,
@@ -113,8 +112,6 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         min_delta=engine.min_delta,
         max_seconds=parse_time(engine.max_time) if engine.max_time else math.inf,
     )
-    warmup = SCHEDULES.read_shared(config.schedule).warmup
-    num_warmup = steps(*parse_duration(warmup)) if warmup else 0
     shared: ForEveryOptimizer = OPTIMIZERS.read_shared(config.optimizer)
     average: Average | None = AVERAGES.build(
         config.average, model=assembly.model, num_steps=plan.num_steps, train=train
@@ -129,7 +126,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         clip_value=shared.clip_value,
         average=average,
         averaged=average.averaged if average else getattr(assembly.optimizer, "averaged", nullcontext),
-        schedule=build_schedule(config.schedule, plan.num_steps, len(train), num_warmup),
+        schedule=schedule,
         train=train,
         valid=parts.get("valid"),
         device=assembly.device,
@@ -137,6 +134,15 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         task=assembly.dataset.task,
     )
     return Experiment(training, plan, parts.get("test"))
+
+
+def plan_schedule(config: Config, num_examples: int) -> tuple[Schedule, int]:
+    """The schedule of a run that trains on `num_examples` images, and how many steps it has."""
+    steps = partial(count_steps, num_examples=num_examples, batch_size=config.batch_size)
+    num_steps = steps(*config.duration)
+    warmup = SCHEDULES.read_shared(config.schedule).warmup
+    num_warmup = steps(*parse_duration(warmup)) if warmup else 0
+    return build_schedule(config.schedule, num_steps, steps(1, "epoch"), num_warmup), num_steps
 
 
 def build_dataset(config: Config) -> Dataset:
@@ -244,6 +250,9 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
         {name: partial(stage[name], **given[name]) for name in given if name in stage and given[name] is not None}
         for stage in (AUGMENTS, MIXES)
     )
+    if augmentations and read["train"].images.is_floating_point():
+        names = ", ".join(augmentations)
+        raise ConfigError(f"augment: {names} change pixels, and dataset {config.dataset['name']} has other numbers")
     batches = partial(Batches, mean=mean, std=std, channels_last=config.engine.memory_format == "channels_last")
     parts = {
         part: batches(resident[source], indices, config.engine.eval_batch_size)
