@@ -91,9 +91,10 @@ def test_an_operation_of_reach_0_is_none():
     assert torch.equal(brightness, colour.brighten(IMAGES, draw(8)[:, 0] * 0.8 - 0.4))
 
 
-def test_an_image_is_the_same_in_any_chunk(monkeypatch):
+@pytest.mark.parametrize("num_images", [1, 7])
+def test_an_image_is_the_same_in_any_chunk(monkeypatch, num_images):
     whole = colour.color_jitter(IMAGES, draw, hue=0.1)
-    monkeypatch.setattr(colour, "CHUNK", 7 * 11 * 14 * 3)  # 7 images, and 6 in the last one
+    monkeypatch.setattr(colour, "CHUNK", num_images * 11 * 14 * 3)
     assert torch.equal(colour.color_jitter(IMAGES, draw, hue=0.1), whole)
 
 
