@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
 
     inspect = commands.add_parser(
-        "inspect", help="a network's layers, shapes, parameters, work and memory; its pictures"
+        "inspect", help="a network's layers, shapes, parameters, work and memory; its pictures; a schedule's curve"
     )
     inspect.add_argument(
         "what", nargs="*", metavar="KEY=VALUE", help="as for train; or a run directory, and changes to it"
@@ -81,8 +81,18 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="as for train")
     shown = inspect.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="for programs")
-    shown.add_argument("--plot", action="store_true", help="of a run: draw its kernels and feature maps instead")
-    inspect.add_argument("--image", metavar="FILE", help="with --plot: the picture to look at (default: a test image)")
+    shown.add_argument(
+        "--plot",
+        action="store_true",
+        help="of a run: draw its kernels and feature maps instead; with schedule=NAME[,NAME ...]: the learning rate",
+    )
+    inspect.add_argument("--image", metavar="FILE", help="of a run: the picture to look at (default: a test image)")
+    inspect.add_argument(
+        "--images", type=int, metavar="N", help="of a schedule: N images to train on, instead of reading the dataset"
+    )
+    inspect.add_argument(
+        "--output", default="schedule.png", metavar="FILE", help="of a schedule: picture; default: schedule.png"
+    )
 
     find_lr = commands.add_parser("find-lr", help="suggest a learning rate: one sweep, drawn; leaves no run")
     find_lr.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
@@ -129,7 +139,11 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    if arguments.plot:
+    if arguments.plot and any(text.startswith("schedule") for text in arguments.what):
+        from cnnlab.inspection import draw_schedules
+
+        draw_schedules(arguments.what, arguments.config_dir, arguments.images, arguments.output)
+    elif arguments.plot:
         from cnnlab.runs.features import draw_features
 
         for path in draw_features(arguments.what, arguments.image):

@@ -57,7 +57,7 @@ class Config:
 
     model: Group
     dataset: Group
-    augment: Group  # name of an augmentation → its arguments, in order; null switches one off
+    augment: Group  # name of an augmentation or a mix → its arguments, in order; null switches one off
     optimizer: Group
     schedule: Group
     loss: Group
@@ -99,7 +99,8 @@ def parse(tree: Mapping[str, Any], registries: Mapping[str, Registry]) -> Config
     if "model" in tree:
         problems += _check_model(tree["model"], registries)
     if isinstance(tree.get("augment"), Mapping):
-        problems += _check_augment(tree["augment"], [registries["crop"], registries["augment"]])
+        stages = [registries["crop"], registries["augment"], registries["mix"]]
+        problems += _check_augment(tree["augment"], stages)
     problems += _check_relations(tree)
     if problems:
         raise ConfigError(problems)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cnnlab.config import Config, parse
-from cnnlab.data import AUGMENTS, CROPS, DATASETS, Dataset
+from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
@@ -25,8 +25,8 @@ from cnnlab.models import INITS, MODELS
 from cnnlab.models.shapes import require_size
 from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.groups import build_optimizer
-from cnnlab.optim.losses import build_loss, weigh_by
-from cnnlab.optim.registry import ForEveryOptimizer, Loss
+from cnnlab.optim.losses import Criterion, build_loss
+from cnnlab.optim.registry import ForEveryOptimizer, Schedule
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import choose_device, derive_seed, keep_freed_memory
@@ -38,6 +38,7 @@ REGISTRIES = {
     "dataset": DATASETS,
     "crop": CROPS,
     "augment": AUGMENTS,
+    "mix": MIXES,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "loss": LOSSES,
@@ -53,7 +54,7 @@ class Assembly:
     dataset: Dataset
     model: nn.Module
     optimizer: Optimizer
-    loss: Loss
+    loss: Criterion
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,12 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     parts = read_parts(config, assembly.dataset, assembly.device)
     train = parts["train"]
 
-    def steps(amount: float, unit: str) -> int:
-        return count_steps(amount, unit, num_examples=train.num_examples, batch_size=config.batch_size)
-
+    steps = partial(count_steps, num_examples=train.num_examples, batch_size=config.batch_size)
     engine = config.engine
     select_by = choose_metric(engine.select_by, assembly.dataset.task)
+    schedule, num_steps = plan_schedule(config, train.num_examples)
     plan = Plan(
-        num_steps=steps(*config.duration),
+        num_steps=num_steps,
         log_every=steps(*parse_duration(engine.log_every)),
         checkpoint_every=steps(*parse_duration(engine.checkpoint_every)),
         select_by=select_by,
@@ -113,8 +113,6 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         min_delta=engine.min_delta,
         max_seconds=parse_time(engine.max_time) if engine.max_time else math.inf,
     )
-    warmup = SCHEDULES.read_shared(config.schedule).warmup
-    num_warmup = steps(*parse_duration(warmup)) if warmup else 0
     shared: ForEveryOptimizer = OPTIMIZERS.read_shared(config.optimizer)
     average: Average | None = AVERAGES.build(
         config.average, model=assembly.model, num_steps=plan.num_steps, train=train
@@ -124,12 +122,12 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         loss=assembly.loss,
         optimizer=assembly.optimizer,
         take_step=plain_step(assembly.optimizer),
-        weigh=weigh_by(assembly.loss),
+        weigh=assembly.loss.weigh,
         clip_norm=shared.clip_norm,
         clip_value=shared.clip_value,
         average=average,
         averaged=average.averaged if average else getattr(assembly.optimizer, "averaged", nullcontext),
-        schedule=build_schedule(config.schedule, plan.num_steps, len(train), num_warmup),
+        schedule=schedule,
         train=train,
         valid=parts.get("valid"),
         device=assembly.device,
@@ -137,6 +135,15 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         task=assembly.dataset.task,
     )
     return Experiment(training, plan, parts.get("test"))
+
+
+def plan_schedule(config: Config, num_examples: int) -> tuple[Schedule, int]:
+    """The schedule of a run that trains on `num_examples` images, and how many steps it has."""
+    steps = partial(count_steps, num_examples=num_examples, batch_size=config.batch_size)
+    num_steps = steps(*config.duration)
+    warmup = SCHEDULES.read_shared(config.schedule).warmup
+    num_warmup = steps(*parse_duration(warmup)) if warmup else 0
+    return build_schedule(config.schedule, num_steps, steps(1, "epoch"), num_warmup), num_steps
 
 
 def build_dataset(config: Config) -> Dataset:
@@ -240,13 +247,14 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     if own and read["train"].holds_pixels:
         mean, std = pixel_statistics(read["train"], pool)
     resident = {part: images.to(device) for part, images in read.items()}
-    switched_on = {
-        name: given for name, given in config.augment.items() if given is not None and config.engine.overfit is None
-    }
-    crops, augmentations = (
-        {name: partial(stage[name], **given) for name, given in switched_on.items() if name in stage}
-        for stage in (CROPS, AUGMENTS)
+    given = config.augment if config.engine.overfit is None else {}
+    crops, augmentations, mixes = (
+        {name: partial(stage[name], **given[name]) for name in given if name in stage and given[name] is not None}
+        for stage in (CROPS, AUGMENTS, MIXES)
     )
+    if (crops or augmentations) and not read["train"].holds_pixels:
+        names = ", ".join([*crops, *augmentations])
+        raise ConfigError(f"augment: {names} change pixels, and dataset {config.dataset['name']} has other numbers")
     batches = partial(Batches, mean=mean, std=std, channels_last=config.engine.memory_format == "channels_last")
     parts = {
         part: batches(resident[source], indices, config.engine.eval_batch_size)
@@ -259,6 +267,7 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
         seed=config.seed,
         crop=next(iter(crops.values()), None),
         augmentations=augmentations,
+        mixes=mixes,
     )
     return parts
 

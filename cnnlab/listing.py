@@ -13,7 +13,7 @@ from cnnlab.train import CONF
 GROUPS = {
     "models": ["model"],
     "datasets": ["dataset"],
-    "augments": ["crop", "augment"],
+    "augments": ["crop", "augment", "mix"],
     "optimizers": ["optimizer"],
     "schedules": ["schedule"],
     "losses": ["loss"],

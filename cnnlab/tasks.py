@@ -5,12 +5,15 @@
     binary       int64 (N,), 0 or 1        (N, 1), above 0 means 1     accuracy
     regression   float32 (N, targets)      (N, targets)                mae: mean absolute error
 
-A dataset has a task, a loss fits some of them, and the loop does not care.
+A dataset has a task, a loss fits some of them, and the loop does not care. Where two images were made one, classes
+are `Mixed`, and losses and metrics count both; numbers are mixed themselves.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -19,8 +22,44 @@ TASKS: tuple[Task, ...] = get_args(Task)
 METRIC: dict[Task, str] = {"multiclass": "accuracy", "binary": "accuracy", "regression": "mae"}
 
 
-def add_up_score(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Mixed:
+    """Classes of images that were each made of two: what a function says of them is the mean over both, weighted.
+
+    Like a tensor it has a length and parts: `labels[8:16]` goes with `images[8:16]`.
+    """
+
+    first: Tensor  # int64 (N,)
+    second: Tensor  # int64 (N,)
+    weight: float  # of the first, the same for the whole batch; the second has the rest
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, chosen: slice) -> Mixed:
+        return Mixed(self.first[chosen], self.second[chosen], self.weight)
+
+    def average(self, function: Callable[[Tensor], Any]) -> Any:
+        """What `function` makes of labels, of either kind in its share."""
+        return self.weight * function(self.first) + (1 - self.weight) * function(self.second)
+
+
+Labels = Tensor | Mixed
+
+
+def mix_labels(labels: Tensor, partners: Tensor, weight: float) -> Labels:
+    """The labels of images that are `weight` of one image and the rest of its partner."""
+    if weight == 1:
+        return labels
+    if labels.is_floating_point():
+        return partners.lerp(labels, weight)
+    return Mixed(labels, partners, weight)
+
+
+def add_up_score(task: Task, outputs: Tensor, labels: Labels) -> Tensor:
     """The sum over a batch of that whose mean over all images is the task's metric."""
+    if isinstance(labels, Mixed):
+        return labels.average(lambda some: add_up_score(task, outputs, some))
     if task == "regression":
         return (outputs - labels).abs().mean(1).sum()
     answers = outputs.argmax(1) if task == "multiclass" else outputs[:, 0] > 0

@@ -47,10 +47,14 @@ def test_every_augmentation_stands_in_some_file_with_its_defaults():
         shown |= yaml.safe_load(path.read_text())
     defaults = {
         name: {key: as_yaml(p.default) for key, p in REGISTRIES[stage].arguments(name).items()}
-        for stage in ("crop", "augment")
+        for stage in ("crop", "augment", "mix")
         for name in REGISTRIES[stage]
     }
     assert shown == defaults
+
+
+def test_no_mix_has_the_name_of_an_augmentation():
+    assert not set(REGISTRIES["augment"]) & set(REGISTRIES["mix"])
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)

@@ -1,9 +1,9 @@
-"""Images: readers (what is on disk) → split → store (uint8 images) → batches (order) → crop → augment.
+"""Images: readers (what is on disk) → split → store (uint8 images) → batches (order) → crop → augment → mix.
 
-Importing this package fills `DATASETS`, `CROPS` and `AUGMENTS`.
+Importing this package fills `DATASETS`, `CROPS`, `AUGMENTS` and `MIXES`.
 """
 
-from cnnlab.data import augment, cifar, crops, digits, folder, line, mnist  # noqa: F401
-from cnnlab.data.registry import AUGMENTS, CROPS, DATASETS, Competition, Dataset, ImageSet, Unlabelled
+from cnnlab.data import augment, cifar, colour, crops, digits, folder, line, mix, mnist, policies  # noqa: F401
+from cnnlab.data.registry import AUGMENTS, CROPS, DATASETS, MIXES, Competition, Dataset, ImageSet, Unlabelled
 
-__all__ = ["AUGMENTS", "CROPS", "DATASETS", "Competition", "Dataset", "ImageSet", "Unlabelled"]
+__all__ = ["AUGMENTS", "CROPS", "DATASETS", "MIXES", "Competition", "Dataset", "ImageSet", "Unlabelled"]

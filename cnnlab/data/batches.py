@@ -1,9 +1,9 @@
 """From images to the batches of an epoch, as a function of (epoch, batch number).
 
 The images lie once, as uint8, on the device that computes, or packed in a file (`pack.py`) if they are large. A batch
-is gathered by index or cut out, augmented, and only then becomes floating point. Nothing is remembered from one batch
-to the next: asking for batch 700 of epoch 3 gives the same images whatever was asked before, which is what makes
-resuming in the middle of an epoch exact.
+is gathered by index or cut out, augmented, and only then becomes floating point, normalised, and mixed where that is
+asked for. Nothing is remembered from one batch to the next: asking for batch 700 of epoch 3 gives the same images
+whatever was asked before, which is what makes resuming in the middle of an epoch exact.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from random import Random
 
 import torch
 from torch import Tensor
 
 from cnnlab.data.crops import cut, image_sizes, take_centres
 from cnnlab.data.pack import PackedImages
-from cnnlab.data.registry import ImageSet
+from cnnlab.data.registry import Draw, ImageSet
 from cnnlab.runtime import derive_seed, worker_threads
+from cnnlab.tasks import Labels, mix_labels
 
-Augmentation = Callable[[Tensor, Callable[[int], Tensor]], Tensor]  # images or sizes, draw → images or boxes
+Augmentation = Callable[[Tensor, Draw], Tensor]  # images or sizes, draw → images or boxes
+Mix = Callable[[Tensor, Tensor, Random], tuple[Tensor, float]]  # see `mix.py`
 
 
 class Batches:
@@ -29,9 +32,10 @@ class Batches:
 
     Images come in channels_last memory, as they lie, unless `channels_last` is false.
 
-    With `seed` the order is new in each epoch, `crop` chooses what is cut out of each image and `augmentations`
-    apply (by name; the name is part of their random stream, so that adding one changes no other). Without, the
-    order is that of `indices` and images are their centres. Without `mean` and `std` the numbers stay as they are.
+    With `seed` the order is new in each epoch, `crop` chooses what is cut out of each image, `augmentations`
+    apply (by name; the name is part of their random stream, so that adding one changes no other), then one of
+    `mixes` to each batch. Without, the order is that of `indices` and images are their centres. Without `mean`
+    and `std` the numbers stay as they are.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Batches:
         seed: int | None = None,
         crop: Augmentation | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
+        mixes: Mapping[str, Mix] | None = None,
         channels_last: bool = True,
     ):
         device = images.labels.device
@@ -55,6 +60,7 @@ class Batches:
         self.seed = seed
         self.crop = crop
         self.augmentations = augmentations or {}
+        self.mixes = mixes or {}
         self.channels_last = channels_last
         # (x / 255 - mean) / std as one product and one sum.
         if mean is None or std is None:
@@ -71,7 +77,7 @@ class Batches:
         """Batches an epoch."""
         return -(-self.num_examples // self.batch_size)
 
-    def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+    def batch(self, epoch: int, number: int) -> tuple[Tensor, Labels]:
         """Images float32 (N, C, H, W), normalised, and their labels."""
         if self.seed is not None and epoch != self._epoch:
             self._shuffle(epoch)
@@ -82,15 +88,18 @@ class Batches:
         _, _, width, channels = pixels.shape
         rows = pixels.flatten(2).to(torch.float32)  # (N, H, W·C): channel by channel is several times slower
         rows = rows.mul_(self._scale.expand(channels).repeat(width)).add_(self._shift.expand(channels).repeat(width))
-        images = rows.unflatten(2, (width, channels)).permute(0, 3, 1, 2)
-        if not self.channels_last:
-            images = images.contiguous()
-        return images, self.images.labels.index_select(0, self._order[positions].to(device, non_blocking=True))
+        images = rows.unflatten(2, (width, channels))
+        labels: Labels
+        labels = plain = self.images.labels.index_select(0, self._order[positions].to(device, non_blocking=True))
+        if self.mixes:
+            images, labels = self._mix(images, plain, number)
+        images = images.permute(0, 3, 1, 2)
+        return images if self.channels_last else images.contiguous(), labels
 
     def in_order(self) -> Batches:
         """The same images without shuffling and augmentation, as an evaluation looks at them."""
         plain = copy.copy(self)
-        plain.seed, plain.crop, plain.augmentations = None, None, {}
+        plain.seed, plain.crop, plain.augmentations, plain.mixes = None, None, {}, {}
         plain._order, plain._ahead = self.indices, None
         return plain
 
@@ -129,6 +138,13 @@ class Batches:
             return partial(take_centres, images, indices, num_threads)
         sizes = image_sizes(images, indices)
         return partial(cut, images, indices, self.crop(sizes, self._draw("crop", positions, sizes.device)), num_threads)
+    def _mix(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Labels]:
+        """Images (N, H, W, C), each with the next one of the batch, by one of the mixes that chance picks."""
+        assert self.seed is not None and self._epoch is not None
+        rng = Random(derive_seed(self.seed, self._epoch, "mix", number))
+        mix = self.mixes[rng.choice(sorted(self.mixes))]
+        images, weight = mix(images, images.roll(-1, 0), rng)
+        return images, mix_labels(labels, labels.roll(-1, 0), weight)
 
     def _stream(self, purpose: str) -> torch.Generator:
         """Always on the CPU: the same numbers whatever device computes."""

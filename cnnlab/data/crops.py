@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlab.data.augment import Draw
 from cnnlab.data.pack import PackedImages
-from cnnlab.data.registry import CROPS
+from cnnlab.data.registry import CROPS, Draw
 from cnnlab.runtime import worker_threads
 from cnnlab.signature import Interval, Positive, Share
 

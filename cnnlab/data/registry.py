@@ -30,6 +30,10 @@ CROPS = Registry("crop", supplied=("sizes", "draw"))
 
 # An augmentation is handed a batch and a source of random numbers: see `augment.py`.
 AUGMENTS = Registry("augment", supplied=("images", "draw"))
+Draw = Callable[[int], Tensor]
+
+# What makes one image of two, behind every augmentation: see `mix.py`.
+MIXES = Registry("mix", supplied=("images", "partners", "rng"))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from cnnlab.tasks import METRIC, Task, add_up_score
+from cnnlab.tasks import METRIC, Labels, Task, add_up_score
 
 
 class BatchSource(Protocol):
@@ -20,7 +20,7 @@ class BatchSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor]: ...
+    def batch(self, epoch: int, number: int) -> tuple[Tensor, Labels]: ...
 
 
 class Metrics(NamedTuple):
@@ -44,7 +44,7 @@ class Sums:
         self._score = torch.zeros((), dtype=precise, device=device)
         self.num_seen = 0
 
-    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
+    def add(self, loss: Tensor, outputs: Tensor, labels: Labels) -> None:
         """Count a batch in: its mean loss, its outputs and its labels."""
         self._loss.add_(loss.detach(), alpha=len(labels))
         self._score.add_(add_up_score(self._task, outputs.detach(), labels))
@@ -65,7 +65,7 @@ class Sums:
 
 def evaluate(
     model: nn.Module,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Tensor, Labels], Tensor],
     batches: BatchSource,
     task: Task = "multiclass",
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,

@@ -1,7 +1,7 @@
 """Losses: functions of (outputs, labels) that return the batch's mean, and the tasks that each fits.
 
 What outputs and labels are for each task stands in `cnnlab.tasks`. Where classes have weights, the mean
-is the weighted one.
+is the weighted one. Builders return losses of plain labels; `build_loss` makes them take mixed ones too.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from cnnlab.errors import ConfigError
 from cnnlab.optim.registry import LOSSES, Loss
 from cnnlab.signature import Fraction, NonNegative, Positive
-from cnnlab.tasks import TASKS, Task
+from cnnlab.tasks import TASKS, Labels, Mixed, Task
 
 Builder = TypeVar("Builder", bound=Callable[..., Loss])
 Weights = tuple[Positive, ...] | None  # one for each class; None: all count alike
 
 
-def build_loss(given: Mapping[str, Any], task: Task, num_classes: int, device: torch.device) -> Loss:
+def build_loss(given: Mapping[str, Any], task: Task, num_classes: int, device: torch.device) -> Criterion:
     """The loss that `given` (checked YAML) describes. Raises ConfigError if it does not fit the task."""
     fitting = [name for name in LOSSES if task in tasks_of(name)]
     if given["name"] not in fitting:
@@ -31,14 +31,28 @@ def build_loss(given: Mapping[str, Any], task: Task, num_classes: int, device: t
             f"loss: {given['name']} is for {' and '.join(tasks_of(given['name']))}, and the dataset's task is {task}; "
             f"expected one of {', '.join(fitting)}"
         )
-    loss: Loss = LOSSES.build(given, num_classes=num_classes, device=device)
-    return loss
+    return Criterion(LOSSES.build(given, num_classes=num_classes, device=device))
 
 
-def weigh_by(loss: Loss) -> Callable[[Tensor], float | Tensor]:
-    """Labels → what the mean of `loss` divides by: their number, or the sum of their classes' weights."""
-    weights = getattr(loss, "keywords", {}).get("weight")
-    return len if weights is None else lambda labels: weights[labels].sum()
+class Criterion:
+    """A loss as the loop calls it: labels may be mixed, and count as much as the loss says."""
+
+    def __init__(self, loss: Loss):
+        self._loss = loss
+        self._class_weights: Tensor | None = getattr(loss, "keywords", {}).get("weight")
+
+    def __call__(self, outputs: Tensor, labels: Labels) -> Tensor:
+        """The mean loss; of mixed labels over all first and all second ones, each in its share."""
+        if isinstance(labels, Mixed):
+            total = labels.average(lambda some: self._loss(outputs, some) * self.weigh(some))
+            return total / self.weigh(labels)
+        return self._loss(outputs, labels)
+
+    def weigh(self, labels: Labels) -> float | Tensor:
+        """What the mean divides by: the number of labels, or the sum of their classes' weights."""
+        if isinstance(labels, Mixed):
+            return labels.average(self.weigh)
+        return len(labels) if self._class_weights is None else self._class_weights[labels].sum()
 
 
 def tasks_of(name: str) -> tuple[Task, ...]:

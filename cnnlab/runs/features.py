@@ -32,7 +32,10 @@ def draw_features(arguments: list[str], image: str | None = None) -> list[Path]:
     draw, DataError for a picture that cannot be decoded.
     """
     if len(arguments) != 1 or "=" in arguments[0]:
-        raise ConfigError("--plot: draws what a run has learned; expected its directory: cnnlab inspect RUN --plot")
+        raise ConfigError(
+            "--plot: draws what a run has learned, expected its directory: cnnlab inspect RUN --plot; "
+            "or a learning rate: cnnlab inspect schedule=NAME --plot"
+        )
     run = RunDirectory.open(arguments[0])
     config = read_config(run.read_config())
     assembly = load_trained(config, run.find_weights())

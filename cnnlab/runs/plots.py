@@ -106,3 +106,16 @@ def draw_sweep(sweep: Sweep, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     save_figure(figure, path)
+
+
+def draw_rates(curves: Mapping[str, tuple[list[int], list[float]]], path: Path) -> None:
+    """Learning rates over the steps; `curves` has the steps and the rates of each by its name."""
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    for name, (steps, rates) in curves.items():
+        axes.plot(steps, rates, label=name)
+    axes.set(xlabel="step", ylabel="learning rate")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    save_figure(figure, path)
