@@ -10,7 +10,10 @@ from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
 from cnnlab.data.crops import TRIES, _cut_by_matrices, centre, cut, random_resized_crop
+from cnnlab.data.registry import CROPS
 from cnnlab.data.resize import resize_picture, resized_shape
+from cnnlab.errors import ConfigError
+from tests.conftest import small_config
 
 SQUARES = torch.randint(0, 256, (30, 40, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SHAPES = [(30, 40), (40, 30), (25, 25), (8, 200), (200, 8), (1, 1)]
@@ -66,6 +69,14 @@ def test_boxes_are_distributed_as_torchvisions(height, width):
     difference = ours.quantile(levels, dim=0) - expected.quantile(levels, dim=0)
     assert (difference.abs() <= 0.04 * max(height, width)).all()
     torch.testing.assert_close(ours.mean(0), expected.mean(0), rtol=0.05, atol=0.3)
+
+
+def test_an_image_is_cut_out_once(monkeypatch, tmp_path):
+    monkeypatch.setitem(CROPS._builders, "other_crop", lambda sizes, draw: sizes)
+    both = ["augment=resized_crop", "+augment.other_crop={}"]
+    with pytest.raises(ConfigError, match="augment: random_resized_crop and other_crop were given; expected one"):
+        small_config(tmp_path, *both)
+    small_config(tmp_path, *both, "augment.random_resized_crop=null")
 
 
 @pytest.mark.parametrize("grey", [True, False])
