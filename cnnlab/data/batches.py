@@ -138,6 +138,7 @@ class Batches:
             return partial(take_centres, images, indices, num_threads)
         sizes = image_sizes(images, indices)
         return partial(cut, images, indices, self.crop(sizes, self._draw("crop", positions, sizes.device)), num_threads)
+
     def _mix(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Labels]:
         """Images (N, H, W, C), each with the next one of the batch, by one of the mixes that chance picks."""
         assert self.seed is not None and self._epoch is not None

@@ -50,13 +50,14 @@ def draw_sign(uniform: Tensor) -> Tensor:
 
 def operate(images: Tensor, choice: Tensor, levels: Tensor, *, wide: bool) -> Tensor:
     """Each image after the operation `choice` (N,) of OPERATIONS, at `levels` (N,) from -30 to 30."""
+    changed = images.clone()
     for place, operation in enumerate(OPERATIONS.values()):
         reach = operation.wide_reach if wide else operation.reach
         if operation.of_side and not wide:
             reach *= images.shape[1]
         magnitudes = (levels if operation.signed else levels.abs()) * reach / MAX_LEVEL
-        images = colour.apply_to(choice == place, images, operation.apply, magnitudes)
-    return images
+        colour.apply_to(choice == place, changed, operation.apply, magnitudes)
+    return changed
 
 
 # --- The table ----------------------------------------------------------------------------------------
