@@ -43,7 +43,7 @@ class Engine:
     log_every: str  # durations: "50 steps", "1 epoch", "10000 examples"
     checkpoint_every: str
     micro_batch_size: Count | None  # images worked through at once; null: a batch, less where memory runs out
-    select_by: Literal["auto", "valid_accuracy", "valid_loss", "valid_mae"]
+    select_by: Literal["auto", "valid_accuracy", "valid_loss", "valid_log_loss", "valid_mae"]
     stop_by: str  # a column of metrics.csv, or "auto"
     patience: Count | None  # epochs
     min_delta: NonNegative
@@ -72,6 +72,7 @@ class Config:
     name: str  # of the folder that collects the runs
     output_dir: str
     imports: list[str]
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
 
     @property
     def duration(self) -> tuple[float, str]:
@@ -125,6 +126,19 @@ def _check_model(given: Any, registries: Mapping[str, Registry]) -> list[str]:
             problems.append(
                 "model.init, model.weights: both were given; expected one of them (init overwrites weights)"
             )
+    return problems + _check_freezing(given)
+
+
+def _check_freezing(model: Mapping[str, Any]) -> list[str]:
+    problems = []
+    views, unfreeze_after = model.get("feature_views"), model.get("unfreeze_after")
+    if unfreeze_after is not None and not model.get("freeze"):
+        problems.append(f"model.unfreeze_after: {unfreeze_after} was given; expected null where model.freeze is []")
+    if isinstance(views, int) and views > 0 and (model.get("freeze") != "backbone" or unfreeze_after is not None):
+        problems.append(
+            f"model.feature_views: {views} was given; features can be kept of a backbone that stays as it is: "
+            "expected model.freeze=backbone and model.unfreeze_after=null, or feature_views auto or 0"
+        )
     return problems
 
 
@@ -156,6 +170,7 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
         ("engine", "checkpoint_every", parse_duration),
         ("engine", "max_time", parse_time),
         ("schedule", "warmup", parse_duration),
+        ("model", "unfreeze_after", parse_duration),
     )
     for group, key, read in written:
         if isinstance(tree.get(group), Mapping) and isinstance(tree[group].get(key), str):
@@ -172,6 +187,13 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
         for key in ("valid", "test"):
             if split.get(key) == 1:
                 problems.append(f"split.{key}: 1 was given; expected less than 1: nothing would be left to train on")
+    model, average = tree.get("model"), tree.get("average")
+    freezes = isinstance(model, Mapping) and bool(model.get("freeze"))
+    if freezes and isinstance(average, Mapping) and average.get("name") == "swa":
+        problems.append(
+            "average: swa was given beside model.freeze; expected ema or none: swa computes the statistics of batch "
+            "normalisation anew, which what is frozen keeps"
+        )
     if tree.get("steps") is not None and tree.get("examples") is not None:
         problems.append("steps, examples: both were given; expected one of them (each stands in for epochs)")
     return problems

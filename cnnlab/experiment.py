@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,14 +18,20 @@ from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
+from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.frozen import Frozen
+from cnnlab.engine.kept_features import KeptFeatures
 from cnnlab.engine.loop import Plan
 from cnnlab.engine.step import Average, Training
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.models import INITS, MODELS
+from cnnlab.models.freezing import OnFeatures, find_frozen
+from cnnlab.models.head import replace_head
+from cnnlab.models.registry import ForEveryModel
 from cnnlab.models.shapes import require_size
 from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.groups import build_optimizer
-from cnnlab.optim.losses import Criterion, build_loss
+from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
 from cnnlab.optim.registry import ForEveryOptimizer, Schedule
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
@@ -63,7 +69,7 @@ class Experiment:
 
     training: Training
     plan: Plan
-    test: Batches | None
+    test: BatchSource | None
 
 
 def read_config(tree: Mapping[str, Any]) -> Config:
@@ -78,7 +84,9 @@ def assemble(config: Config) -> Assembly:
     loss = build_loss(config.loss, dataset.task, len(dataset.classes), device)
     require_metrics(config, dataset)
     model = build_model(config, dataset).to(device)
-    optimizer = build_optimizer(config.optimizer, model, config.batch_size)
+    tuning: ForEveryModel = MODELS.read_shared(config.model)
+    late = find_frozen(model, tuning.freeze)[0] if tuning.unfreeze_after is not None else []
+    optimizer = build_optimizer(config.optimizer, model, config.batch_size, late)
     if config.average["name"] != "none" and hasattr(optimizer, "averaged"):
         raise ConfigError(
             f"average: {config.average['name']} was given beside optimizer {config.optimizer['name']}, which averages "
@@ -117,24 +125,27 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     average: Average | None = AVERAGES.build(
         config.average, model=assembly.model, num_steps=plan.num_steps, train=train
     )
+    model, sources = keep_features(config, assembly, parts)
+    loss = find_loss(config, assembly, train)
     training = Training(
-        model=assembly.model,
-        loss=assembly.loss,
+        model=model,
+        loss=loss,
         optimizer=assembly.optimizer,
         take_step=plain_step(assembly.optimizer),
-        weigh=assembly.loss.weigh,
+        weigh=loss.weigh,
         clip_norm=shared.clip_norm,
         clip_value=shared.clip_value,
         average=average,
         averaged=average.averaged if average else getattr(assembly.optimizer, "averaged", nullcontext),
         schedule=schedule,
-        train=train,
-        valid=parts.get("valid"),
+        train=sources["train"],
+        valid=sources.get("valid"),
         device=assembly.device,
         seed=config.seed,
         task=assembly.dataset.task,
+        frozen=hold_frozen(config, assembly.model, steps),
     )
-    return Experiment(training, plan, parts.get("test"))
+    return Experiment(training, plan, sources.get("test"))
 
 
 def plan_schedule(config: Config, num_examples: int) -> tuple[Schedule, int]:
@@ -171,13 +182,16 @@ def require_metrics(config: Config, dataset: Dataset) -> None:
     """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
     select_by = config.engine.select_by
     has_valid = config.split.valid > 0 or "valid" in dataset.parts or config.engine.overfit is not None
-    names = ("loss", METRIC[dataset.task])
+    trained = [f"train_{name}" for name in ("loss", METRIC[dataset.task])]
+    valid = [f"valid_{name}" for name in ("loss", METRIC[dataset.task])]
+    valid += [] if dataset.task == "regression" else ["valid_log_loss"]
     problems = []
-    if select_by != "auto" and select_by not in {f"valid_{name}" for name in names}:
-        expected = " or ".join(f"valid_{name}" for name in names)
+    if select_by != "auto" and select_by not in valid:
+        expected = " or ".join(valid)
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {dataset.task}")
-    parts = ("train", "valid") if has_valid else ("train",)
-    columns = [f"{part}_{name}" for part in parts for name in names]
+    if config.sampling == "balanced" and dataset.task == "regression":
+        problems.append("sampling: balanced was given; expected shuffled: regression has no classes to balance")
+    columns = trained + valid if has_valid else trained
     for key, watched in (("schedule.metric", config.schedule.get("metric")), ("engine.stop_by", config.engine.stop_by)):
         if watched not in (None, "auto", *columns):
             problems.append(f"{key}: {watched} was given; this run has {', '.join(columns)}")
@@ -211,11 +225,71 @@ def build_model(config: Config, dataset: Dataset) -> nn.Module:
 
 
 def build_network(config: Config, dataset: Dataset) -> nn.Module:
-    """The network as its builder leaves it, which its arithmetic may yet keep from running."""
+    """The network as its builder leaves it, but for its head and what never learns.
+
+    Its arithmetic may yet keep it from running.
+    """
     given = {key: value for key, value in config.model.items() if key != "init"}
-    return MODELS.build(
+    network = MODELS.build(
         given, num_classes=dataset.num_outputs, in_channels=dataset.channels, image_size=dataset.image_size
     )
+    tuning: ForEveryModel = MODELS.read_shared(config.model)
+    if tuning.head or tuning.head_dropout:
+        replace_head(network, tuning.head, tuning.head_dropout)
+    if tuning.freeze:
+        parameters, _ = find_frozen(network, tuning.freeze)
+        for parameter in parameters:
+            parameter.requires_grad_(tuning.unfreeze_after is not None)
+    return network
+
+
+def find_loss(config: Config, assembly: Assembly, train: Batches) -> Criterion:
+    """The loss, its classes weighted by how rare they are among the training images where that is asked for."""
+    if not needs_class_counts(config.loss):
+        return assembly.loss
+    num_classes = len(assembly.dataset.classes)
+    counts = torch.bincount(train.labels, minlength=num_classes)
+    return build_loss(config.loss, assembly.dataset.task, num_classes, assembly.device, counts)
+
+
+def keep_features(
+    config: Config, assembly: Assembly, parts: Mapping[str, Batches]
+) -> tuple[nn.Module, Mapping[str, BatchSource]]:
+    """What learns, and from what: the network and images, or its head and features where these are kept.
+
+    Raises ConfigError where features are asked for of a network that has none to keep.
+    """
+    tuning: ForEveryModel = MODELS.read_shared(config.model)
+    num_views = tuning.feature_views
+    if num_views == "auto":
+        stays = tuning.freeze == "backbone" and tuning.unfreeze_after is None
+        num_views = 1 if stays and parts["train"].shows_alike else 0
+    if num_views == 0:
+        return assembly.model, parts
+    if parts["train"].mixes:
+        raise ConfigError(
+            f"model.feature_views: {num_views} was given beside augment.{' and augment.'.join(parts['train'].mixes)}; "
+            "expected 0: features are kept of single images"
+        )
+    network = OnFeatures(assembly.model)
+    if not network.ends_in_head(assembly.dataset.channels, assembly.dataset.image_size):
+        if tuning.feature_views == "auto":
+            return assembly.model, parts
+        raise ConfigError(
+            f"model.feature_views: {num_views} was given, but {config.model['name']} goes on behind its last layer, "
+            f"{network.head}; expected 0, or a network that ends in that layer"
+        )
+    views = {part: num_views if part == "train" else 1 for part in parts}
+    return network, {part: KeptFeatures(batches, network.look, views[part]) for part, batches in parts.items()}
+
+
+def hold_frozen(config: Config, model: nn.Module, steps: Callable[[float, str], int]) -> Frozen | None:
+    """What of the network does not learn, and until when."""
+    tuning: ForEveryModel = MODELS.read_shared(config.model)
+    if not tuning.freeze:
+        return None
+    until = steps(*parse_duration(tuning.unfreeze_after)) if tuning.unfreeze_after else math.inf
+    return Frozen(*find_frozen(model, tuning.freeze), until)
 
 
 def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[str, Batches]:
@@ -265,6 +339,7 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
         pool,
         config.batch_size,
         seed=config.seed,
+        sampling=config.sampling,
         crop=next(iter(crops.values()), None),
         augmentations=augmentations,
         mixes=mixes,

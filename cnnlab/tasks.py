@@ -11,15 +11,19 @@ are `Mixed`, and losses and metrics count both; numbers are mixed themselves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Task = Literal["multiclass", "binary", "regression"]
 TASKS: tuple[Task, ...] = get_args(Task)
 METRIC: dict[Task, str] = {"multiclass": "accuracy", "binary": "accuracy", "regression": "mae"}
+SMALLEST = 1e-15  # probability, in the log loss
 
 
 @dataclass(frozen=True)
@@ -62,5 +66,30 @@ def add_up_score(task: Task, outputs: Tensor, labels: Labels) -> Tensor:
         return labels.average(lambda some: add_up_score(task, outputs, some))
     if task == "regression":
         return (outputs - labels).abs().mean(1).sum()
-    answers = outputs.argmax(1) if task == "multiclass" else outputs[:, 0] > 0
-    return (answers == labels).sum()
+    return (answer(task, outputs) == labels).sum()
+
+
+def answer(task: Task, outputs: Tensor) -> Tensor:
+    """The class that a network decides for, int64 (N,)."""
+    return outputs.argmax(1) if task == "multiclass" else (outputs[:, 0] > 0).long()
+
+
+def surprise(outputs: Tensor, labels: Tensor) -> Tensor:
+    """-log p (N,) of the right answer, from the logits of the classes or from one logit."""
+    if outputs.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype), reduction="none")
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
+def add_up_log_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The sum over a batch of that whose mean is the log loss, as competitions score it: no p is below 1e-15."""
+    return surprise(outputs, labels).clamp(max=-math.log(SMALLEST)).sum()
+
+
+def count_answers(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    """How often each class (row) was answered with each class (column): int64 (classes, classes)."""
+    num_classes = max(2, outputs.shape[1])
+    cells = (labels * num_classes + answer(task, outputs)).flatten()
+    # Unlike bincount this does not wait for the device.
+    counts = torch.zeros(num_classes**2, dtype=torch.long, device=outputs.device)
+    return counts.scatter_add_(0, cells, torch.ones_like(cells)).view(num_classes, num_classes)

@@ -12,11 +12,12 @@ import pytest
 import cnnlab
 
 PACKAGE = Path(cnnlab.__file__).parent
-BASE = {"errors", "signature", "registry", "runtime", "tasks"}
+BASE = {"errors", "signature", "prefixes", "registry", "runtime", "tasks"}
 MAY_IMPORT = {
     "errors": set(),
     "signature": set(),
     "tasks": set(),
+    "prefixes": {"errors", "signature"},
     "registry": {"errors", "signature"},
     "runtime": {"errors"},
     "models": BASE,

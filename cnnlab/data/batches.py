@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from random import Random
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from cnnlab.tasks import Labels, mix_labels
 
 Augmentation = Callable[[Tensor, Draw], Tensor]  # images or sizes, draw → images or boxes
 Mix = Callable[[Tensor, Tensor, Random], tuple[Tensor, float]]  # see `mix.py`
+Sampling = Literal["shuffled", "balanced"]
 
 
 class Batches:
@@ -36,6 +38,9 @@ class Batches:
     apply (by name; the name is part of their random stream, so that adding one changes no other), then one of
     `mixes` to each batch. Without, the order is that of `indices` and images are their centres. Without `mean`
     and `std` the numbers stay as they are.
+
+    `sampling` "shuffled" takes each image once an epoch; "balanced" draws as many, with replacement, such that
+    each class is as likely as any other.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Batches:
         std: Sequence[float] | None,
         *,
         seed: int | None = None,
+        sampling: Sampling = "shuffled",
         crop: Augmentation | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
         mixes: Mapping[str, Mix] | None = None,
@@ -58,6 +64,7 @@ class Batches:
         self.batch_size = batch_size
         self.num_examples = len(indices)
         self.seed = seed
+        self.sampling = sampling
         self.crop = crop
         self.augmentations = augmentations or {}
         self.mixes = mixes or {}
@@ -69,6 +76,7 @@ class Batches:
             scale, shift = [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
         self._scale, self._shift = torch.tensor(scale, device=device), torch.tensor(shift, device=device)
         self._epoch: int | None = None
+        self._places = torch.arange(self.num_examples, device=device)
         self._order = self.indices
         self._draws: dict[tuple[str, int], Tensor] = {}
         self._ahead: tuple[tuple[int, int], Future[Tensor]] | None = None
@@ -96,18 +104,42 @@ class Batches:
         images = images.permute(0, 3, 1, 2)
         return images if self.channels_last else images.contiguous(), labels
 
+    def places(self, epoch: int, number: int) -> Tensor:
+        """Of each image of a batch its place in `indices`, int64 (N,)."""
+        if self.seed is not None and epoch != self._epoch:
+            self._shuffle(epoch)
+        return self._places[number * self.batch_size : (number + 1) * self.batch_size]
+
+    @property
+    def labels(self) -> Tensor:
+        """Of all images, in the order of `indices`."""
+        return self.images.labels[self.indices.to(self.images.labels.device)]
+
+    @property
+    def shows_alike(self) -> bool:
+        """Whether an image looks the same in every epoch."""
+        return self.crop is None and not self.augmentations and not self.mixes
+
     def in_order(self) -> Batches:
         """The same images without shuffling and augmentation, as an evaluation looks at them."""
         plain = copy.copy(self)
         plain.seed, plain.crop, plain.augmentations, plain.mixes = None, None, {}, {}
         plain._order, plain._ahead = self.indices, None
+        plain._places = torch.arange(self.num_examples, device=self.images.labels.device)
         return plain
+
+    def each_once(self) -> Batches:
+        """The same images under the same augmentations, each once in an epoch."""
+        others = copy.copy(self)
+        others.sampling, others._epoch, others._draws, others._ahead = "shuffled", None, {}, None
+        return others
 
     def of_others(self, images: ImageSet) -> Batches:
         """Other images, made into batches as an evaluation makes these."""
         others = self.in_order()
         others.images, others.num_examples = images, len(images)
         others.indices = others._order = torch.arange(len(images), device=self.indices.device)
+        others._places = others.indices.to(images.labels.device)
         return others
 
     def _positions(self, number: int) -> slice:
@@ -155,8 +187,17 @@ class Batches:
     def _shuffle(self, epoch: int) -> None:
         self._epoch = epoch
         self._draws.clear()
-        order = torch.randperm(self.num_examples, generator=self._stream("order"))
-        self._order = self.indices[order.to(self.indices.device)]
+        places = self._choose(self._stream("order"))
+        self._places = places.to(self.images.labels.device)
+        self._order = self.indices[places.to(self.indices.device)]
+
+    def _choose(self, stream: torch.Generator) -> Tensor:
+        """The places in `indices` that an epoch looks at, in their order."""
+        if self.sampling == "shuffled":
+            return torch.randperm(self.num_examples, generator=stream)
+        labels = self.labels.cpu()
+        likelihood = 1 / torch.bincount(labels).double()
+        return torch.multinomial(likelihood[labels], self.num_examples, replacement=True, generator=stream)
 
     def _draw(self, name: str, positions: slice, device: torch.device) -> Callable[[int], Tensor]:
         """The `draw` of an augmentation: its numbers are drawn for the whole epoch when first asked for."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.frozen import Frozen
 from cnnlab.engine.state import Row, State
 from cnnlab.runtime import seed_step
 from cnnlab.tasks import Labels, Task
@@ -57,6 +58,7 @@ class Training:
     average: Average | None = None
     averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the precision of forward passes
+    frozen: Frozen | None = None  # what does not learn, or not yet
 
 
 def compute_gradients(training: Training, images: Tensor, labels: Labels, state: State) -> tuple[Tensor, Tensor]:
@@ -87,6 +89,8 @@ def accumulate_gradients(
     """Forward and backward over pieces of at most `size` images, the gradients adding up to the batch's."""
     t = training
     seed_step(t.device, t.seed, "dropout", step)
+    if t.frozen is not None:
+        t.frozen.hold(step)
     for group in t.optimizer.param_groups:  # as zero_grad does, without its bookkeeping
         for parameter in group["params"]:
             parameter.grad = None

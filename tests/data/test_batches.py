@@ -179,3 +179,40 @@ def test_statistics_are_those_of_the_pixels_in_float64():
     pixels = IMAGES.images[chosen].double().div(255).flatten(0, 2)
     torch.testing.assert_close(torch.tensor(mean, dtype=torch.float64), pixels.mean(0))
     torch.testing.assert_close(torch.tensor(std, dtype=torch.float64), pixels.std(0, correction=0))
+
+
+# --- Balanced -----------------------------------------------------------------------------------------------
+
+UNEQUAL = torch.tensor([0] * 800 + [1] * 150 + [2] * 50)
+
+
+def balanced(batch_size: int = 64) -> Batches:
+    images = ImageSet(torch.arange(1000).view(-1, 1, 1, 1), UNEQUAL)
+    return Batches(images, torch.arange(1000), batch_size, None, None, seed=3, sampling="balanced")
+
+
+def test_classes_are_equally_likely_and_so_are_the_images_of_each():
+    batches = balanced()
+    assert len(batches) == 16
+    places = torch.stack([torch.cat([batches.places(epoch, n) for n in range(16)]) for epoch in range(30)])
+    assert places.shape == (30, 1000)
+    shares = torch.bincount(UNEQUAL[places.flatten()]) / 30_000
+    torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.015, rtol=0)  # five standard deviations
+    drawn = torch.bincount(places.flatten(), minlength=1000)
+    assert int(drawn.min()) > 0  # 12 times on average for an image of the largest class
+    assert drawn[950:].float().mean() / drawn[:800].float().mean() == pytest.approx(16, rel=0.05)
+
+
+def test_balanced_draws_depend_on_epoch_and_position_alone():
+    used, whole = balanced(), balanced(batch_size=1000)
+    used.batch(4, 3)
+    for epoch in (2, 0):
+        pixels = torch.cat([used.batch(epoch, number)[0] for number in range(16)])
+        assert torch.equal(pixels, whole.batch(epoch, 0)[0])
+    assert not torch.equal(whole.batch(0, 0)[0], whole.batch(1, 0)[0])
+
+
+def test_an_evaluation_looks_at_each_image_once_whatever_the_sampling():
+    assert torch.equal(balanced().in_order().batch(0, 1)[0].flatten(), torch.arange(64, 128).float())
+    once = balanced().each_once()
+    assert torch.equal(torch.cat([once.places(5, n) for n in range(16)]).sort().values, torch.arange(1000))
