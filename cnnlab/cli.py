@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cnnlab import __version__
-from cnnlab.errors import CnnlabError, ConfigError, Interrupted
+from cnnlab.errors import CnnlabError, ConfigError, DataError, Interrupted
 
 LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "inits", "experiments")
 
@@ -19,6 +19,7 @@ examples:
   cnnlab train -m optimizer.lr=0.01,0.1               one run for each value
   cnnlab train --help                                 every key that can be set
   cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, work and memory
+  cnnlab prepare dataset=dog_breeds dataset.root=DIR  every file looked at, before training
   cnnlab resume outputs/NAME/DATE_TIME epochs=20
 """
 
@@ -55,6 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     commands.add_parser("train", help="train a network: cnnlab train [KEY=VALUE ...]", add_help=False)
+
+    prepare = commands.add_parser("prepare", help="look at every file of a dataset; exit 3 if something is wrong")
+    prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
+    prepare.add_argument("--layout", choices=("folders",), help="also write it as a tree with a folder for each class")
+    prepare.add_argument("--output", metavar="DIR", help="with --layout: the folder to write")
+    prepare.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped, or prolong one")
     resume.add_argument("run", help="run directory")
@@ -112,6 +119,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
+    if arguments.command == "prepare":
+        from cnnlab.prepare import prepare
+
+        if (arguments.layout is None) != (arguments.output is None):
+            raise ConfigError("--layout, --output: expected both, such as --layout folders --output DIR, or neither")
+        return 0 if prepare(arguments.overrides, arguments.config_dir, arguments.output) else DataError.exit_code
     if arguments.command == "resume":
         from cnnlab.runs.training import resume
 

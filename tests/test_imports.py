@@ -29,10 +29,11 @@ MAY_IMPORT = {
     "runs": BASE | {"data", "engine", "config", "experiment"},
     "train": BASE | {"config", "experiment", "runs"},
     "find_lr": BASE | {"engine", "experiment", "runs", "train"},
+    "prepare": BASE | {"data", "config", "experiment", "train"},
     "listing": BASE | {"config", "experiment", "train"},
     "inspection": BASE | {"models", "data", "optim", "config", "experiment", "runs", "train"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "train", "find_lr", "listing", "inspection", "runs", "lessons"},
+    "cli": {"errors", "train", "prepare", "find_lr", "listing", "inspection", "runs", "lessons"},
 }
 
 

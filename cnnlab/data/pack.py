@@ -280,4 +280,7 @@ def find_fault(decoder: Decoder, path: Path) -> str:
 def explain_broken(reasons: Sequence[str]) -> str:
     """The message about pictures that cannot be decoded, each with its own reason."""
     shown = "".join(f"\n  {reason}" for reason in reasons[:NUM_LISTED])
-    return f"{len(reasons)} pictures cannot be decoded; mend or remove them:{shown}"
+    return (
+        f"{len(reasons)} pictures cannot be decoded; mend or remove them, or leave them out with "
+        f"dataset.on_bad_image=skip:{shown}"
+    )

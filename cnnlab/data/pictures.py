@@ -1,24 +1,31 @@
-"""Picture files, before they are a dataset: their ids and labels, and how one is decoded."""
+"""Picture files, before they are a dataset: which there are, their ids and labels, and how one is decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from cnnlab.data.pack import open_pack
-from cnnlab.data.registry import ImageSet, Unlabelled
+from cnnlab.data.pack import cache_folders, open_pack
+from cnnlab.data.registry import Competition, Dataset, ImageSet, Unlabelled
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
-from cnnlab.errors import ConfigError, DataError
+from cnnlab.errors import ConfigError, DataError, tell
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 ORIENTATION = ExifTags.Base.Orientation
+NUMBERED = re.compile(r"(.*\W)?(\d+)")  # 17, cat.17
+
+OnBadImage = Literal["error", "skip"]  # what happens to a file that cannot be decoded
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,81 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def label_tensor(self) -> Tensor:
+        """int64 (N,)"""
+        assert self.labels is not None, "asked of pictures whose labels are known"
+        return torch.tensor(self.labels, dtype=torch.long)
+
+    def take(self, places: Iterable[int]) -> Pictures:
+        """Some of them, in the order of `places`."""
+        chosen = list(places)
+        return Pictures(
+            tuple(self.paths[place] for place in chosen),
+            tuple(self.ids[place] for place in chosen),
+            None if self.labels is None else tuple(self.labels[place] for place in chosen),
+        )
+
+
+class UnsoundPictures(DataError):
+    """Everything that is wrong with the files, ids and labels of a dataset, found before a picture is opened.
+
+    `files` is what is there nonetheless.
+    """
+
+    def __init__(self, root: Path, problems: Sequence[str], files: Mapping[str, Pictures]):
+        self.root, self.problems, self.files = root, list(problems), files
+        if len(self.problems) == 1:
+            super().__init__(f"{root}: {self.problems[0]}")
+        else:
+            lines = "".join(f"\n  - {problem}" for problem in self.problems)
+            super().__init__(f"{root}: {len(self.problems)} problems:{lines}")
+
+
+# --- Files --------------------------------------------------------------------------------------------
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The picture files of a folder in alphabetical order, or by number where all their names end in one."""
+    return [folder / name for name in list_names(folder)]
+
+
+def list_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if entry.name.lower().endswith(ENDINGS) and not entry.name.startswith(".") and not entry.is_dir()
+        ]
+    return sort_numbered(names)
+
+
+def sort_numbered(names: Iterable[str]) -> list[str]:
+    """File names with 2 before 10, and cat.10 before dog.2, if all of them are so numbered; else as text."""
+    names = sorted(names)
+    numbered = [NUMBERED.fullmatch(stem(name)) for name in names]
+    if not all(numbered):
+        return names
+    keys = {name: (match[1] or "", int(match[2])) for name, match in zip(names, numbered, strict=True) if match}
+    return sorted(names, key=keys.__getitem__)
+
+
+def stem(name: str) -> str:
+    """The name of a picture file without its ending."""
+    return name.rpartition(".")[0]
+
+
+def unlabelled_pictures(folder: Path, *, with_ending: bool = False) -> Pictures | None:
+    """The pictures of a folder under their names, without ending as a rule; None where there is no folder."""
+    if not folder.is_dir():
+        return None
+    names = list_names(folder)
+    return Pictures(tuple(folder / name for name in names), tuple(names if with_ending else map(stem, names)))
+
+
+# --- Decoding -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -75,24 +157,6 @@ class PictureDecoder:
         return read_picture(path, self.grey, shorter=self.resize)
 
 
-def read_pictures(pictures: Pictures, part: str, decoder: PictureDecoder, folders: Sequence[Path]) -> ImageSet:
-    """Labelled pictures, packed into one of `folders` (see `cache_folders`) unless they are there already.
-
-    Raises DataError naming every file that cannot be read, StorageError if there is no room to pack them.
-    """
-    assert pictures.labels is not None
-    pack = open_pack(pictures.paths, part, decoder, folders)
-    labels = torch.tensor(pictures.labels)
-    if decoder.resize is None:
-        return ImageSet(pack.as_tensor(decoder.image_size), labels)
-    return ImageSet(pack.as_images(decoder.image_size), labels)
-
-
-def open_unlabelled(pictures: Pictures, decoder: PictureDecoder) -> Unlabelled:
-    """Pictures to predict, decoded one by one as they are asked for, to the same pixels as if they were packed."""
-    return Unlabelled(pictures.ids, lambda place: decoder.decode(pictures.paths[place]))
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """An open picture, of which no more than the header is read yet. Raises DataError if that, or more, is broken."""
@@ -119,3 +183,60 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
         pixels = np.array(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
     image = torch.from_numpy(pixels).view(*pixels.shape[:2], -1)
     return image if shorter is None else resize_picture(image, resized_shape(*size, shorter))
+
+
+# --- As a dataset -------------------------------------------------------------------------------------
+
+
+def dataset_of_pictures(
+    root: str,
+    classes: tuple[str, ...],
+    files: Mapping[str, Pictures],
+    decoder: PictureDecoder,
+    cache: str | None,
+    on_bad_image: OnBadImage,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    competition: Competition | None = None,
+) -> Dataset:
+    """The dataset that picture files make up: `files` has those of each part, and "unlabelled" ones."""
+    folders = cache_folders(Path(root), cache)
+    unlabelled = files.get("unlabelled")
+    return Dataset(
+        classes=classes,
+        channels=decoder.channels,
+        image_size=decoder.image_size,
+        parts=tuple(part for part in files if part != "unlabelled"),
+        read=lambda part: read_pictures(files[part], part, decoder, folders, on_bad_image),
+        mean=mean,
+        std=std,
+        resize=decoder.resize,
+        unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, decoder),
+        competition=competition,
+        files=files,
+    )
+
+
+def read_pictures(
+    pictures: Pictures, part: str, decoder: PictureDecoder, folders: Sequence[Path], on_bad_image: OnBadImage = "error"
+) -> ImageSet:
+    """Labelled pictures, packed into one of `folders` (see `cache_folders`) unless they are there already.
+
+    Those that cannot be decoded are left out and told on stderr, or raise DataError. Raises StorageError if there is
+    no room to pack them.
+    """
+    pack = open_pack(pictures.paths, part, decoder, folders, allow_broken=on_bad_image == "skip")
+    labels = pictures.label_tensor()
+    images = pack.as_tensor(decoder.image_size) if decoder.resize is None else pack.as_images(decoder.image_size)
+    if pack.broken:
+        names = [pictures.paths[place] for place in pack.broken]
+        print(tell("pictures left out, they cannot be decoded", names), file=sys.stderr)
+        whole = torch.tensor(sorted(set(range(len(pictures))) - set(pack.broken)), dtype=torch.long)
+        images, labels = images[whole] if isinstance(images, Tensor) else images.take(whole), labels[whole]
+    return ImageSet(images, labels)
+
+
+def open_unlabelled(pictures: Pictures, decoder: PictureDecoder) -> Unlabelled:
+    """Pictures to predict, decoded one by one as they are asked for, to the same pixels as if they were packed."""
+    return Unlabelled(pictures.ids, lambda place: decoder.decode(pictures.paths[place]))
