@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cnnlab import __version__
+from cnnlab.distributed import run_together, share, started_first
 from cnnlab.errors import CnnlabError, ConfigError, DataError, Interrupted
 
 LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "inits", "experiments")
@@ -27,11 +28,25 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or that of the error (see `errors.py`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if arguments[:1] == ["train"]:
-            from cnnlab.train import main as train
+    if arguments[:1] == ["train"]:
+        from cnnlab.train import main as train
 
-            return train(arguments[1:])
+        return train(arguments[1:])
+    if arguments[:1] == ["resume"]:
+        return run_together(lambda: answer(arguments), follow)
+    return answer(arguments) if started_first() else 0
+
+
+def follow() -> None:
+    """What processes beside the main one do: resume what it has been given."""
+    from cnnlab.runs.training import resume
+
+    resume(*share(("", [])))
+
+
+def answer(arguments: list[str]) -> int:
+    """Run any command but `train`; a mistake is told, and its exit code returned."""
+    try:
         if arguments[:1] == ["lesson"]:
             from cnnlab.lessons.command import run as run_lesson
 
@@ -128,7 +143,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     if arguments.command == "resume":
         from cnnlab.runs.training import resume
 
-        resume(arguments.run, arguments.overrides)
+        resume(*share((arguments.run, arguments.overrides)))
     elif arguments.command == "evaluate":
         from cnnlab.runs.evaluation import evaluate_run, print_evaluation
 

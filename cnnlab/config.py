@@ -43,6 +43,7 @@ class Engine:
     log_every: str  # durations: "50 steps", "1 epoch", "10000 examples"
     checkpoint_every: str
     micro_batch_size: Count | None  # images worked through at once; null: a batch, less where memory runs out
+    sync_batch_norm: bool  # statistics of the whole batch, where many processes divide it
     select_by: Literal["auto", "valid_accuracy", "valid_loss", "valid_log_loss", "valid_mae"]
     stop_by: str  # a column of metrics.csv, or "auto"
     patience: Count | None  # epochs
@@ -183,6 +184,11 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
             choose_device(engine["device"])
         except ConfigError as error:
             problems += error.problems
+    if isinstance(engine, Mapping) and engine.get("sync_batch_norm") and engine.get("micro_batch_size") is not None:
+        problems.append(
+            "engine.sync_batch_norm, engine.micro_batch_size: both were given; expected one of them "
+            "(the statistics of a whole batch need all of its images at once)"
+        )
     if isinstance(split, Mapping):
         for key in ("valid", "test"):
             if split.get(key) == 1:

@@ -26,6 +26,9 @@ class ConfigError(CnnlabError):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        return type(self), (self.problems,)  # from one process to another
+
     def __str__(self) -> str:
         if len(self.problems) == 1:
             return self.problems[0]
@@ -55,6 +58,12 @@ class StorageError(CnnlabError):
     """A run directory that cannot be written: full disk, no permission, another process inside."""
 
     exit_code = 6
+
+
+class LostProcessError(CnnlabError):
+    """Of the processes that train a run together another one has ended."""
+
+    exit_code = 7
 
 
 class Interrupted(BaseException):

@@ -17,6 +17,7 @@ from cnnlab.config import Config, parse
 from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
+from cnnlab.distributed import local_rank, num_processes, rank
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.frozen import Frozen
@@ -25,6 +26,7 @@ from cnnlab.engine.loop import Plan
 from cnnlab.engine.step import Average, Training
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.models import INITS, MODELS
+from cnnlab.models.batch_norm import synchronise_batch_norm
 from cnnlab.models.freezing import OnFeatures, find_frozen
 from cnnlab.models.head import replace_head
 from cnnlab.models.registry import ForEveryModel
@@ -69,6 +71,7 @@ class Experiment:
 
     training: Training
     plan: Plan
+    train: Batches  # whole batches, of which `training` has this process's share
     test: BatchSource | None
 
 
@@ -86,6 +89,8 @@ def assemble(config: Config) -> Assembly:
     if dataset.files:  # whose labels are known before a picture is opened
         divide(config, dataset, {part: dataset.files[part].label_tensor() for part in dataset.parts})
     model = build_model(config, dataset).to(device)
+    if config.engine.sync_batch_norm and num_processes() > 1:
+        model = synchronise_batch_norm(model, device)
     tuning: ForEveryModel = MODELS.read_shared(config.model)
     late = find_frozen(model, tuning.freeze)[0] if tuning.unfreeze_after is not None else []
     optimizer = build_optimizer(config.optimizer, model, config.batch_size, late)
@@ -107,7 +112,7 @@ def without_weights(config: Config) -> Config:
 def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     """Read the images, and with them everything that a run needs. Raises DataError."""
     parts = read_parts(config, assembly.dataset, assembly.device)
-    train = parts["train"]
+    train = parts["train"].divided(rank(), num_processes())
 
     steps = partial(count_steps, num_examples=train.num_examples, batch_size=config.batch_size)
     engine = config.engine
@@ -127,7 +132,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     average: Average | None = AVERAGES.build(
         config.average, model=assembly.model, num_steps=plan.num_steps, train=train
     )
-    model, sources = keep_features(config, assembly, parts)
+    model, sources = keep_features(config, assembly, {**parts, "train": train})
     loss = find_loss(config, assembly, train)
     training = Training(
         model=model,
@@ -146,8 +151,9 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         seed=config.seed,
         task=assembly.dataset.task,
         frozen=hold_frozen(config, assembly.model, steps),
+        may_cut=not config.engine.sync_batch_norm,
     )
-    return Experiment(training, plan, sources.get("test"))
+    return Experiment(training, plan, parts["train"], sources.get("test"))
 
 
 def plan_schedule(config: Config, num_examples: int) -> tuple[Schedule, int]:
@@ -206,6 +212,8 @@ def start_device(config: Config) -> torch.device:
     if config.engine.threads is not None:
         torch.set_num_threads(config.engine.threads)
     device = choose_device(config.engine.device)
+    if device.type == "cuda" and num_processes() > 1:
+        torch.cuda.set_device(local_rank())
     if device.type == "cpu":
         keep_freed_memory()
     return device

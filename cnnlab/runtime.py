@@ -13,6 +13,7 @@ from types import FrameType
 
 import torch
 
+from cnnlab.distributed import largest, num_processes
 from cnnlab.errors import ConfigError, Interrupted
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
@@ -36,7 +37,24 @@ def choose_device(name: str) -> torch.device:
     )
     if missing:
         raise ConfigError(f"engine.device: {name!r} is not on this machine; engine.device=auto takes what is")
+    if num_processes() > 1:
+        require_device_for_each(device)
     return device
+
+
+def require_device_for_each(device: torch.device) -> None:
+    """Raises ConfigError if the processes on this machine cannot have a device of this type each."""
+    if device.index is not None or device.type == "mps":
+        raise ConfigError(
+            f"engine.device: {str(device)!r} was given to many processes; expected auto, cuda (each takes the GPU of "
+            "its own number) or cpu"
+        )
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    if device.type == "cuda" and here > torch.cuda.device_count():
+        raise ConfigError(
+            f"engine.device: {here} processes and {torch.cuda.device_count()} GPUs are on this machine; expected "
+            f"torchrun --nproc-per-node {torch.cuda.device_count()}, or engine.device=cpu"
+        )
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -76,19 +94,20 @@ def keep_freed_memory() -> None:
 class StopRequest:
     """Context in which SIGINT (Ctrl-C) and SIGTERM raise Interrupted.
 
-    While `wait_for_step` is set they are only noted, to be acted on between two steps; a second one
-    does not wait.
+    While `wait_for_step` is set they are only noted, to be acted on between two steps, after `agree`; a second
+    one does not wait.
     """
 
     def __init__(self) -> None:
         self.wait_for_step = False
-        self.signum: int | None = None
+        self.noted: int | None = None  # signal that this process got
+        self.signum: int | None = None  # signal that a process of this run got, and all know of
         self._previous: dict[int, object] = {}
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if not self.wait_for_step or self.requested:
+        if not self.wait_for_step or self.noted is not None:
             raise Interrupted(signum)
-        self.signum = signum
+        self.noted = signum
 
     def __enter__(self) -> StopRequest:
         for signum in (signal.SIGINT, signal.SIGTERM):
@@ -101,6 +120,15 @@ class StopRequest:
     def __exit__(self, *exception: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
+
+    def agree(self, time_is_over: bool) -> bool:
+        """Make what any process was asked for, since the last time, the request of all: they end at the same step.
+
+        Returns whether time is over for any of them. Called once a step by each; no device is waited for.
+        """
+        signum, over = largest(self.noted or 0, time_is_over)
+        self.signum = int(signum) or None
+        return bool(over)
 
     @property
     def requested(self) -> bool:

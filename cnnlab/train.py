@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cnnlab.distributed import num_processes, run_together, share
 from cnnlab.errors import CnnlabError, ConfigError, Interrupted
 from cnnlab.signature import suggest
 
@@ -47,7 +48,11 @@ def run_job(composed: DictConfig) -> None:
 
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     try:
-        start(read_config(resolve(composed)), [text.removeprefix("++") for text in typed])  # type: ignore
+        tree = resolve(composed)
+        config = read_config(tree)
+        overrides: list[str] = [text.removeprefix("++") for text in typed]  # type: ignore
+        share((tree, overrides))
+        start(config, overrides)
     except CnnlabError as error:
         report(error)
         if HydraConfig.get().mode == RunMode.RUN:
@@ -58,6 +63,20 @@ def run_job(composed: DictConfig) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit code: 0, or that of the error (see `errors.py`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return run_together(lambda: compose_and_train(arguments), follow)
+
+
+def follow() -> None:
+    """What the processes beside the main one do: train what it has composed and checked."""
+    from cnnlab.experiment import read_config
+    from cnnlab.runs.training import start
+
+    job: tuple[dict[str, Any], list[str]] = share(({}, []))
+    start(read_config(job[0]), job[1])
+
+
+def compose_and_train(arguments: list[str]) -> int:
+    """What the main process does, or the only one."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out as they are, not as Hydra's printout
     folders = [CONF, *find_config_dirs(arguments)]
     try:
@@ -120,6 +139,8 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
     A single run without such a choice is left to the checks of its job: it is composed only once.
     """
     problems, rest = [], []
+    if num_processes() > 1 and {"-m", "--multirun"} & set(arguments):
+        problems.append("--multirun: one run at a time under torchrun; expected a torchrun for each value")
     for text in arguments:
         plain = PLAIN.fullmatch(text)
         choices = list_choices(plain["key"], folders) if plain else set()

@@ -12,14 +12,15 @@ import pytest
 import cnnlab
 
 PACKAGE = Path(cnnlab.__file__).parent
-BASE = {"errors", "signature", "prefixes", "registry", "runtime", "tasks"}
+BASE = {"errors", "signature", "prefixes", "registry", "distributed", "runtime", "tasks"}
 MAY_IMPORT = {
     "errors": set(),
     "signature": set(),
     "tasks": set(),
     "prefixes": {"errors", "signature"},
     "registry": {"errors", "signature"},
-    "runtime": {"errors"},
+    "distributed": {"errors"},
+    "runtime": {"errors", "distributed"},
     "models": BASE,
     "data": BASE,
     "optim": BASE,
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "listing": BASE | {"config", "experiment", "train"},
     "inspection": BASE | {"models", "data", "optim", "config", "experiment", "runs", "train"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "train", "prepare", "find_lr", "listing", "inspection", "runs", "lessons"},
+    "cli": {"errors", "distributed", "train", "prepare", "find_lr", "listing", "inspection", "runs", "lessons"},
 }
 
 

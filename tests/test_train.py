@@ -82,6 +82,10 @@ MISTAKES = {
     "a unit": (["engine.log_every=5 days"], ["engine.log_every: '5 days' was given; expected a number and a unit"]),
     "a device": (["engine.device=abacus"], ["engine.device: 'abacus' was given; expected auto, cpu"]),
     "two lengths": (["steps=3", "examples=4"], ["steps, examples: both were given"]),
+    "a whole batch in pieces": (
+        ["engine.sync_batch_norm=true", "engine.micro_batch_size=8"],
+        ["engine.sync_batch_norm, engine.micro_batch_size: both were given"],
+    ),
     "an impossible size": (["model=lenet", "dataset.image_size=8"], ["'3' (Conv2d)", "size that works is 12"]),
     "two that exclude each other": (["optimizer=sgd", "optimizer.nesterov=true"], ["Nesterov momentum requires"]),
     "a value that is needed": (["dataset=image_folder"], ["dataset.root: a value is needed: str"]),

@@ -9,6 +9,7 @@ whatever was asked before, which is what makes resuming in the middle of an epoc
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -74,6 +75,7 @@ class Batches:
             scale, shift = [1.0], [0.0]
         else:
             scale, shift = [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+        self._rank, self._num_processes = 0, 1
         self._scale, self._shift = torch.tensor(scale, device=device), torch.tensor(shift, device=device)
         self._epoch: int | None = None
         self._places = torch.arange(self.num_examples, device=device)
@@ -101,14 +103,18 @@ class Batches:
         labels = plain = self.images.labels.index_select(0, self._order[positions].to(device, non_blocking=True))
         if self.mixes:
             images, labels = self._mix(images, plain, number)
+        if self._num_processes > 1:
+            share = self._share(number)
+            own = slice(share.start - positions.start, share.stop - positions.start)
+            images, labels = images[own], labels[own]
         images = images.permute(0, 3, 1, 2)
         return images if self.channels_last else images.contiguous(), labels
 
     def places(self, epoch: int, number: int) -> Tensor:
-        """Of each image of a batch its place in `indices`, int64 (N,)."""
+        """Of each image of this share of a batch its place in `indices`, int64 (N,)."""
         if self.seed is not None and epoch != self._epoch:
             self._shuffle(epoch)
-        return self._places[number * self.batch_size : (number + 1) * self.batch_size]
+        return self._places[self._share(number)]
 
     @property
     def labels(self) -> Tensor:
@@ -120,18 +126,30 @@ class Batches:
         """Whether an image looks the same in every epoch."""
         return self.crop is None and not self.augmentations and not self.mixes
 
+    def divided(self, rank: int, num_processes: int) -> Batches:
+        """The same batches, of each the share of process `rank`: side by side the shares are the whole batch.
+
+        They differ by one image where a batch does not divide evenly; of fewer images than processes some have none.
+        """
+        share = copy.copy(self)
+        share._rank, share._num_processes = rank, num_processes
+        share._draws, share._epoch, share._ahead = {}, None, None
+        return share
+
     def in_order(self) -> Batches:
         """The same images without shuffling and augmentation, as an evaluation looks at them."""
         plain = copy.copy(self)
         plain.seed, plain.crop, plain.augmentations, plain.mixes = None, None, {}, {}
         plain._order, plain._ahead = self.indices, None
         plain._places = torch.arange(self.num_examples, device=self.images.labels.device)
+        plain._rank, plain._num_processes = 0, 1
         return plain
 
     def each_once(self) -> Batches:
-        """The same images under the same augmentations, each once in an epoch."""
+        """The same images under the same augmentations, each once in an epoch, in whole batches."""
         others = copy.copy(self)
         others.sampling, others._epoch, others._draws, others._ahead = "shuffled", None, {}, None
+        others._rank, others._num_processes = 0, 1
         return others
 
     def of_others(self, images: ImageSet) -> Batches:
@@ -143,7 +161,24 @@ class Batches:
         return others
 
     def _positions(self, number: int) -> slice:
-        return slice(number * self.batch_size, (number + 1) * self.batch_size)
+        """Of the images that are made for a batch, in the order of the epoch.
+
+        This process's share; where images are mixed the whole batch, of which each may need the next; at least one.
+        """
+        whole, share = self._whole(number), self._share(number)
+        if self.mixes:
+            return whole
+        return share if share.start < share.stop else slice(whole.start, whole.start + 1)
+
+    def _whole(self, number: int) -> slice:
+        start = number * self.batch_size
+        return slice(start, min(start + self.batch_size, self.num_examples))
+
+    def _share(self, number: int) -> slice:
+        """Of the images of a batch that are this process's, in the order of the epoch."""
+        whole = self._whole(number)
+        each = (whole.stop - whole.start) / self._num_processes
+        return slice(whole.start + math.ceil(self._rank * each), whole.start + math.ceil((self._rank + 1) * each))
 
     def _take(self, epoch: int, number: int) -> Tensor:
         """The uint8 images of a batch of the epoch under way, cut out.

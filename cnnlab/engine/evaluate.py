@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from cnnlab.distributed import add_up, copy_from_main, gather, is_main, num_processes, rank
 from cnnlab.tasks import Labels, Task, add_up_log_loss, add_up_score, count_answers
 
 
@@ -38,7 +39,10 @@ class Metrics(NamedTuple):
 
 
 class Sums:
-    """Loss and score summed on the device, read only when somebody asks: reading waits for it."""
+    """Loss and score summed on the device, read only when somebody asks: reading waits for it.
+
+    Each process counts what it sees; `set` and `read` are about all of them together, and called by all.
+    """
 
     def __init__(self, device: torch.device, task: Task):
         self._task = task
@@ -53,12 +57,13 @@ class Sums:
         self.num_seen += len(labels)
 
     def read(self) -> tuple[float, float, int]:
-        return self._loss.item(), self._score.item(), self.num_seen
+        loss, score, num_seen = add_up(self._loss.item(), self._score.item(), self.num_seen)
+        return loss, score, int(num_seen)
 
     def set(self, loss: float, score: float, num_seen: int) -> None:
-        self._loss.fill_(loss)
-        self._score.fill_(score)
-        self.num_seen = num_seen
+        self._loss.fill_(loss if is_main() else 0.0)
+        self._score.fill_(score if is_main() else 0.0)
+        self.num_seen = num_seen if is_main() else 0
 
     def metrics(self) -> Metrics:
         loss, score, num_seen = self.read()
@@ -80,9 +85,18 @@ class Answers:
         self._log_loss.add_(add_up_log_loss(outputs, labels))
         self._confusion.add_(count_answers(self._task, outputs, labels))
 
-    def add_to(self, metrics: Metrics) -> Metrics:
-        confusion = self._confusion.cpu()
-        return metrics._replace(log_loss=self._log_loss.item() / int(confusion.sum()), confusion=confusion)
+    def read(self) -> tuple[float, Tensor]:
+        return self._log_loss.item(), self._confusion.cpu()
+
+
+def add_answers(metrics: Metrics, answers: Answers | None) -> Metrics:
+    """With what the answers tell, of all processes together; one that has had no batch has no `answers`."""
+    counted = [read for read in gather(answers and answers.read()) if read is not None]
+    if not counted:
+        return metrics
+    confusion = torch.stack([counts for _, counts in counted]).sum(0)
+    log_loss = sum(log_loss for log_loss, _ in counted) / int(confusion.sum())
+    return metrics._replace(log_loss=log_loss, confusion=confusion)
 
 
 def precise_type(device: torch.device) -> torch.dtype:
@@ -97,19 +111,22 @@ def evaluate(
     task: Task = "multiclass",
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Metrics:
-    """Mean loss and the task's metrics over all of `batches`, in evaluation mode; every layer's mode is put back."""
+    """Mean loss and the task's metrics over all of `batches`, in evaluation mode; every layer's mode is put back.
+
+    Of many processes each takes some of the batches, with the main one's statistics of batch normalisation.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    sums: Sums | None = None
+    copy_from_main(model.buffers())
+    sums = Sums(next(model.parameters()).device, task)
     answers: Answers | None = None
     try:
         with torch.inference_mode():
-            for number in range(len(batches)):
+            for number in range(rank(), len(batches), num_processes()):
                 images, labels = batches.batch(0, number)
                 with autocast():
                     outputs = model(images)
                 outputs = outputs.float()
-                sums = sums or Sums(outputs.device, task)
                 sums.add(loss(outputs, labels), outputs, labels)
                 if task != "regression":
                     assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
@@ -118,5 +135,4 @@ def evaluate(
     finally:
         for module, mode in modes.items():
             module.training = mode
-    assert sums is not None, "batches hold at least one image"
-    return answers.add_to(sums.metrics()) if answers else sums.metrics()
+    return add_answers(sums.metrics(), answers)

@@ -71,7 +71,7 @@ class View:
             self._number = torch.empty(self._source.num_examples, dtype=torch.long, device=places.device)
             for number in self._missing:
                 self._number[self._source.places(self._epoch, number)] = number
-        wanted = self._number[places].unique().tolist()
+        wanted = self._number[places].unique().tolist() or [0]  # where no image is wanted, to know a feature's size
         for number in self._missing.intersection(wanted):
             # Also inside an evaluation: what is kept has to serve training.
             with torch.inference_mode(False), torch.no_grad():

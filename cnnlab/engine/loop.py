@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from cnnlab.distributed import copy_from_main, largest
 from cnnlab.engine.evaluate import Metrics, Sums, evaluate
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.step import Training, compute_gradients
@@ -59,9 +60,10 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
 
     Ends earlier where the plan's patience or time is over. Raises DivergenceError when the loss or a weight
     is no finite number, before a checkpoint can take it up, and Interrupted when `stop` asks for it, after
-    the step under way and a checkpoint.
+    the step under way and a checkpoint. Of many processes each calls it, and all leave it at the same step.
     """
     t = training
+    copy_from_main([*t.model.parameters(), *t.model.buffers()])
     steps_per_epoch = len(t.train)
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
     sums = Sums(t.device, t.task)
@@ -95,7 +97,8 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         recent.append(loss.detach())
         journal.count_step()
 
-        ends = state.step == plan.num_steps or clock.is_over(plan.max_seconds)
+        over = stop.agree(clock.is_over(plan.max_seconds))
+        ends = over or state.step == plan.num_steps
         ends_epoch = ends or state.step % steps_per_epoch == 0
         saves = ends or state.step % plan.checkpoint_every == 0 or stop.requested
         if state.step % plan.log_every == 0 or ends_epoch or saves:
@@ -106,6 +109,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
             with t.averaged():
                 valid = evaluate(t.model, t.loss, t.valid, t.task, t.autocast) if t.valid is not None else None
             clock.lap()
+            (state.seconds,) = largest(state.seconds)  # rows, and what is decided by them, are the same in all
             row = make_row(state, epoch + 1, sums, valid, rates[0])
             # A run that ended inside an epoch and was prolonged finishes that epoch's row.
             state.rows = [earlier for earlier in state.rows if earlier["epoch"] != row["epoch"]] + [row]
@@ -181,7 +185,7 @@ def require_finite_losses(recent: list[Tensor], step: int, lr: float) -> float:
 
 def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: float) -> Row:
     """A row of metrics.csv: the epoch's training as it went, and the validation after it (empty without)."""
-    train = sums.metrics()
+    train, (_, _, num_seen) = sums.metrics(), sums.read()
     row = {
         "epoch": epoch,
         "step": state.step,
@@ -192,7 +196,7 @@ def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: fl
         "valid_log_loss": valid.log_loss if valid else None,
         "lr": lr,
         "seconds": round(state.seconds, 3),
-        "images_per_second": round(sums.num_seen / max(state.train_seconds, 1e-9), 1),
+        "images_per_second": round(num_seen / max(state.train_seconds, 1e-9), 1),
     }
     if train.mae is not None:
         row |= {"train_mae": train.mae, "valid_mae": valid.mae if valid else None}

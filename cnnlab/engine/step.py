@@ -3,6 +3,11 @@
 Where a batch does not fit into memory it is cut into pieces. Order and size of the batch stay what they are:
 each piece's loss counts by its share, and the gradients add up to those of the whole. (Batch normalisation
 takes the statistics of the pieces, and dropout draws for each in turn.)
+
+Many processes divide a batch in the same way. Their gradients are added up here, behind the backward pass, and
+not by torch's DistributedDataParallel: so a process may have no image of a small last batch, halve its pieces by
+itself, freeze what it likes, or be asked for gradients several times a step, and checkpoints know of no wrapper.
+What that costs is that the exchange begins behind the backward pass and not within it.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cnnlab.distributed import add_up_tensors, num_processes, rank
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.frozen import Frozen
 from cnnlab.engine.state import Row, State
@@ -59,10 +65,14 @@ class Training:
     averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the precision of forward passes
     frozen: Frozen | None = None  # what does not learn, or not yet
+    may_cut: bool = True  # batches in pieces, where memory runs out
 
 
 def compute_gradients(training: Training, images: Tensor, labels: Labels, state: State) -> tuple[Tensor, Tensor]:
     """Outputs and mean loss of a batch; its gradients, clipped, in the parameters. The same for the same `state.step`.
+
+    Of many processes each is given a share of the batch and returns the outputs of that share; loss and gradients
+    are those of the whole batch.
 
     Where memory runs out the batch is cut in halves, quarters and so on; `state.micro_batch_size` remembers it.
     Raises what the allocator raised if a single image does not fit.
@@ -73,12 +83,14 @@ def compute_gradients(training: Training, images: Tensor, labels: Labels, state:
             outputs, loss = accumulate_gradients(training, images, labels, state.step, size)
             break
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
-            if not is_out_of_memory(error) or min(size, len(labels)) == 1:
+            if not is_out_of_memory(error) or min(size, len(labels)) <= 1 or not training.may_cut:
                 raise
             state.micro_batch_size = -(-min(size, len(labels)) // 2)
         gc.collect()  # the failed pass is held by nothing any more
         if training.device.type == "cuda":
             torch.cuda.empty_cache()
+    if num_processes() > 1:
+        loss = add_up_processes(training, loss, labels)
     clip_gradients(training)
     return outputs, loss
 
@@ -86,21 +98,25 @@ def compute_gradients(training: Training, images: Tensor, labels: Labels, state:
 def accumulate_gradients(
     training: Training, images: Tensor, labels: Labels, step: int, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Forward and backward over pieces of at most `size` images, the gradients adding up to the batch's."""
+    """Forward and backward over pieces of at most `size` images, the gradients adding up to the batch's.
+
+    Of many processes each counts by what it has of a full batch; `add_up_processes` goes on from there.
+    """
     t = training
-    seed_step(t.device, t.seed, "dropout", step)
+    seed_step(t.device, t.seed, "dropout", step, *([rank()] if rank() else []))
     if t.frozen is not None:
         t.frozen.hold(step)
     for group in t.optimizer.param_groups:  # as zero_grad does, without its bookkeeping
         for parameter in group["params"]:
             parameter.grad = None
-    if size >= len(labels):
+    alone = num_processes() == 1
+    if alone and size >= len(labels):
         outputs, loss = compute_loss(t, images, labels)
         loss.backward()
         return outputs, loss
-    whole = t.weigh(labels)
+    whole = t.weigh(labels) if alone else t.train.batch_size
     pieces, losses = [], []
-    for start in range(0, len(labels), size):
+    for start in range(0, max(len(labels), 1), max(size, 1)):  # no images are one piece, whose gradients are zeros
         piece = slice(start, start + size)
         outputs, loss = compute_loss(t, images[piece], labels[piece])
         loss = loss * (t.weigh(labels[piece]) / whole)
@@ -110,12 +126,23 @@ def accumulate_gradients(
     return torch.cat(pieces), torch.stack(losses).sum()
 
 
+def add_up_processes(training: Training, loss: Tensor, labels: Labels) -> Tensor:
+    """The loss of the whole batch, from this process's part of it; the parameters' gradients likewise."""
+    weight = torch.as_tensor(training.weigh(labels), dtype=loss.dtype) / training.train.batch_size
+    sums = torch.stack([loss.detach(), loss.new_ones(()) * weight])
+    gradients = [p.grad for group in training.optimizer.param_groups for p in group["params"] if p.grad is not None]
+    add_up_tensors([sums, *gradients])
+    loss, weight = sums
+    torch._foreach_div_(gradients, weight)
+    return loss / weight
+
+
 def compute_loss(training: Training, images: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-    """Outputs and mean loss, the loss always in float32."""
+    """Outputs and mean loss, the loss always in float32; zero for no images."""
     with training.autocast():
         outputs = training.model(images)
     outputs = outputs.float()
-    return outputs, training.loss(outputs, labels)
+    return outputs, training.loss(outputs, labels) if len(labels) else outputs.sum()
 
 
 def clip_gradients(training: Training) -> None:

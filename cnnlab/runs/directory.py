@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from cnnlab.distributed import is_main
 from cnnlab.errors import CheckpointError, ConfigError, StorageError
 
 METRICS = (
@@ -33,7 +34,7 @@ TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
 
 
 class RunDirectory:
-    """outputs/<name>/<date_time>[-k]/ and what lies in it."""
+    """outputs/<name>/<date_time>[-k]/ and what lies in it. Of many processes the main one alone writes."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -97,6 +98,9 @@ class RunDirectory:
 
         Raises StorageError if another process is training here.
         """
+        if not is_main():
+            yield
+            return
         try:
             import fcntl
         except ImportError:  # Windows has no such locks; nothing else depends on them
@@ -113,6 +117,8 @@ class RunDirectory:
 
     def write_text(self, path: Path, text: str) -> None:
         """Replace a file by `text`, all or nothing. Raises StorageError."""
+        if not is_main():
+            return
         partial = path.with_name(f".{path.name}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import cnnlab
+from cnnlab.distributed import num_processes
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
 
@@ -28,6 +29,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "processor_features": torch.backends.cpu.get_cpu_capability(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "processes": num_processes(),
         "threads": torch.get_num_threads(),
         "command": sys.argv,
     }

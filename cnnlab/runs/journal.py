@@ -11,6 +11,37 @@ from cnnlab.engine.state import State
 from cnnlab.runs.directory import RunDirectory
 
 
+class Silence:
+    """The journal of processes beside the main one: they say and write nothing."""
+
+    def start_bar(self, step: int) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def stop_bar(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def count_step(self) -> None:
+        pass
+
+    def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None:
+        pass
+
+    def show_epoch(self, state: State) -> None:
+        pass
+
+    def save_best(self, contents: dict[str, Any]) -> None:
+        pass
+
+    def save_last(self, contents: dict[str, Any]) -> None:
+        pass
+
+
 class Journal:
     """The loop's reports, written into a run directory.
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cnnlab.config import Config, apply_overrides
+from cnnlab.distributed import by_all, by_main, is_main, num_processes
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest
 from cnnlab.engine.evaluate import Metrics, evaluate
 from cnnlab.engine.loop import find_early_end, fit, restore
@@ -29,7 +30,7 @@ from cnnlab.experiment import (
 from cnnlab.runs.classes import score_classes, write_csv
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
-from cnnlab.runs.journal import Journal
+from cnnlab.runs.journal import Journal, Silence
 from cnnlab.runs.plots import draw_confusion, draw_curves, draw_line
 from cnnlab.runtime import StopRequest
 
@@ -39,8 +40,8 @@ RESUMABLE = ("epochs=", "steps=", "examples=", "engine.")
 
 def start(config: Config, overrides: list[str]) -> RunDirectory:
     """A new run in a directory of its own; `overrides` is what was typed."""
-    assembly = assemble(config)
-    run = RunDirectory.claim(config.output_dir, config.name)
+    assembly = by_all(lambda: assemble(config))
+    run = by_main(lambda: RunDirectory.claim(config.output_dir, config.name))
     run.write_yaml(run.overrides, overrides)
     train(config, run, assembly)
     return run
@@ -57,7 +58,7 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
         allowed = "epochs, steps, examples and engine.*"
         raise ConfigError([f"{text}: cannot change within a run; expected {allowed}" for text in foreign])
     config = read_config(apply_overrides(run.read_config(), overrides))
-    assembly = assemble(without_weights(config) if run.last.is_file() else config)
+    assembly = by_all(lambda: assemble(without_weights(config) if run.last.is_file() else config))
     train(config, run, assembly)
     return run
 
@@ -70,13 +71,13 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
     summary: dict[str, Any] = {"status": "running", "reason": None}
     with StopRequest() as stop, run.locked(), keeping_summary(run, summary):
         run.write_yaml(run.config, asdict(config))
-        experiment = build_experiment(config, assembly)
+        experiment = by_all(lambda: build_experiment(config, assembly))
         training, plan = experiment.training, experiment.plan
         run.write_json(run.environment, describe_environment(training.device))
         summary["parameters"] = count_parameters(training.model)
 
         num_epochs = -(-plan.num_steps // len(training.train))
-        journal = Journal(run, asdict(config), plan.num_steps, num_epochs)
+        journal = Journal(run, asdict(config), plan.num_steps, num_epochs) if is_main() else Silence()
         try:
             journal.say(describe_start(config, experiment, summary["parameters"]))
             state = restore_state(run, experiment, journal)
@@ -96,9 +97,9 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
             test = look_at_test(experiment)
             summary["test"] = test and test.as_dict()
             show_classes(run, experiment, assembly.dataset.classes, test)
-            if assembly.dataset.maps_number_to_number:
+            if assembly.dataset.maps_number_to_number and is_main():
                 draw_line(
-                    run, training.model, {"train": training.train, "valid": training.valid, "test": experiment.test}
+                    run, training.model, {"train": experiment.train, "valid": training.valid, "test": experiment.test}
                 )
             journal.say(describe_end(summary, plan.select_by))
         finally:
@@ -111,6 +112,9 @@ def keeping_summary(run: RunDirectory, summary: dict[str, Any]) -> Iterator[None
 
     The last line printed names the directory, however the run went.
     """
+    if not is_main():
+        yield
+        return
     run.write_json(run.summary, summary)
     try:
         yield
@@ -132,7 +136,7 @@ def keeping_summary(run: RunDirectory, summary: dict[str, Any]) -> Iterator[None
         print(f"run directory: {run}", flush=True)
 
 
-def restore_state(run: RunDirectory, experiment: Experiment, journal: Journal) -> State:
+def restore_state(run: RunDirectory, experiment: Experiment, journal: Journal | Silence) -> State:
     """Put the newest whole checkpoint back; a fresh state where there is none."""
     snapshot, problems = load_newest([run.last, run.previous], experiment.training.device)
     for problem in problems:
@@ -148,7 +152,8 @@ def restore_state(run: RunDirectory, experiment: Experiment, journal: Journal) -
 def load_chosen(run: RunDirectory, experiment: Experiment) -> None:
     """The weights that validation chose (the last without validation) into the network."""
     training = experiment.training
-    training.model.load_state_dict(load_checkpoint(run.find_weights(), training.device)["model"])
+    weights = by_main(run.find_weights)
+    training.model.load_state_dict(load_checkpoint(weights, training.device)["model"])
 
 
 def look_at_test(experiment: Experiment) -> Metrics | None:
@@ -166,7 +171,7 @@ def show_classes(run: RunDirectory, experiment: Experiment, classes: Sequence[st
     if metrics is None and training.valid is not None:
         part = "validation"
         metrics = evaluate(training.model, training.loss, training.valid, training.task, training.autocast)
-    if metrics is not None and metrics.confusion is not None:
+    if metrics is not None and metrics.confusion is not None and is_main():
         run.write_text(run.classes, write_csv(score_classes(metrics.confusion, classes)))
         draw_confusion(run, part, metrics.confusion, classes)
 
@@ -188,6 +193,7 @@ def summarize(state: State, experiment: Experiment) -> dict[str, Any]:
             "seconds": round(state.seconds, 3),
         },
         "images": {part: batches.num_examples if batches else 0 for part, batches in parts.items()},
+        "processes": num_processes(),
         "peak_memory_mb": measure_peak_memory(training.device),
     }
 
@@ -217,9 +223,10 @@ def describe_start(config: Config, experiment: Experiment, num_parameters: int) 
     sizes = [f"{training.train.num_examples:,} train"]
     sizes += [f"{b.num_examples:,} {part}" for part, b in (("valid", training.valid), ("test", experiment.test)) if b]
     selection = f", the best epoch by {experiment.plan.select_by}" if training.valid else ""
+    devices = f"{num_processes()} × {training.device}" if num_processes() > 1 else str(training.device)
     return (
         f"{config.model['name']} ({num_parameters:,} parameters) on {config.dataset['name']} "
-        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {training.device}{selection}"
+        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {devices}{selection}"
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from cnnlab.data.augment import cutout, flip, pad_crop
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.crops import random_resized_crop
+from cnnlab.data.mix import mixup
 from cnnlab.data.pack import PackedImages
 from cnnlab.data.registry import ImageSet
 
@@ -216,3 +217,24 @@ def test_an_evaluation_looks_at_each_image_once_whatever_the_sampling():
     assert torch.equal(balanced().in_order().batch(0, 1)[0].flatten(), torch.arange(64, 128).float())
     once = balanced().each_once()
     assert torch.equal(torch.cat([once.places(5, n) for n in range(16)]).sort().values, torch.arange(1000))
+
+
+# --- Shared among processes ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 5])
+def test_shares_side_by_side_are_the_batch(num_processes, mixed):
+    """Also of the last batch, whose 3 images are fewer than 5 processes; mixed, images may need those of others."""
+    batches = make()
+    if mixed:
+        batches.mixes = {"mixup": partial(mixup, alpha=1.0)}
+    shares = [batches.divided(rank, num_processes) for rank in range(num_processes)]
+    for number in (0, 3, 5):
+        parts = [share.batch(1, number) for share in shares]
+        images, labels = batches.batch(1, number)
+        assert torch.equal(torch.cat([part[0] for part in parts]), images)
+        given = [part[1].first if mixed else part[1] for part in parts]
+        assert torch.equal(torch.cat(given), labels.first if mixed else labels)
+        sizes = [len(labels) for _, labels in parts]
+        assert max(sizes) - min(sizes) <= 1 and sizes[0] == max(sizes)
+    assert torch.equal(shares[-1].in_order().batch(0, 5)[1], torch.arange(50, NUM))
