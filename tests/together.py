@@ -52,6 +52,7 @@ RUNS = {
         "engine.sync_batch_norm=true",
     ],
     "single_images": [*SMALL, "batch_size=431", "optimizer=muon", "optimizer.lr=0.02", "engine.eval_batch_size=50"],
+    "features": [*SMALL, "batch_size=431", "epochs=3", "model.freeze=backbone", "sampling=balanced"],
     "lbfgs": ["experiment=linear_regression", "optimizer=lbfgs", "optimizer.lr=1.0", "epochs=3", "engine.device=cpu"],
 }
 STOPPED = [*PLAIN, "steps=20"]

@@ -91,7 +91,7 @@ class Answers:
 
 def add_answers(metrics: Metrics, answers: Answers | None) -> Metrics:
     """With what the answers tell, of all processes together; one that has had no batch has no `answers`."""
-    counted = [read for read in gather(answers and answers.read()) if read is not None]
+    counted = [read for read in gather(answers.read() if answers else None) if read is not None]
     if not counted:
         return metrics
     confusion = torch.stack([counts for _, counts in counted]).sum(0)

@@ -221,6 +221,7 @@ def test_an_evaluation_looks_at_each_image_once_whatever_the_sampling():
 
 # --- Shared among processes ----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("num_processes", [1, 2, 3, 5])
 def test_shares_side_by_side_are_the_batch(num_processes, mixed):
