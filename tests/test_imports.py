@@ -28,10 +28,11 @@ MAY_IMPORT = {
     "runs": BASE | {"data", "engine", "config", "experiment"},
     "train": BASE | {"config", "experiment", "runs"},
     "find_lr": BASE | {"engine", "experiment", "runs", "train"},
+    "bench": BASE | {"engine", "runs"},
     "listing": BASE | {"config", "experiment", "train"},
     "inspection": BASE | {"models", "data", "optim", "config", "experiment", "runs", "train"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "train", "find_lr", "listing", "inspection", "runs", "lessons"},
+    "cli": {"errors", "train", "find_lr", "bench", "listing", "inspection", "runs", "lessons"},
 }
 
 

@@ -7,18 +7,21 @@ takes the statistics of the pieces, and dropout draws for each in turn.)
 
 from __future__ import annotations
 
+import copy
 import gc
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.state import Row, State
+from cnnlab.engine.timing import StepTimes
 from cnnlab.runtime import seed_step
 from cnnlab.tasks import Labels, Task
 
@@ -57,6 +60,8 @@ class Training:
     average: Average | None = None
     averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the precision of forward passes
+    scaler: GradScaler | None = None  # of the loss, where gradients in float16 would vanish
+    times: StepTimes = field(default_factory=StepTimes)
 
 
 def compute_gradients(training: Training, images: Tensor, labels: Labels, state: State) -> tuple[Tensor, Tensor]:
@@ -77,6 +82,8 @@ def compute_gradients(training: Training, images: Tensor, labels: Labels, state:
         gc.collect()  # the failed pass is held by nothing any more
         if training.device.type == "cuda":
             torch.cuda.empty_cache()
+    if training.scaler is not None:
+        training.scaler.unscale_(training.optimizer)
     clip_gradients(training)
     return outputs, loss
 
@@ -92,7 +99,7 @@ def accumulate_gradients(
             parameter.grad = None
     if size >= len(labels):
         outputs, loss = compute_loss(t, images, labels)
-        loss.backward()
+        go_back(t, loss)
         return outputs, loss
     whole = t.weigh(labels)
     pieces, losses = [], []
@@ -100,7 +107,7 @@ def accumulate_gradients(
         piece = slice(start, start + size)
         outputs, loss = compute_loss(t, images[piece], labels[piece])
         loss = loss * (t.weigh(labels[piece]) / whole)
-        loss.backward()
+        go_back(t, loss)
         pieces.append(outputs.detach())
         losses.append(loss.detach())
     return torch.cat(pieces), torch.stack(losses).sum()
@@ -111,7 +118,16 @@ def compute_loss(training: Training, images: Tensor, labels: Labels) -> tuple[Te
     with training.autocast():
         outputs = training.model(images)
     outputs = outputs.float()
-    return outputs, training.loss(outputs, labels)
+    loss = training.loss(outputs, labels)
+    training.times.end("forward")
+    return outputs, loss
+
+
+def go_back(training: Training, loss: Tensor) -> None:
+    """The backward pass of a loss, scaled where the precision asks for it."""
+    scaled: Tensor = loss if training.scaler is None else training.scaler.scale(loss)
+    scaled.backward()
+    training.times.end("backward")
 
 
 def clip_gradients(training: Training) -> None:
@@ -128,3 +144,27 @@ def clip_gradients(training: Training) -> None:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an allocator raised it; that of the processor has no class of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def unchanged(training: Training) -> Iterator[None]:
+    """Steps may be taken inside; then all is as before: weights and where they lie, optimizer, random streams."""
+    model, optimizer = training.model, training.optimizer
+    before = copy.deepcopy({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    tensors = {tensor: tensor.data for tensor in (*model.parameters(), *model.buffers())}
+    modes = {module: module.training for module in model.modules()}
+    compiled = model._compiled_call_impl
+    model.train()
+    devices = [training.device] if training.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        model._compiled_call_impl = compiled
+        for tensor, data in tensors.items():
+            tensor.data = data
+            tensor.grad = None
+        for module, mode in modes.items():
+            module.training = mode
+        model.load_state_dict(before["model"])
+        optimizer.load_state_dict(before["optimizer"])
