@@ -25,7 +25,6 @@ from cnnlab.engine.timing import StepTimes
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.models import INITS, MODELS
 from cnnlab.models.shapes import require_size
-from cnnlab.models.summary import count_multiply_adds
 from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss
@@ -317,6 +316,8 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
 
 def count_work(assembly: Assembly) -> int:
     """Multiply-adds of one image's forward pass."""
+    from cnnlab.models.summary import count_multiply_adds  # with torch's counter, which takes a while to import
+
     return count_multiply_adds(assembly.model, assembly.dataset.channels, assembly.dataset.image_size)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cnnlab.config import Config
 from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.engine.choice import KEYS, plain_choice
 from cnnlab.engine.evaluate import Metrics, evaluate
+from cnnlab.engine.precision import set_precision
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import Assembly, assemble, read_config, read_parts, without_weights
 from cnnlab.runs.directory import RunDirectory
@@ -20,13 +23,14 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
     Raises ConfigError if the run has no such part.
     """
     run = RunDirectory.open(path)
-    config = read_config(run.read_config())
+    config = repeat_choice(read_config(run.read_config()), run)
     weights = run.find_weights(checkpoint)
     assembly = load_trained(config, weights)
     parts = read_parts(config, assembly.dataset, assembly.device)
     if part not in parts:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
-    metrics = evaluate(assembly.model, assembly.loss, parts[part].in_order(), assembly.dataset.task)
+    autocast = set_precision(config.engine.precision, assembly.device)
+    metrics = evaluate(assembly.model, assembly.loss, parts[part].in_order(), assembly.dataset.task, autocast)
     return {
         "run": str(run),
         "checkpoint": weights.name,
@@ -34,6 +38,14 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
         "images": parts[part].num_examples,
         **metrics.as_dict(),
     }
+
+
+def repeat_choice(config: Config, run: RunDirectory) -> Config:
+    """The configuration of a run with what "auto" became there; the network is not compiled for one look."""
+    chosen = run.read_json(run.summary).get("engine") or {}
+    given = {key: getattr(config.engine, key) for key in KEYS}
+    choice = plain_choice({key: chosen.get(key, value) if value == "auto" else value for key, value in given.items()})
+    return replace(config, engine=replace(config.engine, **asdict(replace(choice, compile="off"))))
 
 
 def load_trained(config: Config, weights: Path) -> Assembly:
