@@ -130,7 +130,7 @@ def choose(
     if step_seconds * num_steps < SHORT:
         return plain, {}, []
 
-    num_timed = min(100, math.ceil(TURN / step_seconds))
+    num_timed = min(100, max(1, math.ceil(TURN / step_seconds)))
     # Each combination takes one step to be looked at, and each of its turns one more to warm up.
     num_turns = min(TURNS[-1], int((MAX_SHARE * num_steps / len(choices) - 1) / (num_timed + 1)))
     fastest = {plain: step_seconds}

@@ -222,7 +222,7 @@ def describe_speed(
         # Of the backward pass each layer has two products where the forward pass has one.
         work = 3 * count_work(assembly) * images_per_second
         peak = measure_product_peak(training.device, engine["precision"], PEAK_SECONDS)
-        speed |= {"multiply_adds_per_second": round(work), "share_of_peak": peak and round(work / peak, 3)}
+        speed |= {"multiply_adds_per_second": round(work), "share_of_peak": peak and float(f"{work / peak:.3g}")}
     return speed
 
 

@@ -159,8 +159,8 @@ def test_speed_is_told(tmp_path, monkeypatch):
     speed = summary_of(run)["speed"]
     # 5×5 convolution 1 → 10 on 12×12, then 3×3 of 10 → 20 on 4×4 and 20 → 20 on 2×2, then 20 → 16 → 10.
     per_image = 8 * 8 * 10 * 25 + 4 * 4 * 20 * 90 + 2 * 2 * 20 * 180 + 20 * 16 + 16 * 10
-    assert speed["multiply_adds_per_second"] == pytest.approx(3 * per_image * speed["images_per_second"], rel=1e-3)
+    images_per_second = 2 * 1294 / (42 * sum(speed["step_milliseconds"].values()) / 1000)
+    assert speed["images_per_second"] == pytest.approx(images_per_second, rel=0.01, abs=0.1)
+    assert speed["multiply_adds_per_second"] == pytest.approx(3 * per_image * images_per_second, rel=0.01)
     assert 0 < speed["share_of_peak"] < 1
     assert set(speed["step_milliseconds"]) == {"data", "forward", "backward", "optimizer"}
-    step_seconds = sum(speed["step_milliseconds"].values()) / 1000
-    assert 2 * 1294 / (42 * step_seconds) == pytest.approx(speed["images_per_second"], rel=0.01)
