@@ -133,14 +133,15 @@ def choose(
     num_timed = min(100, max(1, math.ceil(TURN / step_seconds)))
     # Each combination takes one step to be looked at, and each of its turns one more to warm up.
     num_turns = min(TURNS[-1], int((MAX_SHARE * num_steps / len(choices) - 1) / (num_timed + 1)))
-    fastest = {plain: step_seconds}
+    fastest: dict[Choice, float] = {}
     if len(choices) > 1 and num_turns >= TURNS[0]:
         fastest = bench.take_turns(choices, num_timed, num_turns)
-    best = pick(fastest, plain)
+    best = pick(fastest, plain) if fastest else plain
+    seconds = fastest.get(best, step_seconds)
     warnings = []
-    if given["compile"] == "auto" and fastest[best] * num_steps > LONG and has_compiler(training.device):
-        compiled, problem = bench.compile(best, num_timed, num_steps, fastest[best])
-        fastest |= compiled
+    if given["compile"] == "auto" and seconds * num_steps > LONG and has_compiler(training.device):
+        compiled, problem = bench.compile(best, num_timed, num_steps, seconds)
+        fastest = {best: seconds, **fastest, **compiled}
         warnings += [problem] if problem else []
         best = pick(fastest, best)
     images = min(training.train.batch_size, training.train.num_examples)
