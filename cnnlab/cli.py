@@ -123,6 +123,10 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--to", dest="highest", type=float, default=10.0, metavar="LR", help="default: 10")
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
+    bench = commands.add_parser("bench", help="the machine's peak: matrix products and copies, in some seconds")
+    bench.add_argument("--device", default="auto", metavar="NAME", help="as engine.device; default: auto")
+    bench.add_argument("--json", action="store_true", help="for programs")
+
     commands.add_parser("lesson", help="the course notes' computations: cnnlab lesson [NAME]", add_help=False)
 
     listing = commands.add_parser("list", help="what can be chosen")
@@ -159,6 +163,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         from cnnlab.find_lr import find_lr
 
         find_lr(arguments.overrides, arguments.config_dir, arguments.output, arguments.lowest, arguments.highest)
+    elif arguments.command == "bench":
+        from cnnlab.bench import bench
+
+        bench(arguments.device, as_json=arguments.json)
     elif arguments.command == "list":
         from cnnlab.listing import print_lists
 

@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from cnnlab.engine.durations import parse_duration, parse_time
+from cnnlab.engine.precision import explain_missing
 from cnnlab.errors import ConfigError
 from cnnlab.registry import Registry
 from cnnlab.runtime import choose_device
@@ -38,7 +41,9 @@ class Engine:
 
     device: str
     threads: Count | None  # null: torch's choice
-    memory_format: Literal["channels_last", "contiguous"]
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+    memory_format: Literal["auto", "channels_last", "contiguous"]
+    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
     eval_batch_size: Count
     log_every: str  # durations: "50 steps", "1 epoch", "10000 examples"
     checkpoint_every: str
@@ -91,6 +96,8 @@ def parse(tree: Mapping[str, Any], registries: Mapping[str, Registry]) -> Config
     Raises ConfigError telling every problem, each with what was expected or the nearest valid name.
     """
     import_modules(tree.get("imports"))
+    if isinstance(tree.get("engine"), Mapping) and tree["engine"].get("compile") is False:
+        tree = {**tree, "engine": {**tree["engine"], "compile": "off"}}  # what YAML makes of a bare off
     problems = check_arguments("", tree, keyword_arguments(Config) | _untyped_groups())
     for group, kind in (("engine", Engine), ("split", Split)):
         if isinstance(tree.get(group), Mapping):
@@ -181,9 +188,11 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
                 problems.append(f"{group}.{key}: {error}")
     if isinstance(engine, Mapping) and isinstance(engine.get("device"), str):
         try:
-            choose_device(engine["device"])
+            device = choose_device(engine["device"])
         except ConfigError as error:
             problems += error.problems
+        else:
+            problems += _check_speed(tree, device)
     if isinstance(engine, Mapping) and engine.get("sync_batch_norm") and engine.get("micro_batch_size") is not None:
         problems.append(
             "engine.sync_batch_norm, engine.micro_batch_size: both were given; expected one of them "
@@ -202,6 +211,30 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
         )
     if tree.get("steps") is not None and tree.get("examples") is not None:
         problems.append("steps, examples: both were given; expected one of them (each stands in for epochs)")
+    return problems
+
+
+def _check_speed(tree: Mapping[str, Any], device: torch.device) -> list[str]:
+    """What the device, or another choice, has no room for."""
+    engine, optimizer = tree["engine"], tree.get("optimizer")
+    problems = []
+    missing = explain_missing(engine.get("precision"), device)
+    if missing:
+        problems.append(f"engine.precision: {missing}")
+    if engine.get("precision") == "fp16" and isinstance(optimizer, Mapping) and optimizer.get("name") == "lbfgs":
+        problems.append(
+            "engine.precision: fp16 was given; expected another one beside optimizer lbfgs, which compares losses of "
+            "one step, while fp16 leaves steps out"
+        )
+    if engine.get("compile") == "reduce-overhead" and device.type != "cuda":
+        problems.append(
+            f"engine.compile: reduce-overhead was given; expected another: {device.type} has no CUDA graphs"
+        )
+    if engine.get("compile") == "reduce-overhead" and engine.get("micro_batch_size") is not None:
+        problems.append(
+            "engine.compile, engine.micro_batch_size: reduce-overhead and a size were given; expected one of them "
+            "(a recorded graph overwrites the gradients of the piece before)"
+        )
     return problems
 
 

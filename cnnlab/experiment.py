@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,14 @@ from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import split_off
 from cnnlab.distributed import local_rank, num_processes, rank
+from cnnlab.engine.choice import KEYS, PLAIN, Choice, apply_choice, choose, plain_choice, try_compiled
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.frozen import Frozen
 from cnnlab.engine.kept_features import KeptFeatures
 from cnnlab.engine.loop import Plan
 from cnnlab.engine.step import Average, Training
+from cnnlab.engine.timing import StepTimes
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.models import INITS, MODELS
 from cnnlab.models.batch_norm import synchronise_batch_norm
@@ -152,8 +154,48 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         task=assembly.dataset.task,
         frozen=hold_frozen(config, assembly.model, steps),
         may_cut=not config.engine.sync_batch_norm,
+        times=StepTimes(assembly.device),
     )
-    return Experiment(training, plan, parts["train"], sources.get("test"))
+    experiment = Experiment(training, plan, parts["train"], sources.get("test"))
+    return compute_as(plain_choice(asdict(engine)), experiment)
+
+
+def compute_as(choice: Choice, experiment: Experiment) -> Experiment:
+    """The same experiment, computed in another way: the network, and the images that it is handed."""
+    training = apply_choice(experiment.training, choice)
+    for batches in (training.train, training.valid, experiment.train, experiment.test):
+        if batches is not None:
+            batches.channels_last = choice.memory_format == "channels_last"
+    return replace(experiment, training=training)
+
+
+def settle(
+    config: Config, experiment: Experiment, chosen: Mapping[str, Any]
+) -> tuple[Experiment, dict[str, Any], list[str]]:
+    """The experiment computed as the configuration says. Where it says "auto": as was `chosen` before, or measured.
+
+    Returns with it what summary.json tells of the choice, and lines for the log.
+    """
+    given = {key: getattr(config.engine, key) for key in KEYS}
+    given = {key: chosen.get(key, value) if value == "auto" else value for key, value in given.items()}
+
+    def apply(choice: Choice) -> Training:
+        return compute_as(choice, experiment).training
+
+    lines = []
+    if given["compile"] not in ("auto", "off"):
+        failure = try_compiled(experiment.training, apply, plain_choice(given))
+        if failure:
+            given["compile"] = "off"
+            lines.append(failure)
+    size = config.engine.micro_batch_size
+    choice, timings, warnings = choose(experiment.training, apply, given, experiment.plan.num_steps, size)
+    timings = timings or chosen.get("timings", {})
+    lines += warnings
+    if timings or choice != PLAIN:
+        seen = [f"{name}: {speed:,.0f}" for name, speed in timings.items()]
+        lines.append(f"computing in {choice}" + (f" (images/s by measurement: {'; '.join(seen)})" if seen else ""))
+    return compute_as(choice, experiment), {**asdict(choice), "timings": timings}, lines
 
 
 def plan_schedule(config: Config, num_examples: int) -> tuple[Schedule, int]:
@@ -229,7 +271,7 @@ def build_model(config: Config, dataset: Dataset) -> nn.Module:
     require_size(model, dataset.channels, dataset.image_size)
     if config.model.get("init") is not None:
         model.apply(INITS[config.model["init"]])
-    if config.engine.memory_format == "channels_last":
+    if plain_choice(asdict(config.engine)).memory_format == "channels_last":
         model = model.to(memory_format=torch.channels_last)
     return model
 
@@ -324,7 +366,8 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     if (crops or augmentations) and not read["train"].holds_pixels:
         names = ", ".join([*crops, *augmentations])
         raise ConfigError(f"augment: {names} change pixels, and dataset {config.dataset['name']} has other numbers")
-    batches = partial(Batches, mean=mean, std=std, channels_last=config.engine.memory_format == "channels_last")
+    channels_last = plain_choice(asdict(config.engine)).memory_format == "channels_last"
+    batches = partial(Batches, mean=mean, std=std, channels_last=channels_last)
     parts = {
         part: batches(resident[source], indices, config.engine.eval_batch_size)
         for part, (source, indices) in chosen.items()
@@ -365,6 +408,13 @@ def divide(config: Config, dataset: Dataset, labels: Mapping[str, Tensor]) -> di
         chosen = {"valid": ("train", pool)}
     chosen["train"] = ("train", pool)
     return chosen
+
+
+def count_work(assembly: Assembly) -> int:
+    """Multiply-adds of one image's forward pass."""
+    from cnnlab.models.summary import count_multiply_adds  # with torch's counter, which takes a while to import
+
+    return count_multiply_adds(assembly.model, assembly.dataset.channels, assembly.dataset.image_size)
 
 
 def count_parameters(model: nn.Module) -> int:

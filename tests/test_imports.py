@@ -31,10 +31,22 @@ MAY_IMPORT = {
     "train": BASE | {"config", "experiment", "runs"},
     "find_lr": BASE | {"engine", "experiment", "runs", "train"},
     "prepare": BASE | {"data", "config", "experiment", "train"},
+    "bench": BASE | {"engine", "runs"},
     "listing": BASE | {"config", "experiment", "train"},
     "inspection": BASE | {"models", "data", "optim", "config", "experiment", "runs", "train"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "distributed", "train", "prepare", "find_lr", "listing", "inspection", "runs", "lessons"},
+    "cli": {
+        "errors",
+        "distributed",
+        "train",
+        "prepare",
+        "find_lr",
+        "bench",
+        "listing",
+        "inspection",
+        "runs",
+        "lessons",
+    },  # fmt: skip
 }
 
 

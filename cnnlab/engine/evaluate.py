@@ -18,6 +18,7 @@ class BatchSource(Protocol):
 
     num_examples: int
     batch_size: int
+    channels_last: bool  # the memory format of the images
 
     def __len__(self) -> int: ...
 

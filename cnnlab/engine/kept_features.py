@@ -43,6 +43,17 @@ class KeptFeatures:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def channels_last(self) -> bool:
+        """The memory format of the images that the backbone looks at."""
+        return self._source.channels_last
+
+    @channels_last.setter
+    def channels_last(self, value: bool) -> None:
+        self._source.channels_last = value
+        for view in self._views:
+            view.source.channels_last = value
+
     def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         """Features float32 (N, F) and their labels."""
         places = self._source.places(epoch, number)
@@ -53,7 +64,7 @@ class View:
     """Features and labels of all images as one epoch shows them, filled as they are asked for."""
 
     def __init__(self, source: PlacedSource, look: Callable[[Tensor], Tensor], epoch: int):
-        self._source = source
+        self.source = source
         self._look = look
         self._epoch = epoch
         self._missing = set(range(len(source)))  # numbers of batches not yet looked at
@@ -68,21 +79,21 @@ class View:
     def _fill(self, places: Tensor) -> None:
         """Look at the batches of this view's epoch in which these images are, unless that was done before."""
         if self._number is None:
-            self._number = torch.empty(self._source.num_examples, dtype=torch.long, device=places.device)
+            self._number = torch.empty(self.source.num_examples, dtype=torch.long, device=places.device)
             for number in self._missing:
-                self._number[self._source.places(self._epoch, number)] = number
+                self._number[self.source.places(self._epoch, number)] = number
         wanted = self._number[places].unique().tolist() or [0]  # where no image is wanted, to know a feature's size
         for number in self._missing.intersection(wanted):
             # Also inside an evaluation: what is kept has to serve training.
             with torch.inference_mode(False), torch.no_grad():
-                images, labels = self._source.batch(self._epoch, number)
+                images, labels = self.source.batch(self._epoch, number)
                 assert isinstance(labels, Tensor), "nothing is mixed"
-                self._keep(self._source.places(self._epoch, number), self._look(images), labels)
+                self._keep(self.source.places(self._epoch, number), self._look(images), labels)
             self._missing.remove(number)
 
     def _keep(self, places: Tensor, features: Tensor, labels: Tensor) -> None:
         if len(self._features) == 0:
-            self._features = features.new_empty(self._source.num_examples, *features.shape[1:])
-            self._labels = labels.new_empty(self._source.num_examples, *labels.shape[1:])
+            self._features = features.new_empty(self.source.num_examples, *features.shape[1:])
+            self._labels = labels.new_empty(self.source.num_examples, *labels.shape[1:])
         self._features[places] = features
         self._labels[places] = labels

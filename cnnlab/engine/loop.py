@@ -83,7 +83,9 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
+        t.times.begin()
         images, labels = t.train.batch(epoch, number)
+        t.times.end("data")
         learn = partial(compute_gradients, t, images, labels, state)
         pieces = state.micro_batch_size
         outputs, loss = learn()
@@ -93,6 +95,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         state.step += 1
         if t.average is not None:
             t.average.update(state.step)
+        t.times.end("optimizer")
         sums.add(loss, outputs, labels)
         recent.append(loss.detach())
         journal.count_step()
@@ -103,6 +106,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         saves = ends or state.step % plan.checkpoint_every == 0 or stop.requested
         if state.step % plan.log_every == 0 or ends_epoch or saves:
             newest = require_finite_losses(recent, state.step, rates[0])
+            t.times.read()
             journal.show_step(state, epoch + 1, newest, rates[0])
         if ends_epoch:
             clock.lap(training=True)
@@ -229,6 +233,8 @@ def take_snapshot(training: Training, state: State) -> dict[str, Any]:
     snapshot = {"model": weights, "optimizer": training.optimizer.state_dict(), "state": state.as_dict()}
     if training.average is not None:
         snapshot["average"] = training.average.state_dict()
+    if training.scaler is not None:
+        snapshot["scaler"] = training.scaler.state_dict()
     return snapshot
 
 
@@ -240,6 +246,8 @@ def restore(training: Training, snapshot: dict[str, Any]) -> State:
     training.optimizer.load_state_dict(snapshot["optimizer"])
     if training.average is not None:
         training.average.load_state_dict(snapshot["average"])
+    if training.scaler is not None and "scaler" in snapshot:
+        training.scaler.load_state_dict(snapshot["scaler"])
     # What was saved is the rate of that step; the schedule multiplies the configured one.
     for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

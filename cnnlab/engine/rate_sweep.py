@@ -7,13 +7,12 @@ The suggestion is a tenth of the rate at which the loss was lowest: still fast, 
 
 from __future__ import annotations
 
-import copy
 import math
 from functools import partial
 from typing import NamedTuple
 
 from cnnlab.engine.state import State
-from cnnlab.engine.step import Training, compute_gradients
+from cnnlab.engine.step import Training, compute_gradients, unchanged
 
 EXPLODED = 4  # times the lowest loss: the sweep ends here
 MARGIN = 10  # from the rate with the lowest loss down to the suggestion
@@ -45,13 +44,11 @@ def sweep_rates(
     A group of parameters whose rate is a multiple of the first group's keeps it so.
     """
     t = training
-    before = copy.deepcopy({"model": t.model.state_dict(), "optimizer": t.optimizer.state_dict()})
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
     state = State(micro_batch_size=micro_batch_size)
     rates: list[float] = []
     losses: list[float] = []
-    t.model.train()
-    try:
+    with unchanged(t):
         for step in range(num_steps):
             rate = lowest * (highest / lowest) ** (step / (num_steps - 1))
             for group, base in zip(t.optimizer.param_groups, base_rates, strict=True):
@@ -64,9 +61,6 @@ def sweep_rates(
             t.take_step(learn)
             rates.append(rate)
             losses.append(loss)
-    finally:
-        t.model.load_state_dict(before["model"])
-        t.optimizer.load_state_dict(before["optimizer"])
     return Sweep(rates, losses, smooth(losses))
 
 

@@ -12,20 +12,23 @@ What that costs is that the exchange begins behind the backward pass and not wit
 
 from __future__ import annotations
 
+import copy
 import gc
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from cnnlab.distributed import add_up_tensors, num_processes, rank
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.frozen import Frozen
 from cnnlab.engine.state import Row, State
+from cnnlab.engine.timing import StepTimes
 from cnnlab.runtime import seed_step
 from cnnlab.tasks import Labels, Task
 
@@ -66,6 +69,8 @@ class Training:
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the precision of forward passes
     frozen: Frozen | None = None  # what does not learn, or not yet
     may_cut: bool = True  # batches in pieces, where memory runs out
+    scaler: GradScaler | None = None  # of the loss, where gradients in float16 would vanish
+    times: StepTimes = field(default_factory=StepTimes)
 
 
 def compute_gradients(training: Training, images: Tensor, labels: Labels, state: State) -> tuple[Tensor, Tensor]:
@@ -91,6 +96,8 @@ def compute_gradients(training: Training, images: Tensor, labels: Labels, state:
             torch.cuda.empty_cache()
     if num_processes() > 1:
         loss = add_up_processes(training, loss, labels)
+    if training.scaler is not None:
+        training.scaler.unscale_(training.optimizer)
     clip_gradients(training)
     return outputs, loss
 
@@ -112,7 +119,7 @@ def accumulate_gradients(
     alone = num_processes() == 1
     if alone and size >= len(labels):
         outputs, loss = compute_loss(t, images, labels)
-        loss.backward()
+        go_back(t, loss)
         return outputs, loss
     whole = t.weigh(labels) if alone else t.train.batch_size
     pieces, losses = [], []
@@ -120,7 +127,7 @@ def accumulate_gradients(
         piece = slice(start, start + size)
         outputs, loss = compute_loss(t, images[piece], labels[piece])
         loss = loss * (t.weigh(labels[piece]) / whole)
-        loss.backward()
+        go_back(t, loss)
         pieces.append(outputs.detach())
         losses.append(loss.detach())
     return torch.cat(pieces), torch.stack(losses).sum()
@@ -142,7 +149,16 @@ def compute_loss(training: Training, images: Tensor, labels: Labels) -> tuple[Te
     with training.autocast():
         outputs = training.model(images)
     outputs = outputs.float()
-    return outputs, training.loss(outputs, labels) if len(labels) else outputs.sum()
+    loss = training.loss(outputs, labels) if len(labels) else outputs.sum()
+    training.times.end("forward")
+    return outputs, loss
+
+
+def go_back(training: Training, loss: Tensor) -> None:
+    """The backward pass of a loss, scaled where the precision asks for it."""
+    scaled: Tensor = loss if training.scaler is None else training.scaler.scale(loss)
+    scaled.backward()
+    training.times.end("backward")
 
 
 def clip_gradients(training: Training) -> None:
@@ -159,3 +175,27 @@ def clip_gradients(training: Training) -> None:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an allocator raised it; that of the processor has no class of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def unchanged(training: Training) -> Iterator[None]:
+    """Steps may be taken inside; then all is as before: weights and where they lie, optimizer, random streams."""
+    model, optimizer = training.model, training.optimizer
+    before = copy.deepcopy({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    tensors = {tensor: tensor.data for tensor in (*model.parameters(), *model.buffers())}
+    modes = {module: module.training for module in model.modules()}
+    compiled = model._compiled_call_impl
+    model.train()
+    devices = [training.device] if training.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        model._compiled_call_impl = compiled
+        for tensor, data in tensors.items():
+            tensor.data = data
+            tensor.grad = None
+        for module, mode in modes.items():
+            module.training = mode
+        model.load_state_dict(before["model"])
+        optimizer.load_state_dict(before["optimizer"])

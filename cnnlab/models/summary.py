@@ -88,6 +88,18 @@ def summarize(network: nn.Module, in_channels: int, image_size: int) -> Summary:
     return Summary(rows, count_numbers(network.parameters()), charged, failure)
 
 
+def count_multiply_adds(network: nn.Module, in_channels: int, image_size: int) -> int:
+    """Those of one image's forward pass, as `summarize` counts them; a compiled network is counted as it was written.
+
+    The network stays as it is.
+    """
+    images = blank_images(network, 1, in_channels, image_size)
+    work = FlopCounterMode(display=False)
+    with keep_modes(network), plain_attention(), torch.no_grad(), work:
+        network.eval().forward(images)
+    return work.get_total_flops() // 2
+
+
 @contextmanager
 def plain_attention() -> Iterator[None]:
     """Keeps `nn.MultiheadAttention` from its fused form for evaluation, whose work torch does not count."""

@@ -28,11 +28,16 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "machine": platform.machine(),
         "processor_features": torch.backends.cpu.get_cpu_capability(),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "device_name": name_device(device) if device.type == "cuda" else None,
         "processes": num_processes(),
         "threads": torch.get_num_threads(),
         "command": sys.argv,
     }
+
+
+def name_device(device: torch.device) -> str:
+    """What its maker calls it, where that is told."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

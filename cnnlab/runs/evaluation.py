@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cnnlab.config import Config
 from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.engine.choice import KEYS, plain_choice
 from cnnlab.engine.evaluate import evaluate
+from cnnlab.engine.precision import set_precision
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import Assembly, assemble, find_loss, read_config, read_parts, without_weights
 from cnnlab.runs.classes import ClassScore, average, score_classes, write_table
@@ -24,14 +27,15 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
     Raises ConfigError if the run has no such part.
     """
     run = RunDirectory.open(path)
-    config = read_config(run.read_config())
+    config = repeat_choice(read_config(run.read_config()), run)
     weights = run.find_weights(checkpoint)
     assembly = load_trained(config, weights)
     parts = read_parts(config, assembly.dataset, assembly.device)
     if part not in parts:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
     loss = find_loss(config, assembly, parts["train"])
-    metrics = evaluate(assembly.model, loss, parts[part].in_order(), assembly.dataset.task)
+    autocast = set_precision(config.engine.precision, assembly.device)
+    metrics = evaluate(assembly.model, loss, parts[part].in_order(), assembly.dataset.task, autocast)
     by_class: dict[str, Any] = {}
     if metrics.confusion is not None:
         scores = score_classes(metrics.confusion, assembly.dataset.classes)
@@ -46,6 +50,14 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
         **metrics.as_dict(),
         **by_class,
     }
+
+
+def repeat_choice(config: Config, run: RunDirectory) -> Config:
+    """The configuration of a run with what "auto" became there; the network is not compiled for one look."""
+    chosen = run.read_json(run.summary).get("engine") or {}
+    given = {key: getattr(config.engine, key) for key in KEYS}
+    choice = plain_choice({key: chosen.get(key, value) if value == "auto" else value for key, value in given.items()})
+    return replace(config, engine=replace(config.engine, **asdict(replace(choice, compile="off"))))
 
 
 def load_trained(config: Config, weights: Path) -> Assembly:

@@ -26,7 +26,8 @@ def reproduce(path: str, overrides: list[str]) -> bool:
     status = first.read_json(first.summary).get("status")
     if status != "completed":
         raise ConfigError(f"{path}: is {status}, not completed; finish it first: cnnlab resume {path}")
-    second = start(read_config(apply_overrides(first.read_config(), overrides)), overrides)
+    config = read_config(apply_overrides(first.read_config(), overrides))
+    second = start(config, overrides, first.read_json(first.summary).get("engine"))
     differences = compare_metrics(first.read_metrics(), second.read_metrics())
     differences += compare_summaries(first.read_json(first.summary), second.read_json(second.summary))
     weights = same_weights(first, second)

@@ -14,8 +14,9 @@ import torch
 from cnnlab.config import Config, apply_overrides
 from cnnlab.distributed import by_all, by_main, is_main, num_processes
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest
-from cnnlab.engine.evaluate import Metrics, evaluate
+from cnnlab.engine.evaluate import BatchSource, Metrics, evaluate
 from cnnlab.engine.loop import find_early_end, fit, restore
+from cnnlab.engine.peak import measure_product_peak
 from cnnlab.engine.state import State
 from cnnlab.errors import CnnlabError, ConfigError, Interrupted
 from cnnlab.experiment import (
@@ -24,7 +25,9 @@ from cnnlab.experiment import (
     assemble,
     build_experiment,
     count_parameters,
+    count_work,
     read_config,
+    settle,
     without_weights,
 )
 from cnnlab.runs.classes import score_classes, write_csv
@@ -37,13 +40,19 @@ from cnnlab.runtime import StopRequest
 # What may change when a run goes on: how long and on what, never what is learned.
 RESUMABLE = ("epochs=", "steps=", "examples=", "engine.")
 
+PEAK_SECONDS = 0.3  # for measuring the machine's peak
+LONG_BESIDE_PEAK = 10.0  # seconds of steps
 
-def start(config: Config, overrides: list[str]) -> RunDirectory:
-    """A new run in a directory of its own; `overrides` is what was typed."""
+
+def start(config: Config, overrides: list[str], chosen: dict[str, Any] | None = None) -> RunDirectory:
+    """A new run in a directory of its own; `overrides` is what was typed.
+
+    `chosen` is "engine" of the summary of a run that this one repeats: what "auto" became there.
+    """
     assembly = by_all(lambda: assemble(config))
     run = by_main(lambda: RunDirectory.claim(config.output_dir, config.name))
     run.write_yaml(run.overrides, overrides)
-    train(config, run, assembly)
+    train(config, run, assembly, chosen or {})
     return run
 
 
@@ -59,16 +68,16 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
         raise ConfigError([f"{text}: cannot change within a run; expected {allowed}" for text in foreign])
     config = read_config(apply_overrides(run.read_config(), overrides))
     assembly = by_all(lambda: assemble(without_weights(config) if run.last.is_file() else config))
-    train(config, run, assembly)
+    train(config, run, assembly, by_main(lambda: run.read_json(run.summary)).get("engine") or {})
     return run
 
 
-def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
+def train(config: Config, run: RunDirectory, assembly: Assembly, chosen: dict[str, Any]) -> None:
     """Read the images, restore what there is to restore, train, look at the test set once, draw the curves.
 
     However it ends, summary.json says so: completed, interrupted or failed, and why.
     """
-    summary: dict[str, Any] = {"status": "running", "reason": None}
+    summary: dict[str, Any] = {"status": "running", "reason": None, "engine": chosen}
     with StopRequest() as stop, run.locked(), keeping_summary(run, summary):
         run.write_yaml(run.config, asdict(config))
         experiment = by_all(lambda: build_experiment(config, assembly))
@@ -80,9 +89,15 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
         journal = Journal(run, asdict(config), plan.num_steps, num_epochs) if is_main() else Silence()
         try:
             journal.say(describe_start(config, experiment, summary["parameters"]))
+            experiment, summary["engine"], lines = settle(config, experiment, chosen)
+            run.write_json(run.summary, summary)  # whoever goes on with this run repeats the choice
+            for line in lines:
+                journal.say(line)
+            training = experiment.training
             state = restore_state(run, experiment, journal)
             state.micro_batch_size = config.engine.micro_batch_size or state.micro_batch_size
             journal.start_bar(state.step)
+            first_step = state.step
             try:
                 stop.wait_for_step = True
                 fit(training, plan, state, journal, stop)
@@ -90,6 +105,7 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
             finally:
                 journal.stop_bar()
                 summary |= summarize(state, experiment)
+                summary["speed"] = describe_speed(first_step, state.step, experiment, assembly, summary["engine"])
             summary["reason"] = find_early_end(plan, state)
             if summary["reason"]:
                 journal.say(f"ended early: {summary['reason']}")
@@ -180,8 +196,6 @@ def summarize(state: State, experiment: Experiment) -> dict[str, Any]:
     """The numbers of summary.json that training itself gives."""
     training = experiment.training
     parts = {"train": training.train, "valid": training.valid, "test": experiment.test}
-    epochs, rest = divmod(state.step, len(training.train))
-    num_trained = epochs * training.train.num_examples + rest * training.train.batch_size
     return {
         "best": state.best,
         "final": state.rows[-1] if state.rows else None,
@@ -189,13 +203,48 @@ def summarize(state: State, experiment: Experiment) -> dict[str, Any]:
         "totals": {
             "steps": state.step,
             "epochs": state.step / len(training.train),
-            "examples": num_trained,
+            "examples": count_examples(state.step, training.train),
             "seconds": round(state.seconds, 3),
         },
         "images": {part: batches.num_examples if batches else 0 for part, batches in parts.items()},
         "processes": num_processes(),
         "peak_memory_mb": measure_peak_memory(training.device),
     }
+
+
+def count_examples(num_steps: int, train: BatchSource) -> int:
+    """The images of so many steps from the beginning of a run."""
+    epochs, rest = divmod(num_steps, len(train))
+    return epochs * train.num_examples + rest * train.batch_size
+
+
+def describe_speed(
+    first_step: int, last_step: int, experiment: Experiment, assembly: Assembly, engine: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Images and multiply-adds per second of this process's steps, and where the time of a step went.
+
+    The machine's peak is measured for runs that are long beside the moment it takes; None without a step.
+    """
+    training = experiment.training
+    parts = training.times.read()
+    seconds, num_steps = sum(parts.values()), last_step - first_step
+    if num_steps == 0:
+        return None
+    images_per_second = (
+        count_examples(last_step, training.train) - count_examples(first_step, training.train)
+    ) / seconds
+    speed: dict[str, Any] = {
+        "images_per_second": round(images_per_second, 1),
+        "step_milliseconds": {part: round(1000 * taken / num_steps, 3) for part, taken in parts.items()},
+        "multiply_adds_per_second": None,
+        "share_of_peak": None,
+    }
+    if seconds > LONG_BESIDE_PEAK:
+        # Of the backward pass each layer has two products where the forward pass has one.
+        work = 3 * count_work(assembly) * images_per_second
+        peak = measure_product_peak(training.device, engine["precision"], PEAK_SECONDS)
+        speed |= {"multiply_adds_per_second": round(work), "share_of_peak": peak and float(f"{work / peak:.3g}")}
+    return speed
 
 
 def measure_peak_memory(device: torch.device) -> dict[str, float | None]:

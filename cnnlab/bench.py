@@ -1,0 +1,38 @@
+"""`cnnlab bench`: the machine's peak, beside which a run's summary.json holds its multiply-adds. Nothing is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from cnnlab.engine.peak import measure_bandwidth, measure_product_peak
+from cnnlab.engine.precision import DTYPES
+from cnnlab.runs.environment import name_device
+from cnnlab.runtime import choose_device, keep_freed_memory
+
+
+def bench(device_name: str, as_json: bool) -> None:
+    """Measure for some seconds and print. Raises ConfigError for a device that is not there."""
+    device = choose_device(device_name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    peaks = {precision: measure_product_peak(device, precision) for precision in DTYPES}
+    measured: dict[str, Any] = {
+        "device": str(device),
+        "name": name_device(device),
+        "threads": torch.get_num_threads(),
+        "multiply_adds_per_second": peaks,
+        "bytes_per_second": measure_bandwidth(device),
+    }
+    print(json.dumps(measured, indent=2) if as_json else write_table(measured))
+
+
+def write_table(measured: dict[str, Any]) -> str:
+    lines = [f"{measured['name']} ({measured['device']}), {measured['threads']} threads of the processor", ""]
+    for precision, peak in measured["multiply_adds_per_second"].items():
+        shown = "not on this device" if peak is None else f"{peak / 1e9:>10,.0f} billion multiply-adds a second"
+        lines.append(f"matrix product {precision}  {shown}")
+    lines.append(f"copying memory       {measured['bytes_per_second'] / 1e9:>10,.1f} GB a second, read and written")
+    return "\n".join(lines)

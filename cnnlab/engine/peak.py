@@ -1,0 +1,53 @@
+"""What a machine can do at most: products of large square matrices, and copies of large tensors.
+
+A network's convolutions are matrix products at best; how near it comes to this peak says what there is to gain.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from cnnlab.engine.precision import DTYPES, explain_missing, read_clock, set_precision
+
+SIZES = (512, 1024, 2048, 4096, 8192, 16384)  # rows and columns
+GROWTH = 1.03  # from one size to the next; less, and the peak is reached
+MAX_BYTES = 1 << 28  # of a tensor to copy: larger than any cache
+
+
+def measure_product_peak(device: torch.device, precision: str, seconds: float = 1.0) -> float | None:
+    """The most multiply-adds per second, in about `seconds`; None for a precision that the device does not have."""
+    if explain_missing(precision, device):
+        return None
+    set_precision(precision, device)
+    deadline = time.perf_counter() + seconds
+    peak = 0.0
+    for size in SIZES:
+        factor = torch.full((size, size), 0.5, dtype=DTYPES[precision], device=device)
+        before = peak
+        product = factor @ factor  # warms up, and has the memory ready
+        for _ in range(5):
+            begin = read_clock(device)
+            torch.mm(factor, factor, out=product)
+            taken = read_clock(device) - begin
+            peak = max(peak, size**3 / taken)
+            if time.perf_counter() + taken > deadline:
+                break
+        next_takes = 2 * 8 * taken  # a size larger, and its warming up
+        if peak < GROWTH * before or time.perf_counter() + next_takes > deadline:
+            break
+    return peak
+
+
+def measure_bandwidth(device: torch.device, seconds: float = 0.5) -> float:
+    """Bytes per second of a copy, those read and those written."""
+    source = torch.zeros(MAX_BYTES // 4, device=device)
+    target = torch.empty_like(source).copy_(source)
+    fastest = float("inf")
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        begin = read_clock(device)
+        target.copy_(source)
+        fastest = min(fastest, read_clock(device) - begin)
+    return 2 * MAX_BYTES / fastest

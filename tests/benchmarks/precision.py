@@ -1,0 +1,86 @@
+"""What `auto` takes for each network, beside plain fp32 in contiguous memory: images a second of whole steps.
+
+    python -m tests.benchmarks.precision [--models NAME ...] [--batch-size N] [--threads N] [--turns N]
+
+Noise takes the place of images; the ways take turns, and the fastest turn counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch.nn import functional as F
+
+from cnnlab.engine import choice as chooser
+from cnnlab.engine.choice import PLAIN, Bench, Choice, apply_choice, list_choices, pick
+from cnnlab.engine.step import Training
+from cnnlab.models import MODELS
+from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.stepping import plain_step
+from cnnlab.runtime import choose_device, keep_freed_memory
+from tests.models.pinned import PARAMETERS
+from tests.models.test_models import build, facts_of
+
+BASELINE = Choice("fp32", "contiguous")
+
+
+class Noise:
+    """One batch, again and again."""
+
+    def __init__(self, batch_size: int, channels: int, size: int, device: torch.device):
+        generator = torch.Generator().manual_seed(0)
+        self.num_examples = self.batch_size = batch_size
+        self.channels_last = True
+        self._images = torch.randn(batch_size, channels, size, size, generator=generator).to(device)
+        self._labels = torch.randint(0, 10, (batch_size,), generator=generator).to(device)
+
+    def __len__(self) -> int:
+        return 1
+
+    def batch(self, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return self._images.contiguous(memory_format=layout), self._labels
+
+
+def measure(name: str, batch_size: int, num_turns: int, device: torch.device) -> tuple[Choice, dict[Choice, float]]:
+    """The choice, and the seconds of a step of each way that is sound."""
+    facts = facts_of(name)
+    torch.manual_seed(0)
+    model = build(name).to(device)
+    optimizer = build_optimizer({"name": "sgd", "lr": 0.01, "momentum": 0.9}, model, batch_size)
+    train = Noise(batch_size, facts["in_channels"], facts["image_size"], device)
+    training = Training(
+        model, F.cross_entropy, optimizer, plain_step(optimizer), lambda step, rows: 1.0, train, None, device, seed=0
+    )
+
+    def apply(choice: Choice) -> Training:
+        train.channels_last = choice.memory_format == "channels_last"
+        return apply_choice(training, choice)
+
+    bench = Bench(training, apply, None)
+    auto = dict.fromkeys(vars(PLAIN), "auto")
+    num_timed = max(1, round(chooser.TURN / bench.time_steps(PLAIN, 1)))
+    seconds = bench.take_turns(list_choices(auto, device), num_timed, num_turns)
+    return pick(seconds, PLAIN), seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=[name for name in MODELS if name in PARAMETERS])
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    print(f"{'images/s':22} {'plain fp32':>10} {'auto':>10} {'faster by':>10}  choice")
+    for name in arguments.models:
+        choice, seconds = measure(name, arguments.batch_size, arguments.turns, choose_device(arguments.device))
+        plain, chosen = (arguments.batch_size / seconds[way] for way in (BASELINE, choice))
+        print(f"{name:22} {plain:10.1f} {chosen:10.1f} {chosen / plain:10.2f}  {choice}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

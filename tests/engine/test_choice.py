@@ -1,0 +1,260 @@
+"""What `auto` becomes, with a clock of our own; that choosing leaves no trace; that precisions are what they say."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlab.engine import choice as chooser
+from cnnlab.engine.choice import PLAIN, Choice, Unsound, apply_choice, choose, list_choices, pick, require_close
+from cnnlab.engine.precision import explain_missing
+from cnnlab.engine.state import State
+from cnnlab.engine.step import Training, compute_gradients, unchanged
+from cnnlab.optim.stepping import plain_step
+from tests.engine.test_loop import CPU, Source, make
+from tests.runs.test_resume import assert_same
+
+AUTO = {"precision": "auto", "memory_format": "auto", "compile": "auto"}
+BF16 = Choice("bf16")
+
+
+class Clock:
+    """Time that passes only in forward passes: so many seconds each, by what they are computed in."""
+
+    def __init__(self, monkeypatch, seconds: dict[str, float]):
+        self.now, self.num_passes = 0.0, 0
+        self.seconds = seconds
+        monkeypatch.setattr(chooser, "read_clock", lambda device: self.now)
+
+    def attach(self, training: Training) -> None:
+        training.model.register_forward_hook(self.tick)
+
+    def tick(self, model: nn.Module, inputs, output) -> None:
+        self.num_passes += 1
+        precision = "bf16" if torch.is_autocast_enabled("cpu") else "fp32"
+        layout = "channels_last" if model[0].weight.is_contiguous(memory_format=torch.channels_last) else "contiguous"
+        self.now += self.seconds[f"{precision} {layout}"]
+
+
+class Convolutional(Source):
+    channels_last = True
+
+
+def make_convolutional() -> Training:
+    training = make()
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(128, 5)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    return replace(
+        training, model=model, optimizer=optimizer, take_step=plain_step(optimizer), train=Convolutional(), device=CPU
+    )
+
+
+def choose_by(monkeypatch, seconds: dict[str, float], num_steps: int, **given: str):
+    """The choice and the timings for these seconds a step, and the clock."""
+    monkeypatch.setattr(chooser, "list_precisions", lambda device: ["fp32", "bf16"])
+    training, clock = make_convolutional(), Clock(monkeypatch, seconds)
+    clock.attach(training)
+    choice, timings, _ = choose(training, partial(apply_choice, training), AUTO | {"compile": "off"} | given, num_steps)
+    return choice, timings, clock
+
+
+SECONDS = {"fp32 channels_last": 1.0, "fp32 contiguous": 1.5, "bf16 channels_last": 0.5, "bf16 contiguous": 0.75}
+
+
+def test_the_fastest_is_taken_and_all_timings_are_told(monkeypatch):
+    choice, timings, _ = choose_by(monkeypatch, SECONDS, 10_000)
+    assert choice == BF16
+    assert timings == {  # 8 images a batch
+        "fp32, channels_last": 8.0, "fp32, contiguous": 5.3, "bf16, channels_last": 16.0, "bf16, contiguous": 10.7
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.97, PLAIN), (0.93, BF16)])
+def test_a_small_lead_may_be_chance(monkeypatch, seconds, expected):
+    assert (
+        choose_by(monkeypatch, SECONDS | {"bf16 channels_last": seconds, "bf16 contiguous": 1.0}, 10_000)[0] == expected
+    )
+
+
+def test_what_is_given_stays(monkeypatch):
+    choice, timings, _ = choose_by(monkeypatch, SECONDS, 10_000, precision="fp32")
+    assert choice == PLAIN and set(timings) == {"fp32, channels_last", "fp32, contiguous"}
+    choice, _, clock = choose_by(monkeypatch, SECONDS, 10_000, precision="bf16", memory_format="contiguous")
+    assert choice == Choice("bf16", "contiguous") and clock.num_passes == 0
+
+
+def test_short_runs_are_not_measured(monkeypatch):
+    choice, timings, clock = choose_by(monkeypatch, SECONDS, 29)
+    assert (choice, timings) == (PLAIN, {}) and clock.num_passes == 2
+
+
+@pytest.mark.parametrize("num_steps", [50, 500, 1_000, 2_000, 10_000])
+def test_timing_keeps_to_its_share_of_the_run(monkeypatch, num_steps):
+    """Beside the two steps that tell how long the run is, and one for fp32's gradient."""
+    slow = dict.fromkeys(SECONDS, 1.0)
+    clock = choose_by(monkeypatch, slow, num_steps)[2]
+    assert clock.num_passes - 3 <= 0.02 * num_steps
+    assert (clock.num_passes > 2) == (num_steps >= 1_000)
+
+
+def test_a_gradient_in_another_direction_is_unsound():
+    loss, gradient = 2.0, torch.tensor([1.0, 0.0])
+    require_close((2.01, torch.tensor([1.0, 0.1])), (loss, gradient))
+    for found in (
+        (2.1, gradient),
+        (2.0, torch.tensor([1.0, 0.5])),
+        (float("nan"), gradient),
+        (2.0, torch.tensor([float("inf"), 0.0])),
+    ):
+        with pytest.raises(Unsound):
+            require_close(found, (loss, gradient))
+
+
+def test_an_unsound_way_is_not_chosen_however_fast(monkeypatch):
+    monkeypatch.setattr(chooser, "MIN_COSINE", 1.1)
+    choice, timings, _ = choose_by(monkeypatch, SECONDS, 10_000)
+    assert choice == PLAIN and set(timings) == {"fp32, channels_last"}
+
+
+def test_equal_ways_leave_the_plain_one():
+    assert pick({PLAIN: 1.0, BF16: 1.0}, PLAIN) == PLAIN
+
+
+def test_choosing_leaves_no_trace(monkeypatch):
+    """Weights, running statistics, the optimizer's state, gradients, modes, strides, random streams."""
+    monkeypatch.setattr(chooser, "list_precisions", lambda device: ["fp32", "bf16"])
+    training, untouched = make_convolutional(), make_convolutional()
+    strides = [p.stride() for p in training.model.parameters()]
+    training.model.eval()
+    torch.manual_seed(5)
+    Clock(monkeypatch, SECONDS).attach(training)
+    choose(training, partial(apply_choice, training), AUTO | {"compile": "off"}, 10_000)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))
+    assert_same(dict(training.model.state_dict()), dict(untouched.model.state_dict()))
+    assert_same(training.optimizer.state_dict(), untouched.optimizer.state_dict())
+    assert [p.stride() for p in training.model.parameters()] == strides
+    assert all(p.grad is None for p in training.model.parameters()) and not training.model.training
+
+
+def test_what_fails_inside_is_undone_as_well():
+    training, untouched = make(), make()
+    with pytest.raises(ZeroDivisionError), unchanged(training):
+        training.model[1].weight.data.zero_()
+        raise ZeroDivisionError
+    assert_same(dict(training.model.state_dict()), dict(untouched.model.state_dict()))
+
+
+# --- Precisions ---------------------------------------------------------------------------------------------
+
+
+def take_steps(training: Training, num_steps: int) -> list[float]:
+    state, losses = State(), []
+    for step in range(num_steps):
+        state.step = step
+        learn = partial(compute_gradients, training, *training.train.batch(0, step % 7), state)
+        losses.append(learn()[1].item())
+        training.take_step(learn)
+    return losses
+
+
+def test_bf16_learns_as_fp32_does_with_weights_in_float32():
+    plain, training = make_convolutional(), make_convolutional()
+    training.model[3].p = plain.model[3].p = 0.0
+    low = apply_choice(training, BF16)
+    expected, losses = take_steps(plain, 30), take_steps(low, 30)
+    assert losses != expected
+    assert losses == pytest.approx(expected, rel=0.1)
+    assert all(p.dtype == torch.float32 for p in low.model.parameters())
+
+
+def test_fp16_leaves_out_steps_that_overflow_and_lowers_its_scale():
+    training = apply_choice(make(), Choice("fp16"))
+    assert training.scaler is not None
+    before = training.model[1].weight.clone()
+    images, labels = training.train.batch(0, 0)
+    learn = partial(compute_gradients, training, images, labels, State())
+    training.scaler.scale(torch.zeros(()))  # makes the scale
+    training.scaler.update(2.0**126)
+    learn()
+    training.take_step(learn)
+    assert torch.equal(training.model[1].weight, before)
+    assert training.scaler.get_scale() == 2.0**125
+
+
+def test_fp16_clips_what_the_gradients_are_without_their_scale():
+    training = replace(apply_choice(make(), Choice("fp16")), clip_norm=0.01)
+    images, labels = training.train.batch(0, 0)
+    compute_gradients(training, images, labels, State())
+    norm = nn.utils.get_total_norm(p.grad for p in training.model.parameters())
+    assert norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_explaining_what_a_device_does_not_have():
+    assert "tf32 was given" in explain_missing("tf32", CPU)
+    assert "fp16 was given" in explain_missing("fp16", torch.device("mps"))
+    assert explain_missing("bf16", CPU) is None and explain_missing("auto", CPU) is None
+
+
+def test_the_plain_way_is_the_first_of_the_combinations():
+    assert list_choices(AUTO, CPU)[0] == PLAIN
+    assert list_choices(asdict(BF16), CPU) == [BF16]
+
+
+# --- Compiling ------------------------------------------------------------------------------------------------
+
+
+def break_compiler(monkeypatch) -> None:
+    def refuse(self, *arguments, **options):
+        self._compiled_call_impl = refuse_call
+
+    def refuse_call(*arguments):
+        raise OSError("no compiler\nand much more")
+
+    monkeypatch.setattr(nn.Module, "compile", refuse)
+
+
+def test_a_compiler_that_fails_is_told_in_a_line_and_the_network_goes_on_without(monkeypatch):
+    break_compiler(monkeypatch)
+    training = make()
+    failure = chooser.try_compiled(training, partial(apply_choice, training), replace(PLAIN, compile="default"))
+    assert failure == "compiling failed, and the run goes on without it (OSError: no compiler)"
+    training.model(Source().batch(0, 0)[0])
+
+
+@pytest.mark.parametrize(("num_steps", "compiled"), [(1_000, False), (10_000, True)])
+def test_compiling_is_tried_in_runs_long_enough_to_earn_it_back(monkeypatch, num_steps, compiled):
+    monkeypatch.setattr(chooser, "has_compiler", lambda device: True)
+    training, clock = make_convolutional(), Clock(monkeypatch, dict.fromkeys(SECONDS, 1.0))
+    clock.attach(training)
+
+    def compile_to_half(model: nn.Module, mode: str) -> None:
+        def call(images):
+            outputs = model._call_impl(images)
+            clock.now -= 0.5
+            return outputs
+
+        model._compiled_call_impl = call
+
+    monkeypatch.setattr(chooser, "compile_in_place", compile_to_half)
+    given = asdict(PLAIN) | {"compile": "auto"}
+    choice, timings, _ = choose(training, partial(apply_choice, training), given, num_steps)
+    assert choice == (Choice(compile="default") if compiled else PLAIN)
+    assert ("fp32, channels_last, compiled (default)" in timings) == compiled
+
+
+@pytest.mark.slow
+def test_a_compiled_network_keeps_its_names_and_its_numbers():
+    plain, training = make_convolutional(), make_convolutional()
+    training.model[3].p = plain.model[3].p = 0.0
+    compiled = apply_choice(training, Choice(compile="default"))
+    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+    assert take_steps(compiled, 8) == pytest.approx(take_steps(plain, 8), rel=1e-4)
