@@ -13,6 +13,8 @@ FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CON
 BUILDERS = ("model", "dataset", "optimizer", "schedule", "loss")
 PICTURES = ("image_folder", "image_csv", "kaggle_cifar10", "dog_breeds", "dogs_vs_cats", "digit_recognizer")
 NEEDED = {f"dataset/{name}": ["dataset.root=pictures"] for name in PICTURES}  # what a user has to give
+RECIPES = ("cifar10_resnet18", "dog_breeds_resnet34", "dogs_vs_cats")
+NEEDED |= {f"experiment/{recipe}": ["dataset.root=pictures"] for recipe in RECIPES}
 
 
 def as_yaml(default: object) -> object:
