@@ -119,7 +119,7 @@ def evaluate(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     copy_from_main(model.buffers())
-    sums = Sums(next(model.parameters()).device, task)
+    sums = Sums(next(model.parameters(), torch.empty(0)).device, task)
     answers: Answers | None = None
     try:
         with torch.inference_mode():

@@ -27,7 +27,6 @@ from torch.nn import functional as F
 
 from cnnlab.errors import ConfigError
 from cnnlab.lessons.pictures import draw_matrix
-from cnnlab.lessons.shapes import require_pairs
 from cnnlab.lessons.view import Figure, Parts, Values, shape
 from cnnlab.signature import Count, Whole
 
@@ -56,7 +55,6 @@ def compute(
     padding: tuple[Whole, Whole] = (0, 1),
     stride: tuple[Count, Count] = (2, 1),
 ) -> Values:
-    require_pairs({"window": window, "padding": padding, "stride": stride})
     if any(2 * frame > size for frame, size in zip(padding, window, strict=True)):
         raise ConfigError(
             f"padding: {list(padding)} was given; expected at most half of window={list(window)}, "

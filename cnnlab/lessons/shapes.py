@@ -19,12 +19,9 @@ On real data: padding, stride and shapes of each layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch.nn import functional as F
 
-from cnnlab.errors import ConfigError
 from cnnlab.lessons.view import Parts, Table, Values
 from cnnlab.signature import Count, Whole
 
@@ -34,13 +31,6 @@ def output_size(size: int, kernel: int, padding: int, stride: int) -> int:
     return (size + 2 * padding - kernel) // stride + 1
 
 
-def require_pairs(given: dict[str, Sequence[int]]) -> None:
-    """A ConfigError that names every value of `given` which is not [rows, columns]."""
-    wrong = [f"{key}: {list(v)} was given; expected [rows,columns]" for key, v in given.items() if len(v) != 2]
-    if wrong:
-        raise ConfigError(wrong)
-
-
 def compute(
     *,
     size: Count = 8,
@@ -48,7 +38,6 @@ def compute(
     padding: tuple[Whole, Whole] = (0, 1),
     stride: tuple[Count, Count] = (3, 4),
 ) -> Values:
-    require_pairs({"kernel_size": kernel_size, "padding": padding, "stride": stride})
     layers = [
         ((3, 3), (1, 1), (1, 1)),
         ((5, 3), (2, 1), (1, 1)),

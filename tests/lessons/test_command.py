@@ -64,7 +64,7 @@ def test_values_are_yaml(text, value):
         (["conv", "size=3", "size=4"], ["size: given twice"]),
         (["conv", "size=[1"], ["cannot be read"]),
         (["learn_kernel", "lr=nan"], ["expected float above 0"]),
-        (["shapes", "stride=[1,2,3]"], ["lesson shapes: stride", "[rows,columns]"]),
+        (["shapes", "stride=[1,2,3]"], ["lesson shapes: stride", "expected list of 2 int"]),
         (["pooling", "padding=[2,2]"], ["half of window"]),
         (["pooling", "mode=min"], ["one of max, average"]),
         (["cross_correlation", "kernel=[[1,2],[3]]"], ["torch refuses"]),

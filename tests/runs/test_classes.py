@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from cnnlab.engine.evaluate import Answers, Metrics, evaluate
+from cnnlab.engine.evaluate import Answers, Metrics, add_answers, evaluate
 from cnnlab.runs.classes import average, score_classes, write_csv, write_table
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -22,7 +22,7 @@ def count(outputs: torch.Tensor, labels: torch.Tensor, task="multiclass") -> Met
     answers = Answers(torch.device("cpu"), task, outputs.shape[1])
     for chosen in torch.arange(60).split(7):
         answers.add(outputs[chosen], labels[chosen])
-    return answers.add_to(Metrics(0.0))
+    return add_answers(Metrics(0.0), answers)
 
 
 def test_confusion_precision_recall_and_f1_image_by_image():

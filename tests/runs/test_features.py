@@ -27,6 +27,7 @@ def test_both_pictures_are_drawn_and_named(run, capsys):
     for path in (run.kernels, run.feature_maps):
         assert imread(path).ndim == 3
     assert sorted(path.name for path in run.kernels.parent.iterdir()) == [
+        "confusion.png",
         "curves.png",
         "feature_maps.png",
         "kernels.png",
