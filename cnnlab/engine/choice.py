@@ -31,6 +31,7 @@ from cnnlab.distributed import largest
 from cnnlab.engine.precision import list_precisions, read_clock, scaled_step, set_precision
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
+from cnnlab.engine.timing import StepTimes
 
 MAX_SHARE = 0.02  # of the run, for measuring
 SHORT = 30.0  # seconds
@@ -163,6 +164,10 @@ class Bench:
         self._apply = apply
         self._micro_batch_size = micro_batch_size
 
+    def _set_up(self, choice: Choice) -> Training:
+        """The training as it would be, its steps counted apart from the run's."""
+        return replace(self._apply(choice), times=StepTimes(self._training.device))
+
     def take_turns(self, choices: list[Choice], num_timed: int, num_turns: int) -> dict[Choice, float]:
         """The seconds of a step in the fastest turn of each sound combination; the first is taken for sound."""
         plain, *others = choices
@@ -207,7 +212,7 @@ class Bench:
     def time_steps(self, choice: Choice, num_timed: int) -> float:
         """Seconds of a step, the mean of `num_timed` after one that warms up."""
         with unchanged(self._training):
-            training = self._apply(choice)
+            training = self._set_up(choice)
             state = State(micro_batch_size=self._micro_batch_size)
             for step in range(1 + num_timed):
                 if step == 1:
@@ -223,7 +228,7 @@ class Bench:
     def look(self, choice: Choice) -> tuple[float, Tensor]:
         """The first batch's loss, and its gradient as one vector in float32, without dropout."""
         with unchanged(self._training):
-            training = self._apply(choice)
+            training = self._set_up(choice)
             for module in training.model.modules():
                 if isinstance(module, _DropoutNd):  # other numbers are drawn for other types
                     module.eval()

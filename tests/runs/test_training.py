@@ -53,6 +53,10 @@ def test_the_summary_tells_how_it_ended(run):
     assert set(summary["test"]) == {"loss", "accuracy", "log_loss"}
     assert summary["best"]["valid_accuracy"] == max(float(row["valid_accuracy"]) for row in run.read_metrics())
     assert summary["peak_memory_mb"]["process"] > 50
+    parts = summary["speed"]["step_milliseconds"]
+    assert list(parts) == ["data", "forward", "backward", "optimizer"]
+    assert all(taken > 0 for taken in parts.values())
+    assert 42 * sum(parts.values()) / 1000 < summary["totals"]["seconds"]
 
 
 def test_checkpoints_hold_plain_containers_and_the_configuration(run):
