@@ -1,7 +1,7 @@
 """Precision, memory format and compiler: as given, or the fastest of what is sound, found by timing real steps.
 
 `auto` is the plain way (fp32, channels_last, off) unless measuring pays: the timing may take MAX_SHARE of what the
-run will, which one plain step tells, and a run under SHORT seconds is never measured. Then every combination takes
+run will, which a plain step tells, and a run under SHORT seconds is never measured. Then every combination takes
 turns with the others. One is *sound* if the loss and the gradient of the first batch are close to those of fp32.
 One is chosen if its fastest turn beats the plain way's by more than MARGIN: turns are disturbed by what else the
 machine does, which only ever makes them longer. Compiling is tried last, and only in runs of LONG seconds.
@@ -34,6 +34,7 @@ from cnnlab.engine.step import Training, compute_gradients, unchanged
 from cnnlab.engine.timing import StepTimes
 
 MAX_SHARE = 0.02  # of the run, for measuring
+LOOK = 2  # steps that tell how long the run will take
 SHORT = 30.0  # seconds
 LONG = 1200.0  # seconds: a minute of compiling is a twentieth of it
 MARGIN = 0.05  # of the plain way's time
@@ -124,10 +125,10 @@ def choose(
     """
     plain = plain_choice(given)
     choices = list_choices(given, training.device)
-    if "auto" not in given.values():
+    if "auto" not in given.values() or MAX_SHARE * num_steps < LOOK:
         return plain, {}, []
     bench = Bench(training, apply, micro_batch_size)
-    # Two steps, of which the first warms up: of a run that is over soon nobody waits for more.
+    # LOOK steps, of which the first warms up: of a run that is over soon nobody waits for more.
     step_seconds = bench.time_steps(plain, 1)
     if step_seconds * num_steps < SHORT:
         return plain, {}, []
