@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from cnnlab.config import Config, parse
 from cnnlab.data import AUGMENTS, DATASETS, Dataset, ImageSet
 from cnnlab.data.batches import Batches, pixel_statistics
-from cnnlab.data.split import split_off
+from cnnlab.data.split import assign_folds, split_off
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
 from cnnlab.engine.loop import Plan
 from cnnlab.engine.step import Average, Training
@@ -62,6 +62,7 @@ class Experiment:
     training: Training
     plan: Plan
     test: Batches | None
+    dataset: Dataset  # with the mean and std that are used
 
 
 def read_config(tree: Mapping[str, Any]) -> Config:
@@ -135,7 +136,8 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         seed=config.seed,
         task=assembly.dataset.task,
     )
-    return Experiment(training, plan, parts.get("test"))
+    dataset = replace(assembly.dataset, mean=train.mean, std=train.std)
+    return Experiment(training, plan, parts.get("test"), dataset)
 
 
 def build_dataset(config: Config) -> Dataset:
@@ -162,19 +164,26 @@ def choose_metric(select_by: str, task: Task) -> str:
 def require_metrics(config: Config, dataset: Dataset) -> None:
     """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
     select_by = config.engine.select_by
-    has_valid = config.split.valid > 0 or "valid" in dataset.parts or config.engine.overfit is not None
     names = ("loss", METRIC[dataset.task])
     problems = []
     if select_by != "auto" and select_by not in {f"valid_{name}" for name in names}:
         expected = " or ".join(f"valid_{name}" for name in names)
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {dataset.task}")
-    parts = ("train", "valid") if has_valid else ("train",)
+    parts = ("train", "valid") if has_validation(config, dataset) else ("train",)
     columns = [f"{part}_{name}" for part in parts for name in names]
     for key, watched in (("schedule.metric", config.schedule.get("metric")), ("engine.stop_by", config.engine.stop_by)):
         if watched not in (None, "auto", *columns):
             problems.append(f"{key}: {watched} was given; this run has {', '.join(columns)}")
     if problems:
         raise ConfigError(problems)
+
+
+def has_validation(config: Config, dataset: Dataset) -> bool:
+    """Whether images are kept back that choose the best checkpoint."""
+    if config.engine.overfit is not None:
+        return True
+    splits = config.split.valid > 0 or config.folds is not None
+    return config.fit_on == "train" and (splits or "valid" in dataset.parts)
 
 
 def start_device(config: Config) -> torch.device:
@@ -216,10 +225,15 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     for part, images in read.items():
         if len(images) == 0:
             raise DataError(f"dataset {config.dataset['name']}: its part '{part}' holds no images")
+    if "valid" in read and (config.fit_on == "train_valid" or config.fold is not None):
+        read["train"] = join(read["train"], read.pop("valid"))
     # Indices into the images that were read: splitting copies none of them.
     chosen = {part: (part, torch.arange(len(images))) for part, images in read.items()}
     labels, pool = read["train"].labels, chosen["train"][1]
-    for part, fraction in (("test", config.split.test), ("valid", config.split.valid)):
+    shares = {"test": config.split.test}
+    if config.fit_on == "train" and config.fold is None:
+        shares["valid"] = config.split.valid
+    for part, fraction in shares.items():
         if part not in chosen and fraction > 0:
             kept, taken = split_off(labels[pool], fraction, config.split.seed, part)
             if len(taken) == 0 or len(kept) == 0:
@@ -228,6 +242,9 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
                     f"{len(taken)} for '{part}'; expected at least one each: change the share or set it to 0"
                 )
             chosen[part], pool = ("train", pool[taken]), pool[kept]
+    if config.folds is not None and config.fold is not None:
+        held_out = assign_folds(labels[pool], config.folds, config.split.seed) == config.fold
+        chosen["valid"], pool = ("train", pool[held_out]), pool[~held_out]
     if config.engine.overfit is not None:
         few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.split.seed))
         pool = pool[few[: config.engine.overfit * config.batch_size]]
@@ -250,6 +267,11 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     }
     parts["train"] = batches(resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations)
     return parts
+
+
+def join(*sets: ImageSet) -> ImageSet:
+    """All images of some sets, in order."""
+    return ImageSet(torch.cat([s.images for s in sets]), torch.cat([s.labels for s in sets]))
 
 
 def count_parameters(model: nn.Module) -> int:

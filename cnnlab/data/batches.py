@@ -47,6 +47,7 @@ class Batches:
         self.indices = indices.to(device)
         self.batch_size = batch_size
         self.num_examples = len(indices)
+        self.mean, self.std = mean, std
         self.seed = seed
         self.augmentations = augmentations or {}
         self.channels_last = channels_last

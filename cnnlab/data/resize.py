@@ -21,14 +21,28 @@ def resize(images: Tensor, size: int) -> Tensor:
     return resized
 
 
-def crop_square(image: Tensor, size: int) -> Tensor:
-    """uint8 (H, W, C) → uint8 (size, size, C): shorter side to `size`, then the centre."""
-    image = image.permute(2, 0, 1)
-    _, height, width = image.shape
-    if (height, width) != (size, size):
-        scale = size / min(height, width)
-        shape = (max(size, round(height * scale)), max(size, round(width * scale)))
-        resized = F.interpolate(image.unsqueeze(0).float(), shape, mode="bilinear", antialias=True)
-        image = resized[0].round_().clamp_(0, 255).to(torch.uint8)
-    top, left = (image.shape[1] - size) // 2, (image.shape[2] - size) // 2
-    return image[:, top : top + size, left : left + size].permute(1, 2, 0)
+def crop_square(image: Tensor, size: int, shorter: int | None = None) -> Tensor:
+    """uint8 (H, W, C) → uint8 (size, size, C): shorter side to `shorter` (None: `size`), then the centre."""
+    scaled = scale_shorter(image, shorter or size)
+    top, left = (scaled.shape[0] - size) // 2, (scaled.shape[1] - size) // 2
+    return scaled[top : top + size, left : left + size]
+
+
+def crop_five(image: Tensor, size: int, shorter: int | None = None) -> Tensor:
+    """uint8 (H, W, C) → uint8 (5, size, size, C): as `crop_square`, and the four corners of what it cuts from."""
+    scaled = scale_shorter(image, shorter or size)
+    rows, columns = (slice(None, size), slice(-size, None)), (slice(None, size), slice(-size, None))
+    corners = [scaled[row, column] for row in rows for column in columns]
+    return torch.stack([crop_square(scaled, size, shorter), *corners])
+
+
+def scale_shorter(image: Tensor, shorter: int) -> Tensor:
+    """uint8 (H, W, C) with its shorter side `shorter` pixels long, its aspect kept. The same image if it fits."""
+    height, width, _ = image.shape
+    if min(height, width) == shorter:
+        return image
+    scale = shorter / min(height, width)
+    shape = (max(shorter, round(height * scale)), max(shorter, round(width * scale)))
+    planes = image.permute(2, 0, 1).unsqueeze(0).float()  # (1, C, H, W)
+    scaled = F.interpolate(planes, shape, mode="bilinear", antialias=True)[0]
+    return scaled.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)

@@ -20,15 +20,9 @@ def split_off(labels: Tensor, fraction: float, seed: int, purpose: str) -> tuple
     """
     if fraction == 0:
         return torch.arange(len(labels)), torch.empty(0, dtype=torch.long)
-    if labels.is_floating_point():
-        labels = torch.zeros(len(labels), dtype=torch.long)  # numbers: all of one kind
+    labels = _as_classes(labels)
+    _refuse_lonely(labels, f"split.{purpose}={fraction:g}", f"split.{purpose}=0")
     counts = torch.bincount(labels)
-    lonely = (counts == 1).nonzero().flatten().tolist()
-    if lonely:
-        raise DataError(
-            f"split.{purpose}={fraction:g}: classes {lonely[:10]} have a single image each ({len(lonely)} such "
-            f"classes), which cannot be both trained on and tested on; add images or set split.{purpose}=0"
-        )
     quota = counts * fraction
     take = quota.floor()
     num_missing = round(float(quota.sum())) - int(take.sum())
@@ -41,3 +35,36 @@ def split_off(labels: Tensor, fraction: float, seed: int, purpose: str) -> tuple
         members = (labels == label).nonzero().flatten()
         taken[members[torch.randperm(len(members), generator=generator)[:num_taken]]] = True
     return (~taken).nonzero().flatten(), taken.nonzero().flatten()
+
+
+def assign_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
+    """The fold of each image, int64 (N,): for each class, and in all, folds differ by one image at most.
+
+    The same labels, number of folds and seed always give the same folds. Numbers are all of one class.
+
+    Raises DataError for a class with a single image, or fewer images than folds.
+    """
+    if len(labels) < num_folds:
+        raise DataError(f"folds={num_folds}: there are {len(labels)} images to train on; expected as many as folds")
+    labels = _as_classes(labels)
+    _refuse_lonely(labels, f"folds={num_folds}", "folds=null")
+    generator = torch.Generator().manual_seed(derive_seed(seed, "folds", num_folds))
+    shuffled = torch.randperm(len(labels), generator=generator)
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    folds = torch.empty(len(labels), dtype=torch.long)
+    folds[by_class] = torch.arange(len(labels)) % num_folds  # dealt out like cards, class after class
+    return folds
+
+
+def _as_classes(labels: Tensor) -> Tensor:
+    return torch.zeros(len(labels), dtype=torch.long) if labels.is_floating_point() else labels
+
+
+def _refuse_lonely(labels: Tensor, given: str, remedy: str) -> None:
+    """Raises DataError naming the classes with a single image."""
+    lonely = (torch.bincount(labels) == 1).nonzero().flatten().tolist()
+    if lonely:
+        raise DataError(
+            f"{given}: classes {lonely[:10]} have a single image each ({len(lonely)} such "
+            f"classes), which cannot be both trained on and tested on; add images or set {remedy}"
+        )

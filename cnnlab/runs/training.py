@@ -201,10 +201,10 @@ def describe_start(config: Config, experiment: Experiment, num_parameters: int) 
     training = experiment.training
     sizes = [f"{training.train.num_examples:,} train"]
     sizes += [f"{b.num_examples:,} {part}" for part, b in (("valid", training.valid), ("test", experiment.test)) if b]
-    selection = f", the best epoch by {experiment.plan.select_by}" if training.valid else ""
+    selection = f"the best epoch by {experiment.plan.select_by}" if training.valid else "the last checkpoint is used"
     return (
         f"{config.model['name']} ({num_parameters:,} parameters) on {config.dataset['name']} "
-        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {training.device}{selection}"
+        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {training.device}, {selection}"
     )
 
 
