@@ -12,11 +12,21 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 Task = Literal["multiclass", "binary", "regression"]
 TASKS: tuple[Task, ...] = get_args(Task)
 METRIC: dict[Task, str] = {"multiclass": "accuracy", "binary": "accuracy", "regression": "mae"}
+
+
+def as_probabilities(task: Task, outputs: Tensor) -> Tensor:
+    """A network's outputs as probabilities (N, classes); those of regression stay the numbers that they are."""
+    if task == "multiclass":
+        return outputs.softmax(1)
+    if task == "binary":
+        return torch.cat([(-outputs).sigmoid(), outputs.sigmoid()], 1)
+    return outputs
 
 
 def add_up_score(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:

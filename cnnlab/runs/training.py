@@ -30,6 +30,7 @@ from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
 from cnnlab.runs.plots import draw_curves, draw_line
+from cnnlab.runs.trained import write_facts
 from cnnlab.runtime import StopRequest
 
 # What may change when a run goes on: how long and on what, never what is learned.
@@ -71,6 +72,7 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
         run.write_yaml(run.config, asdict(config))
         experiment = build_experiment(config, assembly)
         training, plan = experiment.training, experiment.plan
+        write_facts(run, experiment.dataset)
         run.write_json(run.environment, describe_environment(training.device))
         summary["parameters"] = count_parameters(training.model)
 

@@ -1,0 +1,93 @@
+"""A trained network and what it was trained for, from its run directory alone: the images may be far away."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cnnlab.config import Config
+from cnnlab.data import Dataset, ImageSet
+from cnnlab.data.batches import Batches
+from cnnlab.data.chunks import Framing
+from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.errors import ConfigError
+from cnnlab.experiment import build_model, read_config, start_device, without_weights
+from cnnlab.runs.directory import RunDirectory
+
+FACTS = ("task", "classes", "channels", "image_size", "resize", "mean", "std")  # of a Dataset, kept in dataset.json
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network in evaluation mode, on its device, and how pictures are made ready for it."""
+
+    run: RunDirectory
+    config: Config
+    dataset: Dataset  # its facts; it has no images
+    weights: Path
+    model: nn.Module
+    device: torch.device
+
+    @property
+    def framing(self) -> Framing:
+        return Framing(self.dataset.image_size, self.dataset.resize or self.dataset.image_size)
+
+    def identify(self) -> str:
+        """A digest of the weights, other for any other weights."""
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+
+    def map_views(self, pixels: Tensor, mirrored: bool, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """`function` of the network's outputs for uint8 images (N, H, W, C), and for their mirror images if wanted.
+
+        Each is float64 (N, ...) on the CPU; images are normalised as in an evaluation.
+        """
+        images = ImageSet(pixels.to(self.device), torch.zeros(len(pixels), dtype=torch.long, device=self.device))
+        batches = Batches(
+            images,
+            torch.arange(len(pixels)),
+            self.config.engine.eval_batch_size,
+            self.dataset.mean,
+            self.dataset.std,
+            channels_last=self.config.engine.memory_format == "channels_last",
+        )
+        views: list[list[Tensor]] = [[], []] if mirrored else [[]]
+        with torch.inference_mode():
+            for number in range(len(batches)):
+                batch, _ = batches.batch(0, number)
+                for view, flipped in zip(views, (False, True), strict=False):
+                    outputs = self.model(batch.flip(3) if flipped else batch)
+                    view.append(function(outputs.cpu().double()))
+        return [torch.cat(view) for view in views]
+
+
+def write_facts(run: RunDirectory, dataset: Dataset) -> None:
+    run.write_json(run.dataset, {name: getattr(dataset, name) for name in FACTS})
+
+
+def read_facts(run: RunDirectory) -> Dataset:
+    """What a run's network was trained for. Raises ConfigError if the run did not get so far as to write it down."""
+    facts = run.read_json(run.dataset)
+    if not facts:
+        raise ConfigError(f"{run}: has no {run.dataset.name}; it was not trained yet: cnnlab resume {run}")
+    facts = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return Dataset(parts=(), read=_read_nothing, **facts)
+
+
+def load_network(run: RunDirectory) -> Trained:
+    """The network of a run with the weights that were chosen. Raises ConfigError, or CheckpointError."""
+    config = read_config(run.read_config())
+    weights = run.find_weights()
+    dataset = read_facts(run)
+    device = start_device(config)
+    model = build_model(without_weights(config), dataset).to(device)
+    model.load_state_dict(load_checkpoint(weights, device)["model"])
+    return Trained(run, config, dataset, weights, model.eval(), device)
+
+
+def _read_nothing(part: str) -> ImageSet:
+    raise AssertionError(f"'{part}' was asked for; only the facts of this dataset are known")
