@@ -21,12 +21,12 @@ def resize(images: Tensor, size: int) -> Tensor:
     return resized
 
 
-def crop_square(image: Tensor, size: int) -> Tensor:
-    """uint8 (H, W, C) → uint8 (size, size, C): shorter side to `size`, then the centre."""
+def crop_square(image: Tensor, size: int, shorter: int | None = None) -> Tensor:
+    """uint8 (H, W, C) → uint8 (size, size, C): shorter side to `shorter` (None: `size`), then the centre."""
     image = image.permute(2, 0, 1)
     _, height, width = image.shape
-    if (height, width) != (size, size):
-        scale = size / min(height, width)
+    scale = (shorter or size) / min(height, width)
+    if scale != 1:
         shape = (max(size, round(height * scale)), max(size, round(width * scale)))
         resized = F.interpolate(image.unsqueeze(0).float(), shape, mode="bilinear", antialias=True)
         image = resized[0].round_().clamp_(0, 255).to(torch.uint8)

@@ -74,7 +74,7 @@ def write_dogs_vs_cats(
 
 
 def write_digit_recognizer(folder: Path, num_train: int = 40, num_test: int = 20) -> list[str]:
-    """train.csv and test.csv with 784 columns of pixels, sample_submission.csv; a digit is a bright bar at its place."""
+    """train.csv and test.csv with 784 columns of pixels, sample_submission.csv; a digit is a bar at its place."""
     rng = np.random.default_rng(3)
     pixels = [f"pixel{place}" for place in range(784)]
     labels = {part: draw_labels(num, 10, rng) for part, num in (("train", num_train), ("test", num_test))}
