@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnnlab.config import Config, parse
@@ -75,6 +75,8 @@ def assemble(config: Config) -> Assembly:
     dataset = build_dataset(config)
     loss = build_loss(config.loss, dataset.task, len(dataset.classes), device)
     require_metrics(config, dataset)
+    if dataset.files:  # whose labels are known before a picture is opened
+        divide(config, dataset, {part: torch.tensor(dataset.files[part].labels) for part in dataset.parts})
     model = build_model(config, dataset).to(device)
     optimizer = build_optimizer(config.optimizer, model, config.batch_size)
     if config.average["name"] != "none" and hasattr(optimizer, "averaged"):
@@ -216,23 +218,8 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     for part, images in read.items():
         if len(images) == 0:
             raise DataError(f"dataset {config.dataset['name']}: its part '{part}' holds no images")
-    # Indices into the images that were read: splitting copies none of them.
-    chosen = {part: (part, torch.arange(len(images))) for part, images in read.items()}
-    labels, pool = read["train"].labels, chosen["train"][1]
-    for part, fraction in (("test", config.split.test), ("valid", config.split.valid)):
-        if part not in chosen and fraction > 0:
-            kept, taken = split_off(labels[pool], fraction, config.split.seed, part)
-            if len(taken) == 0 or len(kept) == 0:
-                raise DataError(
-                    f"split.{part}={fraction:g} of {len(pool)} images leaves {len(kept)} to train on and "
-                    f"{len(taken)} for '{part}'; expected at least one each: change the share or set it to 0"
-                )
-            chosen[part], pool = ("train", pool[taken]), pool[kept]
-    if config.engine.overfit is not None:
-        few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.split.seed))
-        pool = pool[few[: config.engine.overfit * config.batch_size]]
-        chosen = {"valid": ("train", pool)}
-    chosen["train"] = ("train", pool)
+    chosen = divide(config, dataset, {part: images.labels for part, images in read.items()})
+    pool = chosen["train"][1]
 
     mean, std = dataset.mean, dataset.std
     if (mean is None or std is None) and not read["train"].images.is_floating_point():
@@ -250,6 +237,31 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     }
     parts["train"] = batches(resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations)
     return parts
+
+
+def divide(config: Config, dataset: Dataset, labels: Mapping[str, Tensor]) -> dict[str, tuple[str, Tensor]]:
+    """What makes up each part, of "train", "valid" and "test": a part of the dataset's own, and indices there.
+
+    `labels` are those of the dataset's parts. Raises DataError where they cannot be split as configured.
+    """
+    # Indices into the images that were read: splitting copies none of them.
+    chosen = {part: (part, torch.arange(len(of_part))) for part, of_part in labels.items()}
+    pool = chosen["train"][1]
+    for part, fraction in (("test", config.split.test), ("valid", config.split.valid)):
+        if part not in chosen and fraction > 0:
+            kept, taken = split_off(labels["train"][pool], fraction, config.split.seed, part, dataset.classes)
+            if len(taken) == 0 or len(kept) == 0:
+                raise DataError(
+                    f"split.{part}={fraction:g} of {len(pool)} images leaves {len(kept)} to train on and "
+                    f"{len(taken)} for '{part}'; expected at least one each: change the share or set it to 0"
+                )
+            chosen[part], pool = ("train", pool[taken]), pool[kept]
+    if config.engine.overfit is not None:
+        few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.split.seed))
+        pool = pool[few[: config.engine.overfit * config.batch_size]]
+        chosen = {"valid": ("train", pool)}
+    chosen["train"] = ("train", pool)
+    return chosen
 
 
 def count_parameters(model: nn.Module) -> int:
