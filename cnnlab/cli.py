@@ -74,7 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--average", choices=("probabilities", "logits"), default="probabilities", help="default: probabilities"
     )
-    predict.add_argument("--images", metavar="FOLDER_OR_FILE", help="your own (default: those a competition asks about)")
+    predict.add_argument(
+        "--images", metavar="FOLDER_OR_FILE", help="your own (default: those a competition asks about)"
+    )
     predict.add_argument("--part", choices=("train", "valid", "test"), help="labelled images of the dataset instead")
     predict.add_argument("--output", metavar="FILE", help="of the submission, or of the table where there is none")
     predict.add_argument(

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnnlab.config import Config, parse
@@ -76,6 +76,8 @@ def assemble(config: Config) -> Assembly:
     dataset = build_dataset(config)
     loss = build_loss(config.loss, dataset.task, len(dataset.classes), device)
     require_metrics(config, dataset)
+    if dataset.files:  # whose labels are known before a picture is opened
+        divide(config, dataset, {part: torch.tensor(dataset.files[part].labels) for part in dataset.parts})
     model = build_model(config, dataset).to(device)
     optimizer = build_optimizer(config.optimizer, model, config.batch_size)
     if config.average["name"] != "none" and hasattr(optimizer, "averaged"):
@@ -186,6 +188,11 @@ def has_validation(config: Config, dataset: Dataset) -> bool:
     return config.fit_on == "train" and (splits or "valid" in dataset.parts)
 
 
+def trains_on_valid(config: Config) -> bool:
+    """Whether the validation images join the training images: all of them, or before folds are made."""
+    return config.fit_on == "train_valid" or config.fold is not None
+
+
 def start_device(config: Config) -> torch.device:
     """The configured device, with threads and memory set for it."""
     if config.engine.threads is not None:
@@ -225,31 +232,10 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     for part, images in read.items():
         if len(images) == 0:
             raise DataError(f"dataset {config.dataset['name']}: its part '{part}' holds no images")
-    if "valid" in read and (config.fit_on == "train_valid" or config.fold is not None):
+    if "valid" in read and trains_on_valid(config):
         read["train"] = join(read["train"], read.pop("valid"))
-    # Indices into the images that were read: splitting copies none of them.
-    chosen = {part: (part, torch.arange(len(images))) for part, images in read.items()}
-    labels, pool = read["train"].labels, chosen["train"][1]
-    shares = {"test": config.split.test}
-    if config.fit_on == "train" and config.fold is None:
-        shares["valid"] = config.split.valid
-    for part, fraction in shares.items():
-        if part not in chosen and fraction > 0:
-            kept, taken = split_off(labels[pool], fraction, config.split.seed, part)
-            if len(taken) == 0 or len(kept) == 0:
-                raise DataError(
-                    f"split.{part}={fraction:g} of {len(pool)} images leaves {len(kept)} to train on and "
-                    f"{len(taken)} for '{part}'; expected at least one each: change the share or set it to 0"
-                )
-            chosen[part], pool = ("train", pool[taken]), pool[kept]
-    if config.folds is not None and config.fold is not None:
-        held_out = assign_folds(labels[pool], config.folds, config.split.seed) == config.fold
-        chosen["valid"], pool = ("train", pool[held_out]), pool[~held_out]
-    if config.engine.overfit is not None:
-        few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.split.seed))
-        pool = pool[few[: config.engine.overfit * config.batch_size]]
-        chosen = {"valid": ("train", pool)}
-    chosen["train"] = ("train", pool)
+    chosen = divide(config, dataset, {part: images.labels for part, images in read.items()})
+    pool = chosen["train"][1]
 
     mean, std = dataset.mean, dataset.std
     if (mean is None or std is None) and not read["train"].images.is_floating_point():
@@ -267,6 +253,35 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     }
     parts["train"] = batches(resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations)
     return parts
+
+
+def divide(config: Config, dataset: Dataset, labels: Mapping[str, Tensor]) -> dict[str, tuple[str, Tensor]]:
+    """What makes up each part, of "train", "valid" and "test": a part of the dataset's own, and indices there.
+
+    `labels` are those of the dataset's parts. Raises DataError where they cannot be split as configured.
+    """
+    # Indices into the images that were read: splitting copies none of them.
+    chosen = {part: (part, torch.arange(len(of_part))) for part, of_part in labels.items()}
+    pool = chosen["train"][1]
+    shares = {"test": config.split.test, "valid": 0.0 if trains_on_valid(config) else config.split.valid}
+    for part, fraction in shares.items():
+        if part not in chosen and fraction > 0:
+            kept, taken = split_off(labels["train"][pool], fraction, config.split.seed, part, dataset.classes)
+            if len(taken) == 0 or len(kept) == 0:
+                raise DataError(
+                    f"split.{part}={fraction:g} of {len(pool)} images leaves {len(kept)} to train on and "
+                    f"{len(taken)} for '{part}'; expected at least one each: change the share or set it to 0"
+                )
+            chosen[part], pool = ("train", pool[taken]), pool[kept]
+    if config.folds is not None and config.fold is not None:
+        folds = assign_folds(labels["train"][pool], config.folds, config.split.seed, dataset.classes)
+        chosen["valid"], pool = ("train", pool[folds == config.fold]), pool[folds != config.fold]
+    if config.engine.overfit is not None:
+        few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.split.seed))
+        pool = pool[few[: config.engine.overfit * config.batch_size]]
+        chosen = {"valid": ("train", pool)}
+    chosen["train"] = ("train", pool)
+    return chosen
 
 
 def join(*sets: ImageSet) -> ImageSet:

@@ -11,7 +11,8 @@ from tests.conftest import compose_tree
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 BUILDERS = ("model", "dataset", "optimizer", "schedule", "loss")
-NEEDED = {"dataset/image_folder": ["dataset.root=pictures"]}  # what a user has to give
+PICTURES = ("image_folder", "image_csv", "kaggle_cifar10", "dog_breeds", "dogs_vs_cats", "digit_recognizer")
+NEEDED = {f"dataset/{name}": ["dataset.root=pictures"] for name in PICTURES}  # what a user has to give
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if "/" in file])

@@ -3,7 +3,7 @@
 Importing this package fills `DATASETS` and `AUGMENTS`.
 """
 
-from cnnlab.data import augment, cifar, digits, folder, line, mnist  # noqa: F401
+from cnnlab.data import augment, cifar, digits, folder, image_csv, kaggle, line, mnist  # noqa: F401
 from cnnlab.data.registry import AUGMENTS, DATASETS, Competition, Dataset, ImageSet, Unlabelled
 
 __all__ = ["AUGMENTS", "DATASETS", "Competition", "Dataset", "ImageSet", "Unlabelled"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from cnnlab.registry import Registry
 from cnnlab.tasks import Task
+
+if TYPE_CHECKING:
+    from cnnlab.data.pictures import Pictures
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Dataset:
     resize: int | None = None  # pixels of a picture's shorter side before its centre is cut out; None: image_size
     unlabelled: Callable[[], Unlabelled] | None = None  # what a competition asks about
     competition: Competition | None = None
+    # The files of a dataset that is made of pictures: those of each part, and of "unlabelled".
+    files: Mapping[str, Pictures] = field(default_factory=dict)
 
     @property
     def num_outputs(self) -> int:

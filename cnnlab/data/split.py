@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from cnnlab.errors import DataError
 from cnnlab.runtime import derive_seed
 
+NUM_LISTED = 10  # classes that a message names
 
-def split_off(labels: Tensor, fraction: float, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
+
+def split_off(
+    labels: Tensor, fraction: float, seed: int, purpose: str, classes: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
     """Indices (kept, taken), each in ascending order, `taken` being `fraction` of every class.
 
     Stratified where labels are classes: a class of n images gives n·fraction, rounded so that the total
     is right as well (the largest remainders are rounded up), and every class keeps at least one image.
     The same labels, seed and purpose always give the same split.
 
-    Raises DataError for a class with a single image, which cannot be on both sides.
+    Raises DataError for a class with a single image, which cannot be on both sides, by its name among `classes`.
     """
     if fraction == 0:
         return torch.arange(len(labels)), torch.empty(0, dtype=torch.long)
     labels = _as_classes(labels)
-    _refuse_lonely(labels, f"split.{purpose}={fraction:g}", f"split.{purpose}=0")
+    _refuse_lonely(labels, classes, f"split.{purpose}={fraction:g}", f"split.{purpose}=0")
     counts = torch.bincount(labels)
     quota = counts * fraction
     take = quota.floor()
@@ -37,17 +43,17 @@ def split_off(labels: Tensor, fraction: float, seed: int, purpose: str) -> tuple
     return (~taken).nonzero().flatten(), taken.nonzero().flatten()
 
 
-def assign_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
+def assign_folds(labels: Tensor, num_folds: int, seed: int, classes: Sequence[str] = ()) -> Tensor:
     """The fold of each image, int64 (N,): for each class, and in all, folds differ by one image at most.
 
     The same labels, number of folds and seed always give the same folds. Numbers are all of one class.
 
-    Raises DataError for a class with a single image, or fewer images than folds.
+    Raises DataError for a class with a single image, by its name among `classes`, or fewer images than folds.
     """
     if len(labels) < num_folds:
         raise DataError(f"folds={num_folds}: there are {len(labels)} images to train on; expected as many as folds")
     labels = _as_classes(labels)
-    _refuse_lonely(labels, f"folds={num_folds}", "folds=null")
+    _refuse_lonely(labels, classes, f"folds={num_folds}", "folds=null")
     generator = torch.Generator().manual_seed(derive_seed(seed, "folds", num_folds))
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
@@ -57,14 +63,17 @@ def assign_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
 
 
 def _as_classes(labels: Tensor) -> Tensor:
+    """Labels that are numbers are all of one kind."""
     return torch.zeros(len(labels), dtype=torch.long) if labels.is_floating_point() else labels
 
 
-def _refuse_lonely(labels: Tensor, given: str, remedy: str) -> None:
+def _refuse_lonely(labels: Tensor, classes: Sequence[str], given: str, remedy: str) -> None:
     """Raises DataError naming the classes with a single image."""
-    lonely = (torch.bincount(labels) == 1).nonzero().flatten().tolist()
+    single = (torch.bincount(labels) == 1).nonzero().flatten().tolist()
+    lonely = [classes[label] if classes else str(label) for label in single]
     if lonely:
+        more = ", …" if len(lonely) > NUM_LISTED else ""
         raise DataError(
-            f"{given}: classes {lonely[:10]} have a single image each ({len(lonely)} such "
-            f"classes), which cannot be both trained on and tested on; add images or set {remedy}"
+            f"{given}: classes with a single image ({len(lonely)}): {', '.join(lonely[:NUM_LISTED])}{more}; "
+            f"it cannot be both trained on and tested on: add images or set {remedy}"
         )

@@ -113,7 +113,9 @@ class RunDirectory:
         try:
             opened = path.open("a")
         except OSError as error:
-            raise StorageError(f"{path}: cannot be written ({error}); mend the permissions or free some space") from error
+            raise StorageError(
+                f"{path}: cannot be written ({error}); mend the permissions or free some space"
+            ) from error
         with opened:
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

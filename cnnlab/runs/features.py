@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cnnlab.data import Dataset, ImageSet
 from cnnlab.data.batches import Batches
-from cnnlab.data.pictures import decode
+from cnnlab.data.pictures import read_picture
+from cnnlab.data.resize import crop_square
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import read_config, read_parts
 from cnnlab.runs.directory import RunDirectory
@@ -51,7 +52,8 @@ def choose_image(parts: dict[str, Batches], dataset: Dataset, path: str | None) 
         first = part.indices[:1]
         one = ImageSet(part.images.images[first], part.images.labels[first])
     else:
-        pixels = decode([Path(path)], dataset.image_size, grey=dataset.channels == 1)
+        picture = read_picture(Path(path), grey=dataset.channels == 1)
+        pixels = crop_square(picture, dataset.image_size, dataset.resize).unsqueeze(0)
         one = ImageSet(pixels.to(part.indices.device), torch.zeros(1, dtype=torch.long, device=part.indices.device))
     images, _ = part.of_others(one).batch(0, 0)
     return one.images[0].cpu(), images

@@ -1,10 +1,10 @@
 """Stratified cross-validation: a run for each fold, and the score over images that its network did not learn from.
 
-    outputs/<name>/<date_time>/
-      config.yaml overrides.yaml       with `folds: 5`
-      fold_0/ … fold_4/                whole runs, with `folds: 5, fold: 0` and so on
-      out_of_fold.csv                  each training image as the one network saw it that did not train on it
-      summary.json                     the folds' scores, their mean and standard deviation
+outputs/<name>/<date_time>/
+  config.yaml overrides.yaml       with `folds: 5`
+  fold_0/ … fold_4/                whole runs, with `folds: 5, fold: 0` and so on
+  out_of_fold.csv                  each training image as the one network saw it that did not train on it
+  summary.json                     the folds' scores, their mean and standard deviation
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def start(config: Config, overrides: list[str]) -> RunDirectory:
     """A new run, or a directory with one for each fold; `overrides` is what was typed."""
     if not is_divided(config):
         return training.start(config, overrides)
-    assemble(config)  # what is wrong is told before there is a directory
+    assemble(replace(config, fold=0))  # what is wrong is told before there is a directory
     whole = RunDirectory.claim(config.output_dir, config.name)
     whole.write_yaml(whole.overrides, overrides)
     whole.write_yaml(whole.config, asdict(config))

@@ -200,9 +200,7 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
     }
 
 
-def fill(
-    scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views, average: Average
-) -> None:
+def fill(scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views, average: Average) -> None:
     """Predict the images that have no scores yet, with a bar on a terminal. Raises Interrupted on Ctrl-C."""
     if len(scores):
         print(f"going on behind {len(scores):,} of {len(images):,} images")

@@ -65,7 +65,9 @@ def plan_submission(dataset: Dataset, competition: Competition, ids: Sequence[st
         ids=tuple(wanted),
         places=tuple(place[name] for name in wanted),
         names=dataset.classes,
-        columns=tuple(dataset.classes.index(name) for name in header[1:]) if competition.value == "probabilities" else (),
+        columns=tuple(dataset.classes.index(name) for name in header[1:])
+        if competition.value == "probabilities"
+        else (),
     )
 
 

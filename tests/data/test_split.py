@@ -33,5 +33,8 @@ def test_the_seed_and_the_purpose_decide():
 
 
 def test_a_class_of_one_image_is_named():
-    with pytest.raises(DataError, match=r"split.valid=0.2: classes \[4\]"):
-        split_off(torch.cat([LABELS, torch.tensor([4])]), 0.2, 0, "valid")
+    lonely = torch.cat([LABELS, torch.tensor([4])])
+    with pytest.raises(DataError, match=r"split.valid=0.2: classes with a single image \(1\): 4;"):
+        split_off(lonely, 0.2, 0, "valid")
+    with pytest.raises(DataError, match=r"\(1\): whippet;"):
+        split_off(lonely, 0.2, 0, "valid", ["akita", "beagle", "boxer", "chow", "whippet"])

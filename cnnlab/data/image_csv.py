@@ -1,0 +1,51 @@
+"""A folder of pictures and a table that says what each is: your own data in the shape of a competition's.
+
+    root/labels.csv     a column of ids and a column of labels; others are passed over
+    root/train/…        the pictures: an id is a file's name, with or without its ending
+    root/test/…         optional: pictures to predict
+
+The names of the table, its columns and the folders are keys.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cnnlab.data.pictures import OnBadImage, dataset_of_pictures
+from cnnlab.data.registry import DATASETS, Dataset
+from cnnlab.data.tables import find_by_table
+from cnnlab.signature import Count
+
+
+@DATASETS.register
+def image_csv(
+    *,
+    root: str,
+    table: str = "labels.csv",
+    id_column: str = "id",
+    label_column: str = "label",
+    folder: str = "train",
+    test_folder: str = "test",
+    submission: Literal["class", "probability", "probabilities"] = "class",
+    image_size: Count = 64,
+    resize: Count | None = None,
+    grey: bool = False,
+    on_bad_image: OnBadImage = "error",
+) -> Dataset:
+    """Any pictures in a folder, labelled by a CSV table beside it; classes are its labels, sorted.
+
+    `table`, `folder` and `test_folder` are paths below `root`; `submission` is what is asked of the pictures to
+    predict: the name of the class, the probability of the second, or that of each. Raises DataError with everything
+    that is wrong.
+    """
+    skip = on_bad_image == "skip"
+    found = find_by_table(root, table, id_column, label_column, folder, test_folder, value=submission, skip=skip)
+    return dataset_of_pictures(
+        found.classes,
+        found.files,
+        image_size=image_size,
+        resize=resize,
+        grey=grey,
+        on_bad_image=on_bad_image,
+        competition=found.competition,
+    )

@@ -1,0 +1,199 @@
+"""Kaggle's image competitions, as their downloads unzip: labels in a table or in file names, pictures to predict.
+
+    kaggle_cifar10     train/1.png …        trainLabels.csv  test/1.png …     sampleSubmission.csv
+    dog_breeds         train/<id>.jpg …     labels.csv       test/<id>.jpg …  sample_submission.csv
+    dogs_vs_cats       train/cat.0.jpg …                     test1/1.jpg …    sampleSubmission.csv
+    digit_recognizer   train.csv                             test.csv         sample_submission.csv
+
+Whatever is wrong with folders, tables and ids is told at once, before a picture is opened. A sample of the
+submission need not be there; nor need the pictures to predict.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnlab.data.cifar import CLASSES as CIFAR_CLASSES
+from cnnlab.data.pictures import (
+    OnBadImage,
+    Pictures,
+    UnsoundPictures,
+    dataset_of_pictures,
+    list_pictures,
+    tell,
+    unlabelled_pictures,
+)
+from cnnlab.data.registry import DATASETS, Competition, Dataset, ImageSet, Unlabelled
+from cnnlab.data.resize import resize as resize_images
+from cnnlab.data.tables import check_sample, find_by_table, find_sample, gather, require_folder
+from cnnlab.errors import DataError
+from cnnlab.signature import Count
+
+PETS = ("cat", "dog")
+DIGITS = tuple(str(digit) for digit in range(10))
+PIXELS = [f"pixel{place}" for place in range(28 * 28)]
+# Of ImageNet's training pictures, whose pretrained networks expect them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
+
+
+@DATASETS.register
+def kaggle_cifar10(*, root: str, image_size: Count = 32, on_bad_image: OnBadImage = "error") -> Dataset:
+    """Kaggle's CIFAR-10: 50,000 photographs of 32×32 in ten classes, and 300,000 to predict.
+
+    Raises DataError with everything that is wrong with the files, ids and labels.
+    """
+    skip = on_bad_image == "skip"
+    found = find_by_table(root, "trainLabels.csv", "id", "label", classes=CIFAR_CLASSES, skip=skip)
+    # Mean and standard deviation as the course notes give them.
+    return dataset_of_pictures(
+        found.classes,
+        found.files,
+        image_size=image_size,
+        on_bad_image=on_bad_image,
+        mean=(0.4731, 0.4822, 0.4465),
+        std=(0.2212, 0.1994, 0.2010),
+        competition=found.competition,
+    )
+
+
+@DATASETS.register
+def dog_breeds(
+    *, root: str, image_size: Count = 224, resize: Count | None = 256, on_bad_image: OnBadImage = "error"
+) -> Dataset:
+    """Kaggle's dog breeds: 10,222 photographs of 120 breeds, and 10,357 to predict.
+
+    The classes are the breeds in labels.csv, sorted. Raises DataError with everything that is wrong with the
+    files, ids and labels.
+    """
+    found = find_by_table(root, "labels.csv", "id", "breed", value="probabilities", skip=on_bad_image == "skip")
+    return dataset_of_pictures(
+        found.classes,
+        found.files,
+        image_size=image_size,
+        resize=resize,
+        on_bad_image=on_bad_image,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        competition=found.competition,
+    )
+
+
+@DATASETS.register
+def dogs_vs_cats(
+    *, root: str, image_size: Count = 224, resize: Count | None = 256, on_bad_image: OnBadImage = "error"
+) -> Dataset:
+    """Kaggle's dogs vs cats: 25,000 photographs named cat.N or dog.N, and 12,500 to predict; a dog is class 1.
+
+    Pictures may also lie in train/cats and train/dogs. Raises DataError with everything that is wrong.
+    """
+    base = require_folder(root)
+    problems: list[str] = []
+    train = list_pets(base / "train", problems)
+    test = unlabelled_pictures(base / "test1") or unlabelled_pictures(base / "test")
+    competition = Competition("probability", sample=find_sample(base))
+    found = gather(base, PETS, train, test, competition, problems)
+    return dataset_of_pictures(
+        found.classes,
+        found.files,
+        image_size=image_size,
+        resize=resize,
+        on_bad_image=on_bad_image,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        competition=found.competition,
+    )
+
+
+def list_pets(folder: Path, problems: list[str]) -> Pictures:
+    """Labels from the names of the files, or of the folders that they lie in."""
+    found, strangers = [], []
+    for path in list_pictures(folder):
+        name = path.name.partition(".")[0]
+        if name in PETS:
+            found.append((path, PETS.index(name)))
+        else:
+            strangers.append(path.name)
+    for label, name in enumerate(PETS):
+        found += [(path, label) for path in list_pictures(folder / f"{name}s")]
+    if strangers:
+        problems.append(
+            tell(f"{folder.name}/: files whose name tells no class", strangers) + "; expected cat.N or dog.N"
+        )
+    return Pictures(
+        tuple(path for path, _ in found), tuple(path.stem for path, _ in found), tuple(label for _, label in found)
+    )
+
+
+# --- Pixels in tables ---------------------------------------------------------------------------------
+
+
+@DATASETS.register
+def digit_recognizer(*, root: str, image_size: Count = 28) -> Dataset:
+    """Kaggle's MNIST: 42,000 digits of 28×28 as rows of train.csv, and 28,000 to predict in test.csv.
+
+    Raises DataError for tables of other columns, or a sample of the submission that does not fit them.
+    """
+    base = require_folder(root)
+    problems: list[str] = []
+    train, test = base / "train.csv", base / "test.csv"
+    num_train = check_pixel_table(train, ["label", *PIXELS], problems)
+    num_test = check_pixel_table(test, PIXELS, problems) if test.is_file() else 0
+    if not problems and num_train == 0:
+        problems.append("train.csv: no row below its header")
+    ids = tuple(str(number) for number in range(1, num_test + 1))
+    competition = Competition("class", "ImageId", "Label", find_sample(base))
+    check_sample(competition, DIGITS, ids or None, problems)
+    if problems:
+        raise UnsoundPictures(base, problems, {})
+
+    def read(part: str) -> ImageSet:
+        rows = read_pixel_table(train)
+        labels = rows[:, 0].long()
+        if int(labels.max()) >= len(DIGITS):
+            raise DataError(f"{train}: expected labels from 0 to 9, found {int(labels.max())}")
+        return ImageSet(resize_images(rows[:, 1:].reshape(-1, 28, 28, 1), image_size), labels)
+
+    def open_test() -> Unlabelled:
+        images = read_pixel_table(test).reshape(-1, 28, 28, 1)
+        return Unlabelled(ids, lambda place: images[place])
+
+    return Dataset(
+        classes=DIGITS,
+        channels=1,
+        image_size=image_size,
+        parts=("train",),
+        read=read,
+        mean=MNIST_MEAN,
+        std=MNIST_STD,
+        unlabelled=open_test if num_test else None,
+        competition=competition,
+    )
+
+
+def check_pixel_table(path: Path, columns: list[str], problems: list[str]) -> int:
+    """How many rows there are below the header; a header with other columns, or no file, is a problem."""
+    if not path.is_file():
+        problems.append(f"{path.name}: missing; expected a table with the columns {columns[0]} … {columns[-1]}")
+        return 0
+    with path.open("rb") as file:
+        header = [cell.strip() for cell in file.readline().decode("utf-8-sig", "replace").split(",")]
+        if header != columns:
+            problems.append(
+                f"{path.name}: expected the {len(columns)} columns {columns[0]} … {columns[-1]} in this order, "
+                f"found {len(header)}: {', '.join(header[:3])} … {header[-1]}"
+            )
+        return sum(1 for line in file if line.strip())
+
+
+def read_pixel_table(path: Path) -> Tensor:
+    """uint8 (rows, columns). Raises DataError naming the first cell that is no whole number from 0 to 255."""
+    try:
+        rows = np.loadtxt(path, dtype=np.uint8, delimiter=",", skiprows=1, ndmin=2)
+    except ValueError as error:
+        raise DataError(f"{path}: {error} (row 0 is the first below the header)") from error
+    return torch.from_numpy(rows)

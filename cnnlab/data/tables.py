@@ -1,0 +1,219 @@
+"""Tables beside picture files: labels, and the sample of a submission. What is wrong with them is collected.
+
+Each function is handed `problems` and adds one sentence for each kind of mistake, so that a reader can go on
+and tell all of them together.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cnnlab.data.pictures import ENDINGS, Pictures, UnsoundPictures, list_pictures, tell, unlabelled_pictures
+from cnnlab.data.registry import Competition
+from cnnlab.errors import DataError
+
+SAMPLES = ("sampleSubmission.csv", "sample_submission.csv")  # as competitions name the sample of a submission
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader needs to know of a competition's folder."""
+
+    classes: tuple[str, ...]
+    files: dict[str, Pictures]  # "train" and, where they are there, "unlabelled"
+    competition: Competition
+
+
+def find_by_table(
+    root: str,
+    table: str,
+    id_column: str,
+    label_column: str,
+    folder: str = "train",
+    test_folder: str = "test",
+    *,
+    value: Literal["class", "probability", "probabilities"] = "class",
+    classes: tuple[str, ...] | None = None,
+    skip: bool = False,
+) -> Found:
+    """Pictures in `folder` that `table` labels, those in `test_folder` to predict, and the sample of a submission.
+
+    Without `classes` they are the table's labels, sorted. With `skip` an id without a file is left out, as a file
+    that cannot be decoded is. Raises UnsoundPictures with all problems.
+    """
+    base = require_folder(root)
+    problems: list[str] = []
+    labels = read_labels(base / table, id_column, label_column, problems)
+    if classes is None:
+        classes = tuple(sorted(set(labels.values())))
+    train = match_labels(base / folder, labels, classes, table, problems, skip=skip)
+    test = unlabelled_pictures(base / test_folder, with_ending=has_endings(labels))
+    return gather(base, classes, train, test, Competition(value, id_column, label_column, find_sample(base)), problems)
+
+
+def require_folder(root: str) -> Path:
+    if not Path(root).is_dir():
+        raise DataError(f"dataset.root: no folder {root}; expected the one with the dataset's files and folders")
+    return Path(root)
+
+
+def find_sample(base: Path) -> Path | None:
+    return next((base / name for name in SAMPLES if (base / name).is_file()), None)
+
+
+def gather(
+    base: Path,
+    classes: tuple[str, ...],
+    train: Pictures,
+    test: Pictures | None,
+    competition: Competition,
+    problems: list[str],
+) -> Found:
+    """All of it together, held against the sample. Raises UnsoundPictures for `problems` and what that adds."""
+    check_sample(competition, classes, None if test is None else test.ids, problems)
+    if not problems and not len(train):
+        problems.append("no labelled picture to train on")
+    files = {"train": train} if test is None else {"train": train, "unlabelled": test}
+    if problems:
+        raise UnsoundPictures(base, problems, files)
+    return Found(classes, files, competition)
+
+
+# --- Labels -------------------------------------------------------------------------------------------
+
+
+def read_labels(path: Path, id_column: str, label_column: str, problems: list[str]) -> dict[str, str]:
+    """id → label, in the order of the table."""
+    rows = read_rows(path, (id_column, label_column), problems)
+    contradicted = find_repeated(name for name, _ in dict.fromkeys(rows))
+    twice = [name for name in find_repeated(name for name, _ in rows) if name not in contradicted]
+    if contradicted:
+        problems.append(tell(f"{path.name}: ids with two labels", contradicted))
+    if twice:
+        problems.append(tell(f"{path.name}: ids that stand twice", twice))
+    return dict(rows)
+
+
+def find_repeated(names: Iterable[str]) -> dict[str, int]:
+    """Those that occur more than once, each with how often, in the order of their first."""
+    return {name: count for name, count in Counter(names).items() if count > 1}
+
+
+def read_rows(path: Path, columns: Sequence[str], problems: list[str]) -> list[tuple[str, ...]]:
+    """The cells of some columns of a CSV table, row by row. Rows that are not whole are left out, as a problem."""
+    expected = f"expected a table with the columns {', '.join(columns)}"
+    try:
+        header, numbered = read_csv(path)
+    except DataError as error:
+        problems.append(f"{error}; {expected}")
+        return []
+    missing = [column for column in columns if column not in header]
+    if missing:
+        problems.append(f"{path.name}: {expected}, found {', '.join(header) or 'nothing'}")
+        return []
+    places = [header.index(column) for column in columns]
+    rows, torn, empty = [], [], []
+    for line, row in numbered:
+        if len(row) != len(header):
+            torn.append(line)
+            continue
+        cells = tuple(row[place].strip() for place in places)
+        if all(cells):
+            rows.append(cells)
+        else:
+            empty.append(line)
+    if torn:
+        problems.append(tell(f"{path.name}: lines without {len(header)} cells", torn))
+    if empty:
+        problems.append(tell(f"{path.name}: lines with an empty cell", empty))
+    return rows
+
+
+def read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a CSV file, and its other lines with their numbers. Raises DataError if it cannot be read."""
+    if not path.is_file():
+        raise DataError(f"{path.name}: missing")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [cell.strip() for cell in next(reader, [])]
+            return header, [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path.name}: cannot be read ({error})") from error
+
+
+def match_labels(
+    folder: Path, labels: dict[str, str], classes: Sequence[str], table: str, problems: list[str], *, skip: bool
+) -> Pictures:
+    """The pictures of a folder with what a table says of them, in the order of the files."""
+    if not folder.is_dir():
+        problems.append(f"{folder.name}/: missing; expected a folder of pictures ({', '.join(ENDINGS)})")
+        return Pictures((), (), ())
+    files = index_files(list_pictures(folder), labels, problems)
+    strangers = [name for name in files if name not in labels]
+    if strangers and labels:  # without labels the table has been told to be missing
+        problems.append(tell(f"{folder.name}/: files without an id in {table}", strangers))
+    absent = [name for name in labels if name not in files]
+    if absent and skip:
+        print(tell(f"{table}: ids left out, they have no file in {folder.name}/", absent), file=sys.stderr)
+    elif absent:
+        problems.append(tell(f"{table}: ids without a file in {folder.name}/", absent))
+    numbers = {name: number for number, name in enumerate(classes)}
+    unknown = sorted(set(labels.values()) - set(classes))
+    if unknown:
+        problems.append(f"{tell(f'{table}: labels that are no class', unknown)}; expected {', '.join(classes)}")
+    known = {name: path for name, path in files.items() if labels.get(name) in numbers}
+    return Pictures(tuple(known.values()), tuple(known), tuple(numbers[labels[name]] for name in known))
+
+
+def index_files(paths: Iterable[Path], ids: Collection[str], problems: list[str]) -> dict[str, Path]:
+    """Pictures by the ids that a table has for them: file names, if those have an ending of pictures, or stems."""
+    with_ending = has_endings(ids)
+    named = [(path.name if with_ending else path.stem, path) for path in paths]
+    twice = find_repeated(name for name, _ in named)
+    if twice:
+        problems.append(tell("ids with two files", twice))
+    return dict(named)
+
+
+def has_endings(ids: Collection[str]) -> bool:
+    """Whether a table's ids are whole file names."""
+    return bool(ids) and all(name.lower().endswith(ENDINGS) for name in ids)
+
+
+# --- Samples of a submission --------------------------------------------------------------------------
+
+
+def check_sample(
+    competition: Competition, classes: Sequence[str], ids: Sequence[str] | None, problems: list[str]
+) -> None:
+    """What in the sample of a submission does not fit the classes and the ids (None: none are there yet)."""
+    path = competition.sample
+    if path is None:
+        return
+    try:
+        header, rows = read_csv(path)
+    except DataError as error:
+        problems.append(str(error))
+        return
+    kind, wanted = "columns", [competition.value_column]
+    if competition.value == "probabilities":
+        kind, wanted = "classes", list(classes)
+    asked = dict.fromkeys(row[0].strip() for _, row in rows)
+    known = set(asked if ids is None else ids)
+    found = {
+        f"unknown {kind}": [column for column in header[1:] if column not in wanted],
+        f"{kind} that it lacks": [column for column in wanted if column not in header[1:]],
+        "ids that stand twice": find_repeated(row[0].strip() for _, row in rows),
+        "ids without an image to predict": [name for name in asked if name not in known],
+        "ids that it lacks": [name for name in ids or () if name not in asked],
+    }
+    if header[:1] != [competition.id_column]:
+        problems.append(f"{path.name}: its first column is {header[:1]}; expected {competition.id_column}")
+    problems += [tell(f"{path.name}: {what}", names) for what, names in found.items() if names]
