@@ -47,7 +47,8 @@ class Batches:
         self.indices = indices.to(device)
         self.batch_size = batch_size
         self.num_examples = len(indices)
-        self.mean, self.std = mean, std
+        self.mean = None if mean is None else tuple(mean)
+        self.std = None if std is None else tuple(std)
         self.seed = seed
         self.augmentations = augmentations or {}
         self.channels_last = channels_last

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cnnlab.data.pictures import NUM_LISTED
 from cnnlab.data.registry import Unlabelled
 from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.errors import DataError
@@ -22,7 +23,6 @@ from cnnlab.runtime import num_cores
 
 MAX_IMAGES = 2000  # in a chunk
 MAX_BYTES = 32 << 20
-NUM_LISTED = 10  # broken files named in an error
 
 
 class Framing(NamedTuple):
@@ -82,7 +82,7 @@ class _Chunks(Dataset):
         """The crops for each framing, and what could not be decoded."""
         start = self.starts[number]
         crops: list[list[Tensor]] = [[] for _ in self.framings]
-        broken = []
+        broken: list[str] = []
         for place in range(start, min(start + self.size, len(self.images))):
             try:
                 picture = self.images.open(place)
@@ -96,5 +96,5 @@ class _Chunks(Dataset):
         return [torch.stack(cut).numpy() for cut in crops], broken
 
 
-def _as_it_is(chunk: tuple[list[np.ndarray], list[str]]) -> tuple[list[np.ndarray], list[str]]:
+def _as_it_is(chunk: Any) -> Any:
     return chunk

@@ -9,7 +9,6 @@ Where the competition has a sample, its columns and ids are taken as they stand 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,7 +17,7 @@ import numpy as np
 
 from cnnlab.data import Competition, Dataset
 from cnnlab.data.pictures import sort_numbered, tell
-from cnnlab.data.tables import check_sample, read_csv
+from cnnlab.data.tables import check_sample, find_repeated, read_csv
 from cnnlab.errors import ConfigError, DataError
 
 Value = Literal["class", "probability", "probabilities"]
@@ -46,28 +45,27 @@ def plan_submission(dataset: Dataset, competition: Competition, ids: Sequence[st
     competition = replace(competition, value=value or competition.value)
     require_format(dataset, competition.value)
     problems: list[str] = []
-    twice = [name for name, count in Counter(ids).items() if count > 1]
+    twice = find_repeated(ids)
     if twice:
-        problems.append(tell("ids of two images", twice))
+        problems.append(tell("ids of more than one image", twice))
     check_sample(competition, dataset.classes, ids, problems)
     if problems:
         raise DataError("no submission is written:" + "".join(f"\n  - {problem}" for problem in problems))
+    tells_all = competition.value == "probabilities"
     if competition.sample is None:
-        values = dataset.classes if competition.value == "probabilities" else (competition.value_column,)
-        header, wanted = (competition.id_column, *values), sort_numbered(ids)
+        header = [competition.id_column, *(dataset.classes if tells_all else [competition.value_column])]
+        wanted = sort_numbered(ids)
     else:
-        titles, rows = read_csv(competition.sample)
-        header, wanted = tuple(titles), [row[0].strip() for _, row in rows]
+        header, rows = read_csv(competition.sample)
+        wanted = [row[0].strip() for _, row in rows]
     place = {name: number for number, name in enumerate(ids)}
     return Layout(
         value=competition.value,
-        header=header,
+        header=tuple(header),
         ids=tuple(wanted),
         places=tuple(place[name] for name in wanted),
         names=dataset.classes,
-        columns=tuple(dataset.classes.index(name) for name in header[1:])
-        if competition.value == "probabilities"
-        else (),
+        columns=tuple(map(dataset.classes.index, header[1:])) if tells_all else (),
     )
 
 
@@ -117,6 +115,8 @@ def require_sound(dataset: Dataset, ids: Sequence[str], scores: np.ndarray) -> N
             "probabilities outside 0 … 1": finite & ((scores < 0) | (scores > 1)).any(1),
             "probabilities that do not sum to one": finite & (abs(scores.sum(1) - 1) > TOLERANCE),
         }
-    problems = [tell(what, (ids[place] for place in np.flatnonzero(bad))) for what, bad in found.items() if bad.any()]
+    problems = [
+        tell(what, (ids[place] for place in np.flatnonzero(bad).tolist())) for what, bad in found.items() if bad.any()
+    ]
     if problems:
         raise DataError("nothing is written:" + "".join(f"\n  - {problem}" for problem in problems))
