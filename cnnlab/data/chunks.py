@@ -19,7 +19,7 @@ from cnnlab.data.pictures import NUM_LISTED
 from cnnlab.data.registry import Unlabelled
 from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.errors import DataError
-from cnnlab.runtime import num_cores
+from cnnlab.runtime import die_with_parent, num_cores
 
 MAX_IMAGES = 2000  # in a chunk
 MAX_BYTES = 32 << 20
@@ -61,6 +61,7 @@ def stream_chunks(
         num_workers=num_workers,
         collate_fn=_as_it_is,  # arrays and not tensors, which would need shared memory, short in containers
         multiprocessing_context="fork" if num_workers else None,
+        worker_init_fn=lambda worker: die_with_parent(),
     )
     for crops, broken in loader:
         if broken:
