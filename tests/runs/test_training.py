@@ -30,7 +30,7 @@ def test_the_directory_holds_what_the_house_says(run):
     files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     assert files == {
         "config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.csv", "summary.json",
-        "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt", "plots/curves.png",
+        "dataset.json", "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt", "plots/curves.png",
     }  # fmt: skip
     assert yaml.safe_load(run.overrides.read_text()) == ["epochs=2"]
     assert run.curves.read_bytes().startswith(b"\x89PNG")
