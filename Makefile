@@ -38,6 +38,8 @@ benchmark: $(READY)  ## the speed figures of the README, as ratios measured in o
 	$(BIN)/python -m tests.benchmarks.startup
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.training
+	$(BIN)/python -m tests.benchmarks.photographs
+	$(BIN)/python -m tests.benchmarks.features
 	$(BIN)/python -m tests.benchmarks.prediction
 
 lock: $(READY)  ## write constraints.lock from what is installed

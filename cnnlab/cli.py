@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cnnlab import __version__
-from cnnlab.errors import CnnlabError, ConfigError, Interrupted
+from cnnlab.errors import CnnlabError, ConfigError, DataError, Interrupted
 
 LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "inits", "experiments")
 
@@ -19,6 +19,7 @@ examples:
   cnnlab train -m optimizer.lr=0.01,0.1               one run for each value
   cnnlab train --help                                 every key that can be set
   cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, work and memory
+  cnnlab prepare dataset=dog_breeds dataset.root=DIR  every file looked at, before training
   cnnlab resume outputs/NAME/DATE_TIME epochs=20
 """
 
@@ -56,6 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="train a network: cnnlab train [KEY=VALUE ...]", add_help=False)
 
+    prepare = commands.add_parser("prepare", help="look at every file of a dataset; exit 3 if something is wrong")
+    prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
+    prepare.add_argument("--layout", choices=("folders",), help="also write it as a tree with a folder for each class")
+    prepare.add_argument("--output", metavar="DIR", help="with --layout: the folder to write")
+    prepare.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
+
     resume = commands.add_parser("resume", help="go on with a run that was stopped, or prolong one")
     resume.add_argument("run", help="run directory")
     resume.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as epochs=20 or engine.device=cpu")
@@ -90,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
 
     inspect = commands.add_parser(
-        "inspect", help="a network's layers, shapes, parameters, work and memory; its pictures"
+        "inspect", help="a network's layers, shapes, parameters, work and memory; its pictures; a schedule's curve"
     )
     inspect.add_argument(
         "what", nargs="*", metavar="KEY=VALUE", help="as for train; or a run directory, and changes to it"
@@ -98,8 +105,18 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="as for train")
     shown = inspect.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="for programs")
-    shown.add_argument("--plot", action="store_true", help="of a run: draw its kernels and feature maps instead")
-    inspect.add_argument("--image", metavar="FILE", help="with --plot: the picture to look at (default: a test image)")
+    shown.add_argument(
+        "--plot",
+        action="store_true",
+        help="of a run: draw its kernels and feature maps instead; with schedule=NAME[,NAME ...]: the learning rate",
+    )
+    inspect.add_argument("--image", metavar="FILE", help="of a run: the picture to look at (default: a test image)")
+    inspect.add_argument(
+        "--images", type=int, metavar="N", help="of a schedule: N images to train on, instead of reading the dataset"
+    )
+    inspect.add_argument(
+        "--output", default="schedule.png", metavar="FILE", help="of a schedule: picture; default: schedule.png"
+    )
 
     find_lr = commands.add_parser("find-lr", help="suggest a learning rate: one sweep, drawn; leaves no run")
     find_lr.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
@@ -119,6 +136,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
+    if arguments.command == "prepare":
+        from cnnlab.prepare import prepare
+
+        if (arguments.layout is None) != (arguments.output is None):
+            raise ConfigError("--layout, --output: expected both, such as --layout folders --output DIR, or neither")
+        return 0 if prepare(arguments.overrides, arguments.config_dir, arguments.output) else DataError.exit_code
     if arguments.command == "resume":
         from cnnlab.runs.folds import resume
 
@@ -159,7 +182,11 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    if arguments.plot:
+    if arguments.plot and any(text.startswith("schedule") for text in arguments.what):
+        from cnnlab.inspection import draw_schedules
+
+        draw_schedules(arguments.what, arguments.config_dir, arguments.images, arguments.output)
+    elif arguments.plot:
         from cnnlab.runs.features import draw_features
 
         for path in draw_features(arguments.what, arguments.image):

@@ -17,7 +17,17 @@ from cnnlab.engine.durations import parse_duration, parse_time
 from cnnlab.errors import ConfigError
 from cnnlab.registry import Registry
 from cnnlab.runtime import choose_device
-from cnnlab.signature import Count, Fraction, NonNegative, Positive, Range, Whole, check_arguments, keyword_arguments
+from cnnlab.signature import (
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    Range,
+    Whole,
+    check_arguments,
+    keyword_arguments,
+    suggest,
+)
 
 Group = dict[str, Any]  # a mapping with `name` and that builder's arguments
 GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "average", "engine", "split")
@@ -43,7 +53,7 @@ class Engine:
     log_every: str  # durations: "50 steps", "1 epoch", "10000 examples"
     checkpoint_every: str
     micro_batch_size: Count | None  # images worked through at once; null: a batch, less where memory runs out
-    select_by: Literal["auto", "valid_accuracy", "valid_loss", "valid_mae"]
+    select_by: Literal["auto", "valid_accuracy", "valid_loss", "valid_log_loss", "valid_mae"]
     stop_by: str  # a column of metrics.csv, or "auto"
     patience: Count | None  # epochs
     min_delta: NonNegative
@@ -57,7 +67,7 @@ class Config:
 
     model: Group
     dataset: Group
-    augment: Group  # name of an augmentation → its arguments, in order; null switches one off
+    augment: Group  # name of an augmentation or a mix → its arguments, in order; null switches one off
     optimizer: Group
     schedule: Group
     loss: Group
@@ -72,6 +82,7 @@ class Config:
     name: str  # of the folder that collects the runs
     output_dir: str
     imports: list[str]
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     fit_on: Literal["train", "train_valid"] = "train"  # train_valid: no image is kept back to select with
     folds: Annotated[int, Range(at_least=2)] | None = None  # of a cross-validation: one run for each
     fold: Whole | None = None  # the one of them that this run validates on
@@ -102,7 +113,8 @@ def parse(tree: Mapping[str, Any], registries: Mapping[str, Registry]) -> Config
     if "model" in tree:
         problems += _check_model(tree["model"], registries)
     if isinstance(tree.get("augment"), Mapping):
-        problems += _check_augment(tree["augment"], registries["augment"])
+        stages = [registries["crop"], registries["augment"], registries["mix"]]
+        problems += _check_augment(tree["augment"], stages)
     problems += _check_relations(tree)
     if problems:
         raise ConfigError(problems)
@@ -127,10 +139,23 @@ def _check_model(given: Any, registries: Mapping[str, Registry]) -> list[str]:
             problems.append(
                 "model.init, model.weights: both were given; expected one of them (init overwrites weights)"
             )
+    return problems + _check_freezing(given)
+
+
+def _check_freezing(model: Mapping[str, Any]) -> list[str]:
+    problems = []
+    views, unfreeze_after = model.get("feature_views"), model.get("unfreeze_after")
+    if unfreeze_after is not None and not model.get("freeze"):
+        problems.append(f"model.unfreeze_after: {unfreeze_after} was given; expected null where model.freeze is []")
+    if isinstance(views, int) and views > 0 and (model.get("freeze") != "backbone" or unfreeze_after is not None):
+        problems.append(
+            f"model.feature_views: {views} was given; features can be kept of a backbone that stays as it is: "
+            "expected model.freeze=backbone and model.unfreeze_after=null, or feature_views auto or 0"
+        )
     return problems
 
 
-def _check_augment(given: Mapping[str, Any], augments: Registry) -> list[str]:
+def _check_augment(given: Mapping[str, Any], stages: list[Registry]) -> list[str]:
     problems = []
     for name, arguments in given.items():
         if arguments is None:
@@ -138,10 +163,14 @@ def _check_augment(given: Mapping[str, Any], augments: Registry) -> list[str]:
         if not isinstance(arguments, Mapping):
             problems.append(f"augment.{name}: {arguments!r} was given; expected a mapping of arguments, or null")
             continue
-        if name not in augments:
-            problems += [p.replace(".name:", ":") for p in augments.check(f"augment.{name}", {"name": name})]
-            continue
-        problems += augments.check(f"augment.{name}", {"name": name, **arguments})
+        known = [stage for stage in stages if name in stage]
+        if not known:
+            names = [name for stage in stages for name in stage]
+            problems.append(f"augment.{name}: no '{name}'; {suggest(str(name), names)}")
+        problems += [p for stage in known for p in stage.check(f"augment.{name}", {"name": name, **arguments})]
+    crops = [name for name, arguments in given.items() if arguments is not None and name in stages[0]]
+    if len(crops) > 1:
+        problems.append(f"augment: {' and '.join(crops)} were given; expected one of them: an image is cut out once")
     return problems
 
 
@@ -154,6 +183,7 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
         ("engine", "checkpoint_every", parse_duration),
         ("engine", "max_time", parse_time),
         ("schedule", "warmup", parse_duration),
+        ("model", "unfreeze_after", parse_duration),
     )
     for group, key, read in written:
         if isinstance(tree.get(group), Mapping) and isinstance(tree[group].get(key), str):
@@ -170,6 +200,13 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
         for key in ("valid", "test"):
             if split.get(key) == 1:
                 problems.append(f"split.{key}: 1 was given; expected less than 1: nothing would be left to train on")
+    model, average = tree.get("model"), tree.get("average")
+    freezes = isinstance(model, Mapping) and bool(model.get("freeze"))
+    if freezes and isinstance(average, Mapping) and average.get("name") == "swa":
+        problems.append(
+            "average: swa was given beside model.freeze; expected ema or none: swa computes the statistics of batch "
+            "normalisation anew, which what is frozen keeps"
+        )
     if tree.get("steps") is not None and tree.get("examples") is not None:
         problems.append("steps, examples: both were given; expected one of them (each stands in for epochs)")
     return problems + _check_folds(tree.get("folds"), tree.get("fold"), tree.get("fit_on"))

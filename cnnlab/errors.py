@@ -8,6 +8,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 
+NUM_LISTED = 10  # names that a message gives
+
 
 class CnnlabError(Exception):
     """The user's mistake or the user's machine: printed as a message, never as a traceback."""
@@ -65,3 +67,10 @@ class Interrupted(BaseException):
         self.signum = signum
         self.exit_code = 128 + signum
         super().__init__(f"stopped by {signal.Signals(signum).name}")
+
+
+def tell(what: str, names: Iterable[object]) -> str:
+    """`what`, how many names there are, and the first ten of them."""
+    told = [str(name) for name in names]
+    more = ", …" if len(told) > NUM_LISTED else ""
+    return f"{what} ({len(told):,}): {', '.join(told[:NUM_LISTED])}{more}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,19 +14,25 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnnlab.config import Config, parse
-from cnnlab.data import AUGMENTS, DATASETS, Dataset, ImageSet
+from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
-from cnnlab.data.split import assign_folds, split_off
+from cnnlab.data.split import assign_folds, join_valid, split_off
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
+from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.frozen import Frozen
+from cnnlab.engine.kept_features import KeptFeatures
 from cnnlab.engine.loop import Plan
 from cnnlab.engine.step import Average, Training
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.models import INITS, MODELS
+from cnnlab.models.freezing import OnFeatures, find_frozen
+from cnnlab.models.head import replace_head
+from cnnlab.models.registry import ForEveryModel
 from cnnlab.models.shapes import require_size
 from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
 from cnnlab.optim.groups import build_optimizer
-from cnnlab.optim.losses import build_loss, weigh_by
-from cnnlab.optim.registry import ForEveryOptimizer, Loss
+from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
+from cnnlab.optim.registry import ForEveryOptimizer, Schedule
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runtime import choose_device, derive_seed, keep_freed_memory
@@ -36,7 +42,9 @@ REGISTRIES = {
     "model": MODELS,
     "model.init": INITS,
     "dataset": DATASETS,
+    "crop": CROPS,
     "augment": AUGMENTS,
+    "mix": MIXES,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "loss": LOSSES,
@@ -52,7 +60,7 @@ class Assembly:
     dataset: Dataset
     model: nn.Module
     optimizer: Optimizer
-    loss: Loss
+    loss: Criterion
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Experiment:
 
     training: Training
     plan: Plan
-    test: Batches | None
+    test: BatchSource | None
     dataset: Dataset  # with the mean and std that are used
 
 
@@ -77,9 +85,11 @@ def assemble(config: Config) -> Assembly:
     loss = build_loss(config.loss, dataset.task, len(dataset.classes), device)
     require_metrics(config, dataset)
     if dataset.files:  # whose labels are known before a picture is opened
-        divide(config, dataset, {part: torch.tensor(dataset.files[part].labels) for part in dataset.parts})
+        divide(config, dataset, {part: dataset.files[part].label_tensor() for part in dataset.parts})
     model = build_model(config, dataset).to(device)
-    optimizer = build_optimizer(config.optimizer, model, config.batch_size)
+    tuning: ForEveryModel = MODELS.read_shared(config.model)
+    late = find_frozen(model, tuning.freeze)[0] if tuning.unfreeze_after is not None else []
+    optimizer = build_optimizer(config.optimizer, model, config.batch_size, late)
     if config.average["name"] != "none" and hasattr(optimizer, "averaged"):
         raise ConfigError(
             f"average: {config.average['name']} was given beside optimizer {config.optimizer['name']}, which averages "
@@ -100,13 +110,12 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     parts = read_parts(config, assembly.dataset, assembly.device)
     train = parts["train"]
 
-    def steps(amount: float, unit: str) -> int:
-        return count_steps(amount, unit, num_examples=train.num_examples, batch_size=config.batch_size)
-
+    steps = partial(count_steps, num_examples=train.num_examples, batch_size=config.batch_size)
     engine = config.engine
     select_by = choose_metric(engine.select_by, assembly.dataset.task)
+    schedule, num_steps = plan_schedule(config, train.num_examples)
     plan = Plan(
-        num_steps=steps(*config.duration),
+        num_steps=num_steps,
         log_every=steps(*parse_duration(engine.log_every)),
         checkpoint_every=steps(*parse_duration(engine.checkpoint_every)),
         select_by=select_by,
@@ -115,36 +124,48 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         min_delta=engine.min_delta,
         max_seconds=parse_time(engine.max_time) if engine.max_time else math.inf,
     )
-    warmup = SCHEDULES.read_shared(config.schedule).warmup
-    num_warmup = steps(*parse_duration(warmup)) if warmup else 0
     shared: ForEveryOptimizer = OPTIMIZERS.read_shared(config.optimizer)
     average: Average | None = AVERAGES.build(
         config.average, model=assembly.model, num_steps=plan.num_steps, train=train
     )
+    model, sources = keep_features(config, assembly, parts)
+    loss = find_loss(config, assembly, train)
     training = Training(
-        model=assembly.model,
-        loss=assembly.loss,
+        model=model,
+        loss=loss,
         optimizer=assembly.optimizer,
         take_step=plain_step(assembly.optimizer),
-        weigh=weigh_by(assembly.loss),
+        weigh=loss.weigh,
         clip_norm=shared.clip_norm,
         clip_value=shared.clip_value,
         average=average,
         averaged=average.averaged if average else getattr(assembly.optimizer, "averaged", nullcontext),
-        schedule=build_schedule(config.schedule, plan.num_steps, len(train), num_warmup),
-        train=train,
-        valid=parts.get("valid"),
+        schedule=schedule,
+        train=sources["train"],
+        valid=sources.get("valid"),
         device=assembly.device,
         seed=config.seed,
         task=assembly.dataset.task,
+        frozen=hold_frozen(config, assembly.model, steps),
     )
     dataset = replace(assembly.dataset, mean=train.mean, std=train.std)
-    return Experiment(training, plan, parts.get("test"), dataset)
+    return Experiment(training, plan, sources.get("test"), dataset)
+
+
+def plan_schedule(config: Config, num_examples: int) -> tuple[Schedule, int]:
+    """The schedule of a run that trains on `num_examples` images, and how many steps it has."""
+    steps = partial(count_steps, num_examples=num_examples, batch_size=config.batch_size)
+    num_steps = steps(*config.duration)
+    warmup = SCHEDULES.read_shared(config.schedule).warmup
+    num_warmup = steps(*parse_duration(warmup)) if warmup else 0
+    return build_schedule(config.schedule, num_steps, steps(1, "epoch"), num_warmup), num_steps
 
 
 def build_dataset(config: Config) -> Dataset:
     """The dataset with the task that the configuration chooses for it. Raises ConfigError if it cannot have it."""
     dataset: Dataset = DATASETS.build(config.dataset)
+    if trains_on_valid(config):
+        dataset = join_valid(dataset)
     task = DATASETS.read_shared(config.dataset).task
     if task is None or task == dataset.task:
         return dataset
@@ -166,13 +187,16 @@ def choose_metric(select_by: str, task: Task) -> str:
 def require_metrics(config: Config, dataset: Dataset) -> None:
     """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
     select_by = config.engine.select_by
-    names = ("loss", METRIC[dataset.task])
+    trained = [f"train_{name}" for name in ("loss", METRIC[dataset.task])]
+    valid = [f"valid_{name}" for name in ("loss", METRIC[dataset.task])]
+    valid += [] if dataset.task == "regression" else ["valid_log_loss"]
     problems = []
-    if select_by != "auto" and select_by not in {f"valid_{name}" for name in names}:
-        expected = " or ".join(f"valid_{name}" for name in names)
+    if select_by != "auto" and select_by not in valid:
+        expected = " or ".join(valid)
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {dataset.task}")
-    parts = ("train", "valid") if has_validation(config, dataset) else ("train",)
-    columns = [f"{part}_{name}" for part in parts for name in names]
+    if config.sampling == "balanced" and dataset.task == "regression":
+        problems.append("sampling: balanced was given; expected shuffled: regression has no classes to balance")
+    columns = trained + valid if has_validation(config, dataset) else trained
     for key, watched in (("schedule.metric", config.schedule.get("metric")), ("engine.stop_by", config.engine.stop_by)):
         if watched not in (None, "auto", *columns):
             problems.append(f"{key}: {watched} was given; this run has {', '.join(columns)}")
@@ -182,15 +206,14 @@ def require_metrics(config: Config, dataset: Dataset) -> None:
 
 def has_validation(config: Config, dataset: Dataset) -> bool:
     """Whether images are kept back that choose the best checkpoint."""
-    if config.engine.overfit is not None:
+    if config.engine.overfit is not None or config.folds is not None or "valid" in dataset.parts:
         return True
-    splits = config.split.valid > 0 or config.folds is not None
-    return config.fit_on == "train" and (splits or "valid" in dataset.parts)
+    return config.split.valid > 0 and not trains_on_valid(config)
 
 
 def trains_on_valid(config: Config) -> bool:
     """Whether the validation images join the training images: all of them, or before folds are made."""
-    return config.fit_on == "train_valid" or config.fold is not None
+    return config.fit_on == "train_valid" or config.folds is not None
 
 
 def start_device(config: Config) -> torch.device:
@@ -219,11 +242,71 @@ def build_model(config: Config, dataset: Dataset) -> nn.Module:
 
 
 def build_network(config: Config, dataset: Dataset) -> nn.Module:
-    """The network as its builder leaves it, which its arithmetic may yet keep from running."""
+    """The network as its builder leaves it, but for its head and what never learns.
+
+    Its arithmetic may yet keep it from running.
+    """
     given = {key: value for key, value in config.model.items() if key != "init"}
-    return MODELS.build(
+    network = MODELS.build(
         given, num_classes=dataset.num_outputs, in_channels=dataset.channels, image_size=dataset.image_size
     )
+    tuning: ForEveryModel = MODELS.read_shared(config.model)
+    if tuning.head or tuning.head_dropout:
+        replace_head(network, tuning.head, tuning.head_dropout)
+    if tuning.freeze:
+        parameters, _ = find_frozen(network, tuning.freeze)
+        for parameter in parameters:
+            parameter.requires_grad_(tuning.unfreeze_after is not None)
+    return network
+
+
+def find_loss(config: Config, assembly: Assembly, train: Batches) -> Criterion:
+    """The loss, its classes weighted by how rare they are among the training images where that is asked for."""
+    if not needs_class_counts(config.loss):
+        return assembly.loss
+    num_classes = len(assembly.dataset.classes)
+    counts = torch.bincount(train.labels, minlength=num_classes)
+    return build_loss(config.loss, assembly.dataset.task, num_classes, assembly.device, counts)
+
+
+def keep_features(
+    config: Config, assembly: Assembly, parts: Mapping[str, Batches]
+) -> tuple[nn.Module, Mapping[str, BatchSource]]:
+    """What learns, and from what: the network and images, or its head and features where these are kept.
+
+    Raises ConfigError where features are asked for of a network that has none to keep.
+    """
+    tuning: ForEveryModel = MODELS.read_shared(config.model)
+    num_views = tuning.feature_views
+    if num_views == "auto":
+        stays = tuning.freeze == "backbone" and tuning.unfreeze_after is None
+        num_views = 1 if stays and parts["train"].shows_alike else 0
+    if num_views == 0:
+        return assembly.model, parts
+    if parts["train"].mixes:
+        raise ConfigError(
+            f"model.feature_views: {num_views} was given beside augment.{' and augment.'.join(parts['train'].mixes)}; "
+            "expected 0: features are kept of single images"
+        )
+    network = OnFeatures(assembly.model)
+    if not network.ends_in_head(assembly.dataset.channels, assembly.dataset.image_size):
+        if tuning.feature_views == "auto":
+            return assembly.model, parts
+        raise ConfigError(
+            f"model.feature_views: {num_views} was given, but {config.model['name']} goes on behind its last layer, "
+            f"{network.head}; expected 0, or a network that ends in that layer"
+        )
+    views = {part: num_views if part == "train" else 1 for part in parts}
+    return network, {part: KeptFeatures(batches, network.look, views[part]) for part, batches in parts.items()}
+
+
+def hold_frozen(config: Config, model: nn.Module, steps: Callable[[float, str], int]) -> Frozen | None:
+    """What of the network does not learn, and until when."""
+    tuning: ForEveryModel = MODELS.read_shared(config.model)
+    if not tuning.freeze:
+        return None
+    until = steps(*parse_duration(tuning.unfreeze_after)) if tuning.unfreeze_after else math.inf
+    return Frozen(*find_frozen(model, tuning.freeze), until)
 
 
 def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[str, Batches]:
@@ -232,26 +315,37 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     for part, images in read.items():
         if len(images) == 0:
             raise DataError(f"dataset {config.dataset['name']}: its part '{part}' holds no images")
-    if "valid" in read and trains_on_valid(config):
-        read["train"] = join(read["train"], read.pop("valid"))
     chosen = divide(config, dataset, {part: images.labels for part, images in read.items()})
     pool = chosen["train"][1]
 
     mean, std = dataset.mean, dataset.std
-    if (mean is None or std is None) and not read["train"].images.is_floating_point():
+    own = mean is None or std is None or DATASETS.read_shared(config.dataset).normalize == "auto"
+    if own and read["train"].holds_pixels:
         mean, std = pixel_statistics(read["train"], pool)
-    resident = {part: ImageSet(images.images.to(device), images.labels.to(device)) for part, images in read.items()}
-    augmentations = {
-        name: partial(AUGMENTS[name], **arguments)
-        for name, arguments in config.augment.items()
-        if arguments is not None and config.engine.overfit is None
-    }
+    resident = {part: images.to(device) for part, images in read.items()}
+    given = config.augment if config.engine.overfit is None else {}
+    crops, augmentations, mixes = (
+        {name: partial(stage[name], **given[name]) for name in given if name in stage and given[name] is not None}
+        for stage in (CROPS, AUGMENTS, MIXES)
+    )
+    if (crops or augmentations) and not read["train"].holds_pixels:
+        names = ", ".join([*crops, *augmentations])
+        raise ConfigError(f"augment: {names} change pixels, and dataset {config.dataset['name']} has other numbers")
     batches = partial(Batches, mean=mean, std=std, channels_last=config.engine.memory_format == "channels_last")
     parts = {
         part: batches(resident[source], indices, config.engine.eval_batch_size)
         for part, (source, indices) in chosen.items()
     }
-    parts["train"] = batches(resident["train"], pool, config.batch_size, seed=config.seed, augmentations=augmentations)
+    parts["train"] = batches(
+        resident["train"],
+        pool,
+        config.batch_size,
+        seed=config.seed,
+        sampling=config.sampling,
+        crop=next(iter(crops.values()), None),
+        augmentations=augmentations,
+        mixes=mixes,
+    )
     return parts
 
 
@@ -282,11 +376,6 @@ def divide(config: Config, dataset: Dataset, labels: Mapping[str, Tensor]) -> di
         chosen = {"valid": ("train", pool)}
     chosen["train"] = ("train", pool)
     return chosen
-
-
-def join(*sets: ImageSet) -> ImageSet:
-    """All images of some sets, in order."""
-    return ImageSet(torch.cat([s.images for s in sets]), torch.cat([s.labels for s in sets]))
 
 
 def count_parameters(model: nn.Module) -> int:

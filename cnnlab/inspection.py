@@ -1,10 +1,14 @@
-"""`cnnlab inspect`: a network layer by layer, and the memory that training it takes, without reading an image."""
+"""`cnnlab inspect`: a network layer by layer, and the memory that training it takes, without reading an image.
+
+And a schedule's curve, without training.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,17 +16,22 @@ from torch import nn
 
 from cnnlab.config import Config, apply_overrides
 from cnnlab.data import Dataset
-from cnnlab.experiment import build_dataset, build_network, read_config, without_weights
+from cnnlab.errors import ConfigError
+from cnnlab.experiment import build_dataset, build_network, plan_schedule, read_config, read_parts, without_weights
 from cnnlab.models.shapes import Shape, require_size, write_shape
 from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations, summarize
+from cnnlab.optim import SCHEDULES
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.train import compose
+from cnnlab.runs.plots import draw_rates
+from cnnlab.signature import keyword_arguments
+from cnnlab.train import compose, compose_sweep
 
 HEADER = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
 RIGHT = HEADER[3:]  # columns of numbers
 MB = 1e6
+MAX_POINTS = 10_000  # of a curve
 
 
 @dataclass(frozen=True)
@@ -171,3 +180,42 @@ def print_memory(config: Config, memory: Memory) -> None:
     print(f"\nmemory for a batch of {config.batch_size}: {memory.total / MB:,.1f} MB, and what the libraries work with")
     for name, size, note in parts:
         print(f"  {name:<11}  {size / MB:>9,.1f} MB  {note}".rstrip())
+
+
+# --- Schedules ----------------------------------------------------------------------------------------
+
+
+def draw_schedules(overrides: list[str], config_dirs: list[str], num_images: int | None, output: str) -> None:
+    """Draw the learning rates of the runs that `cnnlab train OVERRIDES` would make, by step, to a PNG.
+
+    Each value of a key that is given several gets a curve, and so does each rate where parts of a network have
+    their own. `num_images` to train on are counted in the dataset if they are not given. Raises ConfigError for a
+    schedule that nobody can know before the run.
+    """
+    if num_images is not None and num_images < 1:
+        raise ConfigError(f"--images {num_images}: expected at least one image to train on")
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    for label, config in compose_sweep(overrides, config_dirs).items():
+        name = config.schedule["name"]
+        if "rows" in keyword_arguments(SCHEDULES[name]):
+            raise ConfigError(
+                f"schedule: {name} depends on what is measured during the run; plots/curves.png of a run shows its rate"
+            )
+        dataset = build_dataset(config)
+        network = build_network(without_weights(config), dataset)
+        optimizer = build_optimizer(config.optimizer, network, config.batch_size)
+        num_examples = num_images or read_parts(config, dataset, torch.device("cpu"))["train"].num_examples
+        schedule, num_steps = plan_schedule(config, num_examples)
+        steps = [*range(0, num_steps, -(-num_steps // MAX_POINTS)), num_steps - 1]
+        multipliers = [schedule(step) for step in steps]
+        rates = sorted({group["lr"] for group in optimizer.param_groups}, reverse=True)
+        for rate in rates:
+            curve = f"{label or name}, lr {rate:g}" if len(rates) > 1 else label or name
+            curves[curve] = (steps, [rate * multiplier for multiplier in multipliers])
+            values = curves[curve][1]
+            print(
+                f"{curve}: {num_steps:,} steps with {num_examples:,} images, learning rate {values[0]:.3g} at first, "
+                f"{max(values):.3g} at most, {values[-1]:.3g} at the end"
+            )
+    draw_rates(curves, Path(output))
+    print(output)

@@ -8,17 +8,16 @@ from pathlib import Path
 
 from cnnlab.config import import_modules
 from cnnlab.experiment import REGISTRIES
-from cnnlab.registry import Registry
 from cnnlab.train import CONF
 
 GROUPS = {
-    "models": "model",
-    "datasets": "dataset",
-    "augments": "augment",
-    "optimizers": "optimizer",
-    "schedules": "schedule",
-    "losses": "loss",
-    "inits": "model.init",
+    "models": ["model"],
+    "datasets": ["dataset"],
+    "augments": ["crop", "augment", "mix"],
+    "optimizers": ["optimizer"],
+    "schedules": ["schedule"],
+    "losses": ["loss"],
+    "inits": ["model.init"],
 }
 
 
@@ -26,15 +25,16 @@ def print_lists(whats: Iterable[str], imports: list[str]) -> None:
     """Print the entries of each list named in `whats`, such as "models" or "experiments"."""
     import_modules(imports)
     for what in whats:
-        entries = list_experiments() if what == "experiments" else list_builders(REGISTRIES[GROUPS[what]])
+        entries = list_experiments() if what == "experiments" else list_builders(GROUPS[what])
         print(f"{what}:")
         width = max((len(name) for name in entries), default=0)
         for name, line in entries.items():
             print(f"  {name:<{width}}  {line}".rstrip())
 
 
-def list_builders(registry: Registry) -> dict[str, str]:
-    return {name: (inspect.getdoc(registry[name]) or "").partition("\n")[0] for name in registry}
+def list_builders(groups: Iterable[str]) -> dict[str, str]:
+    registries = [REGISTRIES[group] for group in groups]
+    return {name: (inspect.getdoc(r[name]) or "").partition("\n")[0] for r in registries for name in r}
 
 
 def list_experiments() -> dict[str, str]:

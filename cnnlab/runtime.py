@@ -7,6 +7,8 @@ import hashlib
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from types import FrameType
 
 import torch
@@ -118,6 +120,16 @@ class StopRequest:
     def check(self) -> None:
         if self.signum is not None:
             raise Interrupted(self.signum)
+
+
+@cache
+def worker_threads(number: int) -> ThreadPoolExecutor:
+    """Threads for Python that calls torch, each of which computes alone: torch starts no others in them."""
+    return ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=worker_threads.cache_clear)  # a child process has none of them
 
 
 def num_cores() -> int:

@@ -14,7 +14,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 # --- Ranges ---------------------------------------------------------------------------------------
 
@@ -38,11 +38,26 @@ class Range(typing.NamedTuple):
         return " and ".join(f"{word} {bound:g}" for word, bound in words if bound is not None)
 
 
+class Ascending(typing.NamedTuple):
+    """Of two numbers the second is no smaller."""
+
+    def holds(self, value: tuple[float, float]) -> bool:
+        return value[0] <= value[1]
+
+    def __str__(self) -> str:
+        return "in ascending order"
+
+
+MARKS = (Range, Ascending)
+
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(at_least=0)]
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
+Share = Annotated[float, Range(above=0, at_most=1)]
 Count = Annotated[int, Range(at_least=1)]
 Whole = Annotated[int, Range(at_least=0)]
+Number = TypeVar("Number")
+Interval = Annotated[tuple[Number, Number], Ascending()]
 
 # --- Names ----------------------------------------------------------------------------------------
 
@@ -64,14 +79,15 @@ def describe(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         base, *marks = typing.get_args(annotation)
-        return " ".join([describe(base), *(str(mark) for mark in marks if isinstance(mark, Range))])
+        return " ".join([describe(base), *(str(mark) for mark in marks if isinstance(mark, MARKS))])
     if origin in (Union, types.UnionType):
         return " or ".join(describe(part) for part in typing.get_args(annotation))
     if origin is Literal:
         return "one of " + ", ".join(str(value) for value in typing.get_args(annotation))
     if origin in (list, tuple):
         inner = [part for part in typing.get_args(annotation) if part is not Ellipsis]
-        return f"list of {describe(inner[0])}" if inner else "list"
+        number = f"{len(inner)} " if len(inner) > 1 else ""
+        return f"list of {number}{describe(inner[0])}" if inner else "list"
     if origin is dict:
         return f"mapping of names to {describe(typing.get_args(annotation)[1])}"
     if annotation is type(None):
@@ -88,14 +104,16 @@ def accepts(annotation: Any, value: Any) -> bool:
         base, *marks = typing.get_args(annotation)
         if not accepts(base, value):
             return False
-        return value is None or all(mark.holds(value) for mark in marks if isinstance(mark, Range))
+        return value is None or all(mark.holds(value) for mark in marks if isinstance(mark, MARKS))
     if origin in (Union, types.UnionType):
         return any(accepts(part, value) for part in typing.get_args(annotation))
     if origin is Literal:
         return value in typing.get_args(annotation)
     if origin in (list, tuple):
         inner = [part for part in typing.get_args(annotation) if part is not Ellipsis]
-        return isinstance(value, (list, tuple)) and all(accepts(inner[0], v) for v in value)
+        if not isinstance(value, (list, tuple)) or (len(inner) > 1 and len(value) != len(inner)):
+            return False
+        return all(accepts(inner[0], v) for v in value)
     if origin is dict:
         names, values = typing.get_args(annotation)
         return isinstance(value, Mapping) and all(accepts(names, k) and accepts(values, value[k]) for k in value)

@@ -174,6 +174,18 @@ def compose(overrides: list[str], config_dirs: list[str]) -> Config:
     return compose_aside(overrides, folders)
 
 
+def compose_sweep(overrides: list[str], config_dirs: list[str]) -> dict[str, Config]:
+    """The configurations of `expand_sweep`, by what each has that others have not. Raises ConfigError."""
+    folders = [CONF, *(Path(folder) for folder in config_dirs)]
+    check_overrides(["-m", *overrides], folders)
+    variants = expand_sweep(overrides)
+    shared = set.intersection(*(set(variant) for variant in variants))
+    return {
+        " ".join(text for text in variant if text not in shared): compose_aside(variant, folders)
+        for variant in variants
+    }
+
+
 def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
     """One configuration, composed without running a job. Raises ConfigError."""
     from cnnlab.experiment import read_config

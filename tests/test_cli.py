@@ -13,7 +13,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     out = capsys.readouterr().out
     assert end.value.code == 0
-    for command in ("train", "resume", "evaluate", "predict", "reproduce", "inspect", "list"):
+    for command in ("train", "prepare", "resume", "evaluate", "predict", "reproduce", "inspect", "list"):
         assert f"\n    {command}" in out
 
 

@@ -15,6 +15,10 @@ PICTURES = ("image_folder", "image_csv", "kaggle_cifar10", "dog_breeds", "dogs_v
 NEEDED = {f"dataset/{name}": ["dataset.root=pictures"] for name in PICTURES}  # what a user has to give
 
 
+def as_yaml(default: object) -> object:
+    return list(default) if isinstance(default, tuple) else default
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if "/" in file])
 def test_every_file_composes_and_passes_the_checks(file):
     group, _, choice = file.partition("/")
@@ -32,8 +36,7 @@ def test_a_file_holds_the_name_and_every_argument_with_its_default(file):
     given = yaml.safe_load((CONF / f"{file}.yaml").read_text())
     expected = {"name": name}
     for key, parameter in REGISTRIES[group].arguments(name).items():
-        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-        expected[key] = "???" if default is parameter.empty else default
+        expected[key] = "???" if parameter.default is parameter.empty else as_yaml(parameter.default)
     if group == "model":
         assert given.pop("init") in {None, *REGISTRIES["model.init"]}
     assert given == expected
@@ -44,10 +47,15 @@ def test_every_augmentation_stands_in_some_file_with_its_defaults():
     for path in (CONF / "augment").glob("*.yaml"):
         shown |= yaml.safe_load(path.read_text())
     defaults = {
-        name: {key: p.default for key, p in REGISTRIES["augment"].arguments(name).items()}
-        for name in REGISTRIES["augment"]
+        name: {key: as_yaml(p.default) for key, p in REGISTRIES[stage].arguments(name).items()}
+        for stage in ("crop", "augment", "mix")
+        for name in REGISTRIES[stage]
     }
     assert shown == defaults
+
+
+def test_no_mix_has_the_name_of_an_augmentation():
+    assert not set(REGISTRIES["augment"]) & set(REGISTRIES["mix"])
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)

@@ -12,11 +12,12 @@ import pytest
 import cnnlab
 
 PACKAGE = Path(cnnlab.__file__).parent
-BASE = {"errors", "signature", "registry", "runtime", "tasks"}
+BASE = {"errors", "signature", "prefixes", "registry", "runtime", "tasks"}
 MAY_IMPORT = {
     "errors": set(),
     "signature": set(),
     "tasks": set(),
+    "prefixes": {"errors", "signature"},
     "registry": {"errors", "signature"},
     "runtime": {"errors"},
     "models": BASE,
@@ -28,10 +29,11 @@ MAY_IMPORT = {
     "runs": BASE | {"data", "engine", "config", "experiment"},
     "train": BASE | {"config", "experiment", "runs"},
     "find_lr": BASE | {"engine", "experiment", "runs", "train"},
+    "prepare": BASE | {"data", "config", "experiment", "train"},
     "listing": BASE | {"config", "experiment", "train"},
     "inspection": BASE | {"models", "data", "optim", "config", "experiment", "runs", "train"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "train", "find_lr", "listing", "inspection", "runs", "lessons"},
+    "cli": {"errors", "train", "prepare", "find_lr", "listing", "inspection", "runs", "lessons"},
 }
 
 

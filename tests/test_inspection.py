@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from cnnlab import inspection
 from cnnlab.cli import main
 from cnnlab.models import MODELS
 from cnnlab.optim import OPTIMIZERS
@@ -84,7 +85,7 @@ def test_json_for_programs(inspect):
     code, out, _ = inspect("--json", "model=mnist_cnn", "dataset=cifar10")
     shown = json.loads(out)
     assert code == 0
-    assert shown["model"] == {"name": "mnist_cnn", "init": None} and shown["image"] == [3, 32, 32]
+    assert shown["model"]["name"] == "mnist_cnn" and shown["image"] == [3, 32, 32]
     assert shown["parameters"] == sum(layer["parameters"] for layer in shown["layers"])
     assert shown["multiply_adds"] == sum(layer["multiply_adds"] for layer in shown["layers"])
     assert shown["layers"][0] == {
@@ -137,12 +138,56 @@ def test_weights_are_not_asked_for(inspect):
         (["model=lenet", "--plot"], 2, "expected its directory: cnnlab inspect RUN --plot"),
         (["--plot"], 2, "expected its directory: cnnlab inspect RUN --plot"),
         (["nowhere", "--plot"], 2, "nowhere: no run here"),
+        (["schedule=cosin", "--plot"], 2, "schedule: no 'cosin'; did you mean cosine"),
+        (["schedule=cosine", "schedule.warmup=soon", "--plot"], 2, "schedule.warmup: 'soon' was given"),
+        (["schedule=reduce_on_plateau", "--plot"], 2, "depends on what is measured during the run"),
+        (["schedule=cosine", "--plot", "--images", "0"], 2, "--images 0: expected at least one"),
+        (["schedule=cosine", "dataset=mnist", "dataset.download=false", "--plot"], 3, "train-images-idx3-ubyte"),
     ],
 )
 def test_mistakes_are_told(inspect, arguments, code, told):
     ended, _, err = inspect(*arguments)
     assert ended == code
     assert told in err and err.startswith("cnnlab: ")
+
+
+# --- Schedules ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    """What is drawn: the steps and the rates of each curve."""
+    drawn = {}
+    draw_rates = inspection.draw_rates
+    monkeypatch.setattr(inspection, "draw_rates", lambda given, path: (drawn.update(given), draw_rates(given, path)))
+    return drawn
+
+
+def test_the_curve_is_that_of_the_run(inspect, curves, tmp_path):
+    """The rate of each epoch's last step stands in metrics.csv."""
+    wanted = ["schedule=cosine", "schedule.warmup=30 steps", "optimizer.scale_to_batch=32", "epochs=3"]
+    code, out, err = inspect("--plot", *wanted, "dataset.image_size=12")
+    assert code == 0, err
+    assert out.splitlines()[-1] == "schedule.png" and (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
+    rows = start(small_config(tmp_path, *wanted), []).read_metrics()
+    steps, rates = curves["cosine"]
+    assert steps[:-1] == list(range(3 * 21))
+    assert [float(row["lr"]) for row in rows] == [rates[int(row["step"]) - 1] for row in rows]
+    assert max(rates) == pytest.approx(0.006, rel=1e-3)
+
+
+def test_several_schedules_and_the_rates_of_parts_in_one_picture_without_images(inspect, curves, tmp_path):
+    told = ["model=lenet", "dataset=mnist", "dataset.root=nowhere", "dataset.download=false", "batch_size=10"]
+    told += ["schedule=linear,step", "epochs=40", "optimizer=sgd", "optimizer.lr=0.5", "optimizer.rates={0: 0.1}"]
+    code, _, err = inspect(*told, "--plot", "--images", "10001", "--output", "some/rates.png")
+    assert code == 0, err
+    assert (tmp_path / "some" / "rates.png").is_file()
+    assert list(curves) == [f"schedule={name}, lr {lr}" for name in ("linear", "step") for lr in ("0.5", "0.05")]
+    steps, rates = curves["schedule=linear, lr 0.05"]
+    assert len(steps) <= 10_001 and steps[-1] == 40 * 1001 - 1
+    assert rates == pytest.approx([0.05 * (1 - step / 40_040) for step in steps])
+    steps, rates = curves["schedule=step, lr 0.5"]
+    assert rates == pytest.approx([0.5 * 0.1 ** (step // 10_010) for step in steps])
 
 
 # --- The user's own, and runs -----------------------------------------------------------------------------

@@ -4,12 +4,31 @@ from typing import Literal
 
 import pytest
 
-from cnnlab.signature import Count, Fraction, Positive, check_arguments, describe, keyword_arguments, suggest
+from cnnlab.signature import (
+    Count,
+    Fraction,
+    Interval,
+    Positive,
+    Share,
+    check_arguments,
+    describe,
+    keyword_arguments,
+    suggest,
+)
 
 
 def build(
-    *, lr: Positive, p: Fraction = 0.5, size: Count | None = None, kind: Literal["a", "b"] = "a", names: list[str] = ()
+    *,
+    lr: Positive,
+    p: Fraction = 0.5,
+    size: Count | None = None,
+    kind: Literal["a", "b"] = "a",
+    names: list[str] = (),
+    scale: Interval[Share] = (0.5, 1.0),
 ): ...
+
+
+PAIR = "list of 2 float above 0 and at most 1 in ascending order"
 
 
 @pytest.mark.parametrize(
@@ -24,6 +43,9 @@ def build(
         ({"lr": 1, "size": 2.0}, "x.size: 2.0 was given; expected int at least 1 or null"),
         ({"lr": 1, "kind": "c"}, "x.kind: 'c' was given; expected one of a, b"),
         ({"lr": 1, "names": [1]}, "x.names: [1] was given; expected list of str"),
+        ({"lr": 1, "scale": [0.5, 0.2]}, f"x.scale: [0.5, 0.2] was given; expected {PAIR}"),
+        ({"lr": 1, "scale": [0.5]}, f"x.scale: [0.5] was given; expected {PAIR}"),
+        ({"lr": 1, "scale": [0, 1]}, f"x.scale: [0, 1] was given; expected {PAIR}"),
         ({"lr": "???"}, "x.lr: a value is needed: float above 0"),
         ({"lr": 1, "sizes": 3}, "x.sizes: no such key; did you mean size?"),
         ({}, "x.lr: missing; expected float above 0"),
@@ -34,7 +56,7 @@ def test_each_problem_says_what_was_given_and_expected(given, problem):
 
 
 def test_what_is_right_passes():
-    given = {"lr": 1, "p": 0, "size": None, "kind": "b", "names": ["a"]}
+    given = {"lr": 1, "p": 0, "size": None, "kind": "b", "names": ["a"], "scale": [0.2, 0.2]}
     assert check_arguments("x", given, keyword_arguments(build)) == []
 
 

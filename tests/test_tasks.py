@@ -59,9 +59,12 @@ def own_config(folder, dataset: str, *overrides: str):
 # --- Binary -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", ["bce_with_logits", "focal", "poly"])
-def test_two_classes_with_one_logit(tmp_path, loss):
-    config = own_config(tmp_path, "zeros_and_ones", "dataset.task=binary", f"loss={loss}", "optimizer.lr=0.01")
+@pytest.mark.parametrize(
+    "overrides",
+    [["loss=bce_with_logits"], ["loss=focal"], ["loss=poly"], ["loss=bce_with_logits", "augment=[mixup,cutmix]"]],
+)
+def test_two_classes_with_one_logit(tmp_path, overrides):
+    config = own_config(tmp_path, "zeros_and_ones", "dataset.task=binary", "optimizer.lr=0.01", *overrides)
     run = start(config, [])
     assert load_checkpoint(run.last)["model"]["11.bias"].shape == (1,)
     summary = run.read_json(run.summary)
@@ -126,7 +129,12 @@ def test_regression_has_an_error_instead_of_an_accuracy_and_selects_by_the_loss(
 
 
 def test_regression_resumes_exactly_inside_an_epoch(tmp_path):
-    overrides = ["loss=l1", "augment=shift", "engine.checkpoint_every=5 steps", "engine.select_by=valid_mae"]
+    overrides = [
+        "loss=l1",
+        "augment=[shift,mixup,cutmix]",
+        "engine.checkpoint_every=5 steps",
+        "engine.select_by=valid_mae",
+    ]
     whole = start(own_config(tmp_path / "a", "brightness", *overrides), [])
     run = start(own_config(tmp_path / "b", "brightness", *overrides, "steps=30"), [])
     resume(str(run.path), ["steps=null"])
@@ -140,6 +148,13 @@ def test_numbers_that_are_no_pixels_stay_as_they_are():
     x, y = read_parts(config, assembly.dataset, assembly.device)["train"].in_order().batch(0, 0)
     kept = [(x, y) for x, y in zip(X, Y, strict=True) if x not in (5.654, 9.27)]
     assert torch.equal(torch.stack([x.flatten(), y.flatten()], 1), torch.tensor(kept))
+
+
+def test_what_changes_pixels_is_refused_for_other_numbers(tmp_path):
+    config = read_config(compose_tree("experiment=linear_regression", "engine.device=cpu", "augment=[shift,mixup]"))
+    assembly = assemble(config)
+    with pytest.raises(ConfigError, match="augment: translate change pixels, and dataset line has other numbers"):
+        read_parts(config, assembly.dataset, assembly.device)
 
 
 def test_numbers_are_split_by_chance_alone():

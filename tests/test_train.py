@@ -66,6 +66,8 @@ MISTAKES = {
     "a name": (["model.name=lenett"], ["model.name: no 'lenett'; did you mean lenet"]),
     "an experiment": (["experiment=mnist_cn"], ["experiment: no 'mnist_cn'; did you mean mnist_cnn?"]),
     "an augmentation": (["augment.flipp.p=1"], ["augment.flipp: no 'flipp'; did you mean flip?"]),
+    "a mix": (["+augment.mixpu.alpha=1"], ["augment.mixpu: no 'mixpu'; did you mean mixup?"]),
+    "an argument of a mix": (["+augment.mixup.alpha=0"], ["augment.mixup.alpha: 0 was given; expected float above 0"]),
     "an initialisation": (["model.init=xavi"], ["model.init.name: no 'xavi'; did you mean xavier?"]),
     "weights and their opposite": (
         ["model=torchvision", "model.weights=DEFAULT", "model.init=kaiming"],

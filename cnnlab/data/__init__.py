@@ -1,9 +1,9 @@
-"""Images: readers (what is on disk) → split → store (uint8 images) → batches (order) → augment.
+"""Images: readers (what is on disk) → split → store (uint8 images) → batches (order) → crop → augment → mix.
 
-Importing this package fills `DATASETS` and `AUGMENTS`.
+Importing this package fills `DATASETS`, `CROPS`, `AUGMENTS` and `MIXES`.
 """
 
-from cnnlab.data import augment, cifar, digits, folder, image_csv, kaggle, line, mnist  # noqa: F401
-from cnnlab.data.registry import AUGMENTS, DATASETS, Competition, Dataset, ImageSet, Unlabelled
+from cnnlab.data import augment, cifar, colour, crops, digits, folder, image_csv, kaggle, line, mix, mnist, policies  # noqa: F401
+from cnnlab.data.registry import AUGMENTS, CROPS, DATASETS, MIXES, Competition, Dataset, ImageSet, Unlabelled
 
-__all__ = ["AUGMENTS", "DATASETS", "Competition", "Dataset", "ImageSet", "Unlabelled"]
+__all__ = ["AUGMENTS", "CROPS", "DATASETS", "MIXES", "Competition", "Dataset", "ImageSet", "Unlabelled"]

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cnnlab.data.pictures import NUM_LISTED
 from cnnlab.data.registry import Unlabelled
 from cnnlab.data.resize import crop_five, crop_square
-from cnnlab.errors import DataError
+from cnnlab.errors import NUM_LISTED, DataError
 from cnnlab.runtime import die_with_parent, num_cores
 
 MAX_IMAGES = 2000  # in a chunk
@@ -50,7 +49,7 @@ def stream_chunks(
 ) -> Iterator[list[Tensor]]:
     """Chunk after chunk of the images from `start`: for each framing the crops, (N, crops, size, size, C).
 
-    Each picture is opened once. Raises DataError naming the pictures of a chunk that cannot be decoded.
+    Raises DataError naming the pictures of a chunk that cannot be decoded.
     """
     chunks = _Chunks(images, framings, corners, start)
     # A chunk alone is decoded here and now. Where processes cannot be forked off, so are all.
@@ -73,6 +72,7 @@ def stream_chunks(
 class _Chunks(Dataset):
     def __init__(self, images: Unlabelled, framings: Sequence[Framing], corners: bool, start: int):
         self.images, self.framings, self.corners = images, framings, corners
+        self.scales = {framing.shorter for framing in framings}
         self.size = choose_chunk_size(framings, corners)
         self.starts = range(start, len(images), self.size)
 
@@ -86,12 +86,12 @@ class _Chunks(Dataset):
         broken: list[str] = []
         for place in range(start, min(start + self.size, len(self.images))):
             try:
-                picture = self.images.open(place)
+                pictures = {shorter: self.images.open(place, shorter) for shorter in self.scales}
             except DataError as error:
                 broken.append(str(error))
                 continue
             for framing, cut in zip(self.framings, crops, strict=True):
-                cut.append(framing.cut(picture, self.corners))
+                cut.append(framing.cut(pictures[framing.shorter], self.corners))
         if broken:
             return [], broken
         return [torch.stack(cut).numpy() for cut in crops], broken

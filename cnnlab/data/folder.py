@@ -5,8 +5,7 @@
     root/test/unknown/12.jpg …                        beside them: pictures to predict
 
 What else lies in a root with `train` is passed over, as the course notes' `train_valid` is: the same pictures
-again. Every picture is decoded once, in threads, to a square of `image_size` (shorter side resized, centre
-cropped), and kept as uint8.
+again. Every picture is decoded once and packed: see `pack.py`.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from pathlib import Path
 from cnnlab.data.pictures import (
     ENDINGS,
     OnBadImage,
+    PictureDecoder,
     Pictures,
     UnsoundPictures,
     dataset_of_pictures,
     list_pictures,
-    tell,
     unlabelled_pictures,
 )
 from cnnlab.data.registry import DATASETS, Competition, Dataset
-from cnnlab.errors import DataError
+from cnnlab.errors import DataError, tell
 from cnnlab.signature import Count
 
 PARTS = ("train", "valid", "test")
@@ -38,6 +37,7 @@ def image_folder(
     image_size: Count = 64,
     resize: Count | None = None,
     grey: bool = False,
+    cache: str | None = None,
     on_bad_image: OnBadImage = "error",
 ) -> Dataset:
     """Any pictures, one sub-folder a class; classes are the sub-folders' names in alphabetical order.
@@ -77,12 +77,12 @@ def image_folder(
     if problems:
         raise UnsoundPictures(base, problems, files)
     return dataset_of_pictures(
+        root,
         classes,
         files,
-        image_size=image_size,
-        resize=resize,
-        grey=grey,
-        on_bad_image=on_bad_image,
+        PictureDecoder(image_size, resize, grey),
+        cache,
+        on_bad_image,
         competition=Competition("class") if "unlabelled" in files else None,
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cnnlab.data.pictures import OnBadImage, dataset_of_pictures
+from cnnlab.data.pictures import OnBadImage, PictureDecoder, dataset_of_pictures
 from cnnlab.data.registry import DATASETS, Dataset
 from cnnlab.data.tables import find_by_table
 from cnnlab.signature import Count
@@ -30,6 +30,7 @@ def image_csv(
     image_size: Count = 64,
     resize: Count | None = None,
     grey: bool = False,
+    cache: str | None = None,
     on_bad_image: OnBadImage = "error",
 ) -> Dataset:
     """Any pictures in a folder, labelled by a CSV table beside it; classes are its labels, sorted.
@@ -41,11 +42,11 @@ def image_csv(
     skip = on_bad_image == "skip"
     found = find_by_table(root, table, id_column, label_column, folder, test_folder, value=submission, skip=skip)
     return dataset_of_pictures(
+        root,
         found.classes,
         found.files,
-        image_size=image_size,
-        resize=resize,
-        grey=grey,
-        on_bad_image=on_bad_image,
+        PictureDecoder(image_size, resize, grey),
+        cache,
+        on_bad_image,
         competition=found.competition,
     )

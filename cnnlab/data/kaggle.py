@@ -20,17 +20,17 @@ from torch import Tensor
 from cnnlab.data.cifar import CLASSES as CIFAR_CLASSES
 from cnnlab.data.pictures import (
     OnBadImage,
+    PictureDecoder,
     Pictures,
     UnsoundPictures,
     dataset_of_pictures,
     list_pictures,
-    tell,
     unlabelled_pictures,
 )
 from cnnlab.data.registry import DATASETS, Competition, Dataset, ImageSet, Unlabelled
 from cnnlab.data.resize import resize as resize_images
 from cnnlab.data.tables import check_sample, find_by_table, find_sample, gather, require_folder
-from cnnlab.errors import DataError
+from cnnlab.errors import DataError, tell
 from cnnlab.signature import Count
 
 PETS = ("cat", "dog")
@@ -42,7 +42,9 @@ MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
 
 
 @DATASETS.register
-def kaggle_cifar10(*, root: str, image_size: Count = 32, on_bad_image: OnBadImage = "error") -> Dataset:
+def kaggle_cifar10(
+    *, root: str, image_size: Count = 32, cache: str | None = None, on_bad_image: OnBadImage = "error"
+) -> Dataset:
     """Kaggle's CIFAR-10: 50,000 photographs of 32×32 in ten classes, and 300,000 to predict.
 
     Raises DataError with everything that is wrong with the files, ids and labels.
@@ -51,10 +53,12 @@ def kaggle_cifar10(*, root: str, image_size: Count = 32, on_bad_image: OnBadImag
     found = find_by_table(root, "trainLabels.csv", "id", "label", classes=CIFAR_CLASSES, skip=skip)
     # Mean and standard deviation as the course notes give them.
     return dataset_of_pictures(
+        root,
         found.classes,
         found.files,
-        image_size=image_size,
-        on_bad_image=on_bad_image,
+        PictureDecoder(image_size),
+        cache,
+        on_bad_image,
         mean=(0.4731, 0.4822, 0.4465),
         std=(0.2212, 0.1994, 0.2010),
         competition=found.competition,
@@ -63,7 +67,12 @@ def kaggle_cifar10(*, root: str, image_size: Count = 32, on_bad_image: OnBadImag
 
 @DATASETS.register
 def dog_breeds(
-    *, root: str, image_size: Count = 224, resize: Count | None = 256, on_bad_image: OnBadImage = "error"
+    *,
+    root: str,
+    image_size: Count = 224,
+    resize: Count | None = 256,
+    cache: str | None = None,
+    on_bad_image: OnBadImage = "error",
 ) -> Dataset:
     """Kaggle's dog breeds: 10,222 photographs of 120 breeds, and 10,357 to predict.
 
@@ -72,11 +81,12 @@ def dog_breeds(
     """
     found = find_by_table(root, "labels.csv", "id", "breed", value="probabilities", skip=on_bad_image == "skip")
     return dataset_of_pictures(
+        root,
         found.classes,
         found.files,
-        image_size=image_size,
-        resize=resize,
-        on_bad_image=on_bad_image,
+        PictureDecoder(image_size, resize),
+        cache,
+        on_bad_image,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         competition=found.competition,
@@ -85,7 +95,12 @@ def dog_breeds(
 
 @DATASETS.register
 def dogs_vs_cats(
-    *, root: str, image_size: Count = 224, resize: Count | None = 256, on_bad_image: OnBadImage = "error"
+    *,
+    root: str,
+    image_size: Count = 224,
+    resize: Count | None = 256,
+    cache: str | None = None,
+    on_bad_image: OnBadImage = "error",
 ) -> Dataset:
     """Kaggle's dogs vs cats: 25,000 photographs named cat.N or dog.N, and 12,500 to predict; a dog is class 1.
 
@@ -98,11 +113,12 @@ def dogs_vs_cats(
     competition = Competition("probability", sample=find_sample(base))
     found = gather(base, PETS, train, test, competition, problems)
     return dataset_of_pictures(
+        root,
         found.classes,
         found.files,
-        image_size=image_size,
-        resize=resize,
-        on_bad_image=on_bad_image,
+        PictureDecoder(image_size, resize),
+        cache,
+        on_bad_image,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         competition=found.competition,
@@ -160,7 +176,7 @@ def digit_recognizer(*, root: str, image_size: Count = 28) -> Dataset:
 
     def open_test() -> Unlabelled:
         images = read_pixel_table(test).reshape(-1, 28, 28, 1)
-        return Unlabelled(ids, lambda place: images[place])
+        return Unlabelled(ids, lambda place, shorter: resize_images(images[place : place + 1], shorter)[0])
 
     return Dataset(
         classes=DIGITS,

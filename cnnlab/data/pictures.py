@@ -5,25 +5,25 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.registry import Competition, Dataset, ImageSet, Unlabelled
-from cnnlab.data.resize import crop_square
-from cnnlab.errors import ConfigError, DataError
-from cnnlab.runtime import num_cores
+from cnnlab.data.resize import crop_square, resize_picture, resized_shape
+from cnnlab.errors import ConfigError, DataError, tell
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+ORIENTATION = ExifTags.Base.Orientation
 NUMBERED = re.compile(r"(.*\W)?(\d+)")  # 17, cat.17
-NUM_LISTED = 10  # names that a message gives
 
 OnBadImage = Literal["error", "skip"]  # what happens to a file that cannot be decoded
 
@@ -39,6 +39,11 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def label_tensor(self) -> Tensor:
+        """int64 (N,)"""
+        assert self.labels is not None, "asked of pictures whose labels are known"
+        return torch.tensor(self.labels, dtype=torch.long)
+
     def take(self, places: Iterable[int]) -> Pictures:
         """Some of them, in the order of `places`."""
         chosen = list(places)
@@ -47,6 +52,11 @@ class Pictures:
             tuple(self.ids[place] for place in chosen),
             None if self.labels is None else tuple(self.labels[place] for place in chosen),
         )
+
+    def join(self, other: Pictures) -> Pictures:
+        """These and those behind them, all labelled."""
+        assert self.labels is not None and other.labels is not None, "asked of pictures whose labels are known"
+        return Pictures(self.paths + other.paths, self.ids + other.ids, self.labels + other.labels)
 
 
 class UnsoundPictures(DataError):
@@ -64,18 +74,15 @@ class UnsoundPictures(DataError):
             super().__init__(f"{root}: {len(self.problems)} problems:{lines}")
 
 
-def tell(what: str, names: Iterable[object]) -> str:
-    """`what`, how many names there are, and the first ten of them."""
-    names = [str(name) for name in names]
-    more = ", …" if len(names) > NUM_LISTED else ""
-    return f"{what} ({len(names):,}): {', '.join(names[:NUM_LISTED])}{more}"
-
-
 # --- Files --------------------------------------------------------------------------------------------
 
 
 def list_pictures(folder: Path) -> list[Path]:
     """The picture files of a folder in alphabetical order, or by number where all their names end in one."""
+    return [folder / name for name in list_names(folder)]
+
+
+def list_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -84,120 +91,157 @@ def list_pictures(folder: Path) -> list[Path]:
             for entry in entries
             if entry.name.lower().endswith(ENDINGS) and not entry.name.startswith(".") and not entry.is_dir()
         ]
-    return [folder / name for name in sort_numbered(names)]
+    return sort_numbered(names)
 
 
 def sort_numbered(names: Iterable[str]) -> list[str]:
     """File names with 2 before 10, and cat.10 before dog.2, if all of them are so numbered; else as text."""
     names = sorted(names)
-    numbered = [NUMBERED.fullmatch(os.path.splitext(name)[0]) for name in names]
+    numbered = [NUMBERED.fullmatch(stem(name)) for name in names]
     if not all(numbered):
         return names
     keys = {name: (match[1] or "", int(match[2])) for name, match in zip(names, numbered, strict=True) if match}
     return sorted(names, key=keys.__getitem__)
 
 
+def stem(name: str) -> str:
+    """The name of a picture file without its ending."""
+    return name.rpartition(".")[0]
+
+
 def unlabelled_pictures(folder: Path, *, with_ending: bool = False) -> Pictures | None:
     """The pictures of a folder under their names, without ending as a rule; None where there is no folder."""
     if not folder.is_dir():
         return None
-    paths = list_pictures(folder)
-    return Pictures(tuple(paths), tuple(path.name if with_ending else path.stem for path in paths))
+    names = list_names(folder)
+    return Pictures(tuple(folder / name for name in names), tuple(names if with_ending else map(stem, names)))
+
+
+# --- Decoding -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PictureDecoder:
+    """What becomes of a picture before anything is cut out of it at random.
+
+    Without `resize` a square of `image_size`: the shorter side to that, then the centre. With it the whole picture,
+    its shorter side `resize` pixels long, enlarged if it is smaller: the same as torchvision's Resize.
+    """
+
+    image_size: int
+    resize: int | None = None
+    grey: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and self.resize < self.image_size:
+            raise ConfigError(
+                f"dataset.resize: {self.resize} was given; expected at least dataset.image_size, {self.image_size}: "
+                "squares of that size are cut out"
+            )
+
+    def __str__(self) -> str:
+        size = f"{self.image_size}x{self.image_size}" if self.resize is None else str(self.resize)
+        return f"{size}-{'grey' if self.grey else 'rgb'}"
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.grey else 3
+
+    def measure(self, path: Path) -> int:
+        """How many pixels `decode` will give. Raises DataError."""
+        if self.resize is None:
+            return self.image_size**2
+        with opened(path) as picture:
+            height, width = resized_shape(picture.height, picture.width, self.resize)
+        return height * width
+
+    def decode(self, path: Path) -> Tensor:
+        """uint8 (H, W, C). Raises DataError."""
+        if self.resize is None:
+            return crop_square(read_picture(path, self.grey, shorter=self.image_size), self.image_size)
+        return read_picture(path, self.grey, shorter=self.resize)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An open picture, of which no more than the header is read yet. Raises DataError if that, or more, is broken."""
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow reports them
+        raise DataError(f"{path}: cannot be decoded ({error})") from error
+
+
+def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
+    """uint8 (H, W, 1 or 3), turned as its EXIF orientation says, its shorter side `shorter` pixels long if given.
+
+    A JPEG of at least eight times that is decoded to a half, a quarter or an eighth of its size, which its blocks allow
+    at little cost, but to no less than four times what is wanted; the antialiased resize does the rest. Such a picture
+    differs from one that was decoded whole by a level or two on average. Raises DataError for a broken file.
+    """
+    with opened(path) as picture:
+        size = picture.height, picture.width
+        if shorter is not None:
+            picture.draft(None, (4 * shorter, 4 * shorter))
+        if picture.getexif().get(ORIENTATION, 1) >= 5:  # turned by a quarter
+            size = size[::-1]
+        pixels = np.array(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
+    image = torch.from_numpy(pixels).view(*pixels.shape[:2], -1)
+    return image if shorter is None else resize_picture(image, resized_shape(*size, shorter))
 
 
 # --- As a dataset -------------------------------------------------------------------------------------
 
 
 def dataset_of_pictures(
+    root: str,
     classes: tuple[str, ...],
     files: Mapping[str, Pictures],
+    decoder: PictureDecoder,
+    cache: str | None,
+    on_bad_image: OnBadImage,
     *,
-    image_size: int,
-    resize: int | None = None,
-    grey: bool = False,
-    on_bad_image: OnBadImage = "error",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     competition: Competition | None = None,
 ) -> Dataset:
-    """The dataset that picture files make up: `files` has those of each part, and "unlabelled" ones.
-
-    Raises ConfigError if `resize` is too small for `image_size` to be cut out.
-    """
-    if resize is not None and resize < image_size:
-        raise ConfigError(f"dataset.resize: {resize} was given; expected at least dataset.image_size, {image_size}")
+    """The dataset that picture files make up: `files` has those of each part, and "unlabelled" ones."""
+    folders = cache_folders(Path(root), cache)
     unlabelled = files.get("unlabelled")
     return Dataset(
         classes=classes,
-        channels=1 if grey else 3,
-        image_size=image_size,
+        channels=decoder.channels,
+        image_size=decoder.image_size,
         parts=tuple(part for part in files if part != "unlabelled"),
-        read=lambda part: read_pictures(files[part], image_size, resize, grey, on_bad_image),
+        read=lambda part: read_pictures(files[part], part, decoder, folders, on_bad_image),
         mean=mean,
         std=std,
-        resize=resize,
-        unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, grey),
+        resize=decoder.resize,
+        unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, decoder.grey),
         competition=competition,
         files=files,
     )
 
 
 def read_pictures(
-    pictures: Pictures, image_size: int, resize: int | None, grey: bool, on_bad_image: OnBadImage
+    pictures: Pictures, part: str, decoder: PictureDecoder, folders: Sequence[Path], on_bad_image: OnBadImage = "error"
 ) -> ImageSet:
-    """Labelled pictures as squares: shorter side to `resize`, then the centre of `image_size` pixels.
+    """Labelled pictures, packed into one of `folders` (see `cache_folders`) unless they are there already.
 
-    Those that cannot be decoded are left out and told on stderr, or raise DataError.
+    Those that cannot be decoded are left out and told on stderr, or raise DataError. Raises StorageError if there is
+    no room to pack them.
     """
-    assert pictures.labels is not None
-    images, broken = decode(pictures.paths, image_size, resize, grey)
-    labels = torch.tensor(pictures.labels)
-    if broken:
-        if on_bad_image == "error":
-            raise DataError(explain_broken(broken))
-        print(tell("pictures left out, they cannot be decoded", broken), file=sys.stderr)
-        whole = torch.tensor([path not in broken for path in pictures.paths])
-        images, labels = images[whole], labels[whole]
+    pack = open_pack(pictures.paths, part, decoder, folders, allow_broken=on_bad_image == "skip")
+    labels = pictures.label_tensor()
+    images = pack.as_tensor(decoder.image_size) if decoder.resize is None else pack.as_images(decoder.image_size)
+    if pack.broken:
+        names = [pictures.paths[place] for place in pack.broken]
+        print(tell("pictures left out, they cannot be decoded", names), file=sys.stderr)
+        whole = torch.tensor(sorted(set(range(len(pictures))) - set(pack.broken)), dtype=torch.long)
+        images, labels = images[whole] if isinstance(images, Tensor) else images.take(whole), labels[whole]
     return ImageSet(images, labels)
 
 
 def open_unlabelled(pictures: Pictures, grey: bool) -> Unlabelled:
-    """Pictures to predict, decoded one by one as they are asked for, as large as they are."""
-    return Unlabelled(pictures.ids, lambda place: read_picture(pictures.paths[place], grey))
-
-
-# --- Decoding -----------------------------------------------------------------------------------------
-
-
-def decode(paths: Sequence[Path], size: int, resize: int | None, grey: bool) -> tuple[Tensor, dict[Path, str]]:
-    """Picture files → uint8 (N, size, size, 1 or 3), and why some of them could not be decoded."""
-    images = torch.empty(len(paths), size, size, 1 if grey else 3, dtype=torch.uint8)
-
-    def fill(place: int) -> str | None:
-        try:
-            images[place] = crop_square(read_picture(paths[place], grey), size, resize)
-        except DataError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(num_cores()) as pool:
-        reasons = pool.map(fill, range(len(paths)))
-    return images, {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
-
-
-def explain_broken(broken: Mapping[Path, str]) -> str:
-    shown = "".join(f"\n  {reason}" for reason in list(broken.values())[:NUM_LISTED])
-    return (
-        f"{len(broken)} pictures cannot be decoded; mend or remove them, or leave them out with "
-        f"dataset.on_bad_image=skip:{shown}"
-    )
-
-
-def read_picture(path: Path, grey: bool) -> Tensor:
-    """uint8 (H, W, 1 or 3), turned as its EXIF orientation says. Raises DataError if it cannot be decoded."""
-    try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow reports them
-        raise DataError(f"{path}: cannot be decoded ({error})") from error
-    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1)
+    """Pictures to predict, decoded one by one as they are asked for, to the same pixels as if they were packed."""
+    return Unlabelled(pictures.ids, lambda place, shorter: read_picture(pictures.paths[place], grey, shorter))

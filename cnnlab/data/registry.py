@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor
 
+from cnnlab.data.pack import PackedImages
 from cnnlab.registry import Registry
 from cnnlab.tasks import Task
 
@@ -21,23 +23,51 @@ class ForEveryDataset:
     """Keys that stand beside any dataset's own."""
 
     task: Literal["multiclass", "binary"] | None = None  # of a dataset with two classes; None: as the dataset says
+    normalize: Literal["auto"] | None = None  # by the training images' own mean and std; None: as the dataset says
 
 
 DATASETS = Registry("dataset", shared=ForEveryDataset)
 
+# What is cut out of each image, before any augmentation: see `crops.py`.
+CROPS = Registry("crop", supplied=("sizes", "draw"))
+
 # An augmentation is handed a batch and a source of random numbers: see `augment.py`.
 AUGMENTS = Registry("augment", supplied=("images", "draw"))
+Draw = Callable[[int], Tensor]
+
+# What makes one image of two, behind every augmentation: see `mix.py`.
+MIXES = Registry("mix", supplied=("images", "partners", "rng"))
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """Images as decoders write them and as channels_last convolutions read them, with their labels."""
 
-    images: Tensor  # uint8 (N, H, W, C), or float32 for numbers that are no pixels and stay as they are
+    # uint8 (N, H, W, C), or float32 for numbers that are no pixels and stay as they are; or of any sizes, in a file
+    images: Tensor | PackedImages
     labels: Tensor  # int64 (N,); float32 (N, targets) for regression
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def holds_pixels(self) -> bool:
+        return isinstance(self.images, PackedImages) or not self.images.is_floating_point()
+
+    def to(self, device: torch.device) -> ImageSet:
+        """On the device that computes; packed images stay in their file."""
+        images = self.images if isinstance(self.images, PackedImages) else self.images.to(device)
+        return ImageSet(images, self.labels.to(device))
+
+    def join(self, other: ImageSet) -> ImageSet:
+        """These images and those behind them, of the same kind."""
+        if isinstance(self.images, PackedImages):
+            assert isinstance(other.images, PackedImages), "parts of one dataset are alike"
+            images: Tensor | PackedImages = self.images.join(other.images)
+        else:
+            assert isinstance(other.images, Tensor), "parts of one dataset are alike"
+            images = torch.cat([self.images, other.images])
+        return ImageSet(images, torch.cat([self.labels, other.labels]))
 
 
 @dataclass(frozen=True)
@@ -45,7 +75,8 @@ class Unlabelled:
     """Images whose labels nobody has told: what a competition asks about, or a user's own."""
 
     ids: tuple[str, ...]  # what a table of predictions calls each
-    open: Callable[[int], Tensor]  # place → uint8 (H, W, C) of any size; raises DataError for a broken file
+    # place, pixels of the shorter side → uint8 (H, W, C) of that size; raises DataError for a broken file
+    open: Callable[[int, int], Tensor]
 
     def __len__(self) -> int:
         return len(self.ids)

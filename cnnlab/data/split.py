@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from cnnlab.errors import DataError
+from cnnlab.data.registry import Dataset, ImageSet
+from cnnlab.errors import DataError, tell
 from cnnlab.runtime import derive_seed
-
-NUM_LISTED = 10  # classes that a message names
 
 
 def split_off(
@@ -62,6 +62,22 @@ def assign_folds(labels: Tensor, num_folds: int, seed: int, classes: Sequence[st
     return folds
 
 
+def join_valid(dataset: Dataset) -> Dataset:
+    """The dataset with its own validation images, if it has them, behind its training images."""
+    if "valid" not in dataset.parts:
+        return dataset
+
+    def read(part: str) -> ImageSet:
+        images = dataset.read(part)
+        return images.join(dataset.read("valid")) if part == "train" else images
+
+    files = dict(dataset.files)
+    if files:
+        files["train"] = files["train"].join(files.pop("valid"))
+    parts = tuple(part for part in dataset.parts if part != "valid")
+    return replace(dataset, parts=parts, read=read, files=files)
+
+
 def _as_classes(labels: Tensor) -> Tensor:
     """Labels that are numbers are all of one kind."""
     return torch.zeros(len(labels), dtype=torch.long) if labels.is_floating_point() else labels
@@ -72,8 +88,7 @@ def _refuse_lonely(labels: Tensor, classes: Sequence[str], given: str, remedy: s
     single = (torch.bincount(labels) == 1).nonzero().flatten().tolist()
     lonely = [classes[label] if classes else str(label) for label in single]
     if lonely:
-        more = ", …" if len(lonely) > NUM_LISTED else ""
         raise DataError(
-            f"{given}: classes with a single image ({len(lonely)}): {', '.join(lonely[:NUM_LISTED])}{more}; "
-            f"it cannot be both trained on and tested on: add images or set {remedy}"
+            f"{tell(f'{given}: classes with a single image', lonely)}; it cannot be both trained on and tested on: "
+            f"add images or set {remedy}"
         )

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cnnlab.data.pictures import ENDINGS, Pictures, UnsoundPictures, list_pictures, tell, unlabelled_pictures
+from cnnlab.data.pictures import ENDINGS, Pictures, UnsoundPictures, list_names, stem, unlabelled_pictures
 from cnnlab.data.registry import Competition
-from cnnlab.errors import DataError
+from cnnlab.errors import DataError, tell
 
 SAMPLES = ("sampleSubmission.csv", "sample_submission.csv")  # as competitions name the sample of a submission
 
@@ -97,7 +97,7 @@ def read_labels(path: Path, id_column: str, label_column: str, problems: list[st
         problems.append(tell(f"{path.name}: ids with two labels", contradicted))
     if twice:
         problems.append(tell(f"{path.name}: ids that stand twice", twice))
-    return dict(rows)
+    return {row[0]: row[1] for row in rows}
 
 
 def find_repeated(names: Iterable[str]) -> dict[str, int]:
@@ -155,7 +155,7 @@ def match_labels(
     if not folder.is_dir():
         problems.append(f"{folder.name}/: missing; expected a folder of pictures ({', '.join(ENDINGS)})")
         return Pictures((), (), ())
-    files = index_files(list_pictures(folder), labels, problems)
+    files = index_files(folder, labels, problems)
     strangers = [name for name in files if name not in labels]
     if strangers and labels:  # without labels the table has been told to be missing
         problems.append(tell(f"{folder.name}/: files without an id in {table}", strangers))
@@ -172,14 +172,14 @@ def match_labels(
     return Pictures(tuple(known.values()), tuple(known), tuple(numbers[labels[name]] for name in known))
 
 
-def index_files(paths: Iterable[Path], ids: Collection[str], problems: list[str]) -> dict[str, Path]:
-    """Pictures by the ids that a table has for them: file names, if those have an ending of pictures, or stems."""
-    with_ending = has_endings(ids)
-    named = [(path.name if with_ending else path.stem, path) for path in paths]
-    twice = find_repeated(name for name, _ in named)
+def index_files(folder: Path, ids: Collection[str], problems: list[str]) -> dict[str, Path]:
+    """Pictures by the ids that a table has for them: file names, with their endings if the ids have endings."""
+    names = list_names(folder)
+    found = names if has_endings(ids) else [stem(name) for name in names]
+    twice = find_repeated(found)
     if twice:
-        problems.append(tell("ids with two files", twice))
-    return dict(named)
+        problems.append(tell(f"{folder.name}/: ids with two files", twice))
+    return {each: folder / name for each, name in zip(found, names, strict=True)}
 
 
 def has_endings(ids: Collection[str]) -> bool:

@@ -189,6 +189,7 @@ def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: fl
         "train_accuracy": train.accuracy,
         "valid_loss": valid.loss if valid else None,
         "valid_accuracy": valid.accuracy if valid else None,
+        "valid_log_loss": valid.log_loss if valid else None,
         "lr": lr,
         "seconds": round(state.seconds, 3),
         "images_per_second": round(sums.num_seen / max(state.train_seconds, 1e-9), 1),

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.frozen import Frozen
 from cnnlab.engine.state import Row, State
 from cnnlab.runtime import seed_step
-from cnnlab.tasks import Task
+from cnnlab.tasks import Labels, Task
 
 Pass = Callable[[], tuple[Tensor, Tensor]]  # forward and backward over one batch → outputs, loss
 
@@ -42,7 +43,7 @@ class Training:
     """The objects that learn and what they learn from. Test data is not among them: nothing can select on it."""
 
     model: nn.Module
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Tensor, Labels], Tensor]
     optimizer: Optimizer
     take_step: Callable[[Pass], None]  # of the optimizer
     schedule: Callable[[int, list[Row]], float]  # step, rows so far → multiplier of the learning rate
@@ -51,15 +52,16 @@ class Training:
     device: torch.device
     seed: int
     task: Task = "multiclass"
-    weigh: Callable[[Tensor], float | Tensor] = len  # labels → what the loss divides by: how much a piece counts
+    weigh: Callable[[Labels], float | Tensor] = len  # labels → what the loss divides by: how much a piece counts
     clip_norm: float | None = None  # of all gradients together
     clip_value: float | None = None  # of each number
     average: Average | None = None
     averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the precision of forward passes
+    frozen: Frozen | None = None  # what does not learn, or not yet
 
 
-def compute_gradients(training: Training, images: Tensor, labels: Tensor, state: State) -> tuple[Tensor, Tensor]:
+def compute_gradients(training: Training, images: Tensor, labels: Labels, state: State) -> tuple[Tensor, Tensor]:
     """Outputs and mean loss of a batch; its gradients, clipped, in the parameters. The same for the same `state.step`.
 
     Where memory runs out the batch is cut in halves, quarters and so on; `state.micro_batch_size` remembers it.
@@ -82,11 +84,13 @@ def compute_gradients(training: Training, images: Tensor, labels: Tensor, state:
 
 
 def accumulate_gradients(
-    training: Training, images: Tensor, labels: Tensor, step: int, size: int
+    training: Training, images: Tensor, labels: Labels, step: int, size: int
 ) -> tuple[Tensor, Tensor]:
     """Forward and backward over pieces of at most `size` images, the gradients adding up to the batch's."""
     t = training
     seed_step(t.device, t.seed, "dropout", step)
+    if t.frozen is not None:
+        t.frozen.hold(step)
     for group in t.optimizer.param_groups:  # as zero_grad does, without its bookkeeping
         for parameter in group["params"]:
             parameter.grad = None
@@ -106,7 +110,7 @@ def accumulate_gradients(
     return torch.cat(pieces), torch.stack(losses).sum()
 
 
-def compute_loss(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def compute_loss(training: Training, images: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
     """Outputs and mean loss, the loss always in float32."""
     with training.autocast():
         outputs = training.model(images)

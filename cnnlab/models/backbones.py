@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.errors import ConfigError
+from cnnlab.models.head import find_head, replace_layer
 from cnnlab.models.registry import MODELS
 from cnnlab.models.shapes import write_shape
 from cnnlab.signature import suggest
@@ -178,24 +179,6 @@ class Backbone:
 
 def say(text: str) -> None:
     print(f"model.weights: {text}", file=sys.stderr)
-
-
-def find_head(network: nn.Module) -> str:
-    """The name of the layer that makes the logits: the last linear one, or convolution where there is none."""
-    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    linear = [name for name, module in layers if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else layers[-1][0]
-
-
-def replace_layer(network: nn.Module, name: str, num_outputs: int) -> None:
-    """A new linear layer, or convolution, in the place of an old one, with another number of outputs."""
-    old = network.get_submodule(name)
-    has_bias = old.bias is not None
-    if isinstance(old, nn.Linear):
-        network.set_submodule(name, nn.Linear(old.in_features, num_outputs, has_bias))
-    else:
-        assert isinstance(old, nn.Conv2d) and old.kernel_size == (1, 1), "a classifier"
-        network.set_submodule(name, nn.Conv2d(old.in_channels, num_outputs, kernel_size=1, bias=has_bias))
 
 
 def share_channels(conv: nn.Conv2d, in_channels: int) -> None:

@@ -5,7 +5,7 @@ The keys that concern every optimizer are worked in here, so that no builder kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
@@ -13,18 +13,22 @@ from torch.optim import Optimizer
 
 from cnnlab.errors import ConfigError
 from cnnlab.optim.registry import OPTIMIZERS, ForEveryOptimizer, Groups
-from cnnlab.signature import suggest
+from cnnlab.prefixes import require_prefixes, starts
 
 
-def build_optimizer(given: Mapping[str, Any], model: nn.Module, batch_size: int) -> Optimizer:
+def build_optimizer(
+    given: Mapping[str, Any], model: nn.Module, batch_size: int, late: Collection[nn.Parameter] = ()
+) -> Optimizer:
     """The optimizer that `given` (checked YAML) describes, over the parameters of `model` that train.
+
+    Those that begin `late`, when others have a history already, are in groups of their own.
 
     Raises ConfigError for a key of `rates` that no parameter's name starts with, and for what torch
     itself finds wrong with arguments beside each other.
     """
     shared: ForEveryOptimizer = OPTIMIZERS.read_shared(given)
     rates = {str(prefix): factor for prefix, factor in shared.rates.items()}  # YAML reads 0 as a number
-    groups = group_parameters(model, rates, shared.decay_norms_and_biases)
+    groups = group_parameters(model, rates, shared.decay_norms_and_biases, late)
     try:
         optimizer: Optimizer = OPTIMIZERS.build(given, params=groups, model=model)
     except ValueError as error:
@@ -34,42 +38,27 @@ def build_optimizer(given: Mapping[str, Any], model: nn.Module, batch_size: int)
     return optimizer
 
 
-def group_parameters(model: nn.Module, rates: Mapping[str, float], decay_norms_and_biases: bool) -> Groups:
+def group_parameters(
+    model: nn.Module, rates: Mapping[str, float], decay_norms_and_biases: bool, late: Collection[nn.Parameter] = ()
+) -> Groups:
     """The trainable parameters by rate and decay, those at the plain rate first; a group that is
-    multiplied has the factor in its key `factor`.
+    multiplied has the factor in its key `factor`. torch's fused kernels want parameters of a group to begin
+    together, so those that begin `late` are apart.
 
-    A name in `rates` is a whole part of the path: `layer1` is no start of `layer10.weight`. Of several
-    that fit the longest counts. Biases and the scales of normalisation are the parameters of one
-    dimension.
+    Of several names in `rates` that a parameter's name starts with, the longest counts. Biases and the
+    scales of normalisation are the parameters of one dimension.
     """
     names = [name for name, p in model.named_parameters() if p.requires_grad]
-    require_prefixes(rates, names)
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    require_prefixes("optimizer.rates", rates, names)
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
+    begin_late = set(late)
     for name, p in model.named_parameters():
         if p.requires_grad:
             fitting = [prefix for prefix in rates if starts(name, prefix)]
             factor = rates[max(fitting, key=len)] if fitting else 1.0
             decays = decay_norms_and_biases or p.dim() > 1
-            groups.setdefault((factor, decays), []).append(p)
+            groups.setdefault((factor, decays, p in begin_late), []).append(p)
     return [
         {"params": params} | ({} if factor == 1 else {"factor": factor}) | ({} if decays else {"weight_decay": 0.0})
-        for (factor, decays), params in sorted(groups.items(), key=lambda item: item[0][0] != 1)
+        for (factor, decays, _), params in sorted(groups.items(), key=lambda item: item[0][0] != 1)
     ]
-
-
-def starts(name: str, prefix: str) -> bool:
-    """Whether a parameter's dotted name is `prefix` or lies below it."""
-    return f"{name}.".startswith(f"{prefix}.")
-
-
-def require_prefixes(prefixes: Iterable[str], names: list[str]) -> None:
-    """Raises ConfigError telling each of `prefixes` that is no start of any of `names`."""
-    unknown = [prefix for prefix in prefixes if not any(starts(name, prefix) for name in names)]
-    parts = {".".join(name.split(".")[:length]) for name in names for length in range(1, name.count(".") + 2)}
-    if unknown:
-        raise ConfigError(
-            [
-                f"optimizer.rates: no parameter's name starts with '{prefix}'; {suggest(prefix, parts)}"
-                for prefix in unknown
-            ]
-        )

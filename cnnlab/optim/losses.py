@@ -1,14 +1,14 @@
 """Losses: functions of (outputs, labels) that return the batch's mean, and the tasks that each fits.
 
 What outputs and labels are for each task stands in `cnnlab.tasks`. Where classes have weights, the mean
-is the weighted one.
+is the weighted one. Builders return losses of plain labels; `build_loss` makes them take mixed ones too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,28 +17,57 @@ from torch.nn import functional as F
 from cnnlab.errors import ConfigError
 from cnnlab.optim.registry import LOSSES, Loss
 from cnnlab.signature import Fraction, NonNegative, Positive
-from cnnlab.tasks import TASKS, Task
+from cnnlab.tasks import TASKS, Labels, Mixed, Task, surprise
 
 Builder = TypeVar("Builder", bound=Callable[..., Loss])
-Weights = tuple[Positive, ...] | None  # one for each class; None: all count alike
+Weights = tuple[Positive, ...] | Literal["auto"] | None  # one for each class; None: all count alike
 
 
-def build_loss(given: Mapping[str, Any], task: Task, num_classes: int, device: torch.device) -> Loss:
-    """The loss that `given` (checked YAML) describes. Raises ConfigError if it does not fit the task."""
+def build_loss(
+    given: Mapping[str, Any],
+    task: Task,
+    num_classes: int,
+    device: torch.device,
+    class_counts: Tensor | None = None,
+) -> Criterion:
+    """The loss that `given` (checked YAML) describes. Raises ConfigError if it does not fit the task.
+
+    `class_counts` (classes,) are the numbers of training images, which weights that are "auto" come from; before
+    they are known all classes count alike.
+    """
     fitting = [name for name in LOSSES if task in tasks_of(name)]
     if given["name"] not in fitting:
         raise ConfigError(
             f"loss: {given['name']} is for {' and '.join(tasks_of(given['name']))}, and the dataset's task is {task}; "
             f"expected one of {', '.join(fitting)}"
         )
-    loss: Loss = LOSSES.build(given, num_classes=num_classes, device=device)
-    return loss
+    return Criterion(LOSSES.build(given, num_classes=num_classes, device=device, class_counts=class_counts))
 
 
-def weigh_by(loss: Loss) -> Callable[[Tensor], float | Tensor]:
-    """Labels → what the mean of `loss` divides by: their number, or the sum of their classes' weights."""
-    weights = getattr(loss, "keywords", {}).get("weight")
-    return len if weights is None else lambda labels: weights[labels].sum()
+class Criterion:
+    """A loss as the loop calls it: labels may be mixed, and count as much as the loss says."""
+
+    def __init__(self, loss: Loss):
+        self._loss = loss
+        self._class_weights: Tensor | None = getattr(loss, "keywords", {}).get("weight")
+
+    def __call__(self, outputs: Tensor, labels: Labels) -> Tensor:
+        """The mean loss; of mixed labels over all first and all second ones, each in its share."""
+        if isinstance(labels, Mixed):
+            total = labels.average(lambda some: self._loss(outputs, some) * self.weigh(some))
+            return total / self.weigh(labels)
+        return self._loss(outputs, labels)
+
+    def weigh(self, labels: Labels) -> float | Tensor:
+        """What the mean divides by: the number of labels, or the sum of their classes' weights."""
+        if isinstance(labels, Mixed):
+            return labels.average(self.weigh)
+        return len(labels) if self._class_weights is None else self._class_weights[labels].sum()
+
+
+def needs_class_counts(given: Mapping[str, Any]) -> bool:
+    """Whether weights of this loss (checked YAML) are to come from the training images."""
+    return "auto" in (given.get("class_weights"), given.get("pos_weight"))
 
 
 def tasks_of(name: str) -> tuple[Task, ...]:
@@ -62,27 +91,36 @@ def fits(*tasks: Task) -> Callable[[Builder], Builder]:
 @LOSSES.register
 @fits("multiclass")
 def cross_entropy(
-    *, num_classes: int, device: torch.device, label_smoothing: Fraction = 0.0, class_weights: Weights = None
+    *,
+    num_classes: int,
+    device: torch.device,
+    class_counts: Tensor | None = None,
+    label_smoothing: Fraction = 0.0,
+    class_weights: Weights = None,
 ) -> Loss:
     """Softmax cross-entropy."""
-    weights = as_tensor(class_weights, num_classes, device)
+    weights = as_tensor(class_weights, num_classes, device, class_counts)
     return partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
 
 
 @LOSSES.register
 @fits("multiclass")
-def nll(*, num_classes: int, device: torch.device, class_weights: Weights = None) -> Loss:
+def nll(
+    *, num_classes: int, device: torch.device, class_counts: Tensor | None = None, class_weights: Weights = None
+) -> Loss:
     """Negative log-likelihood of outputs that are log-probabilities already, as behind nn.LogSoftmax.
 
     Per pixel too: outputs (N, classes, H, W) with labels (N, H, W).
     """
-    return partial(F.nll_loss, weight=as_tensor(class_weights, num_classes, device))
+    return partial(F.nll_loss, weight=as_tensor(class_weights, num_classes, device, class_counts))
 
 
 @LOSSES.register
 @fits("binary")
-def bce_with_logits(*, pos_weight: Positive = 1.0) -> Loss:
-    """Binary cross-entropy of a logit; an image of class 1 counts `pos_weight` times."""
+def bce_with_logits(*, class_counts: Tensor | None = None, pos_weight: Positive | Literal["auto"] = 1.0) -> Loss:
+    """Binary cross-entropy of a logit; an image of class 1 counts `pos_weight` times ("auto": both classes as much)."""
+    if pos_weight == "auto":
+        pos_weight = 1.0 if class_counts is None else float(class_counts[0] / class_counts[1].clamp(min=1))
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         weights = 1 + (pos_weight - 1) * labels
@@ -117,22 +155,23 @@ def poly(*, epsilon: float = 1.0) -> Loss:
     return loss
 
 
-def surprise(outputs: Tensor, labels: Tensor) -> Tensor:
-    """-log p (N,) of the right answer, from the logits of the classes or from one logit."""
-    if outputs.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype), reduction="none")
-    return F.cross_entropy(outputs, labels, reduction="none")
-
-
-def as_tensor(weights: Weights, num_classes: int, device: torch.device) -> Tensor | None:
+def as_tensor(weights: Weights, num_classes: int, device: torch.device, class_counts: Tensor | None) -> Tensor | None:
     """Raises ConfigError unless there is one weight for each class, or none at all."""
+    if weights == "auto":
+        return None if class_counts is None else balance(class_counts).to(device)
     if weights is None:
         return None
     if len(weights) != num_classes:
         raise ConfigError(
-            f"loss.class_weights: {len(weights)} were given; expected one for each of {num_classes} classes, or null"
+            f"loss.class_weights: {len(weights)} were given; expected one for each of {num_classes} classes, "
+            "auto or null"
         )
     return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def balance(class_counts: Tensor) -> Tensor:
+    """Weights with which each class counts as much: images / (classes · images of the class)."""
+    return class_counts.sum() / (len(class_counts) * class_counts.clamp(min=1)).float()
 
 
 # --- Numbers ----------------------------------------------------------------------------------------

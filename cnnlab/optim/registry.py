@@ -41,6 +41,6 @@ class ForEverySchedule:
 
 OPTIMIZERS = Registry("optimizer", supplied=("params", "model"), shared=ForEveryOptimizer)
 SCHEDULES = Registry("schedule", supplied=("step", "num_steps", "steps_per_epoch", "rows"), shared=ForEverySchedule)
-LOSSES = Registry("loss", supplied=("num_classes", "device"))
+LOSSES = Registry("loss", supplied=("num_classes", "device", "class_counts"))
 # `train` is the engine's source of batches; the engine's protocol `Average` says what an entry returns, None for none.
 AVERAGES = Registry("average", supplied=("model", "num_steps", "train"))

@@ -23,6 +23,7 @@ METRICS = (
     "train_accuracy",
     "valid_loss",
     "valid_accuracy",
+    "valid_log_loss",
     "lr",
     "seconds",
     "images_per_second",
@@ -42,6 +43,7 @@ class RunDirectory:
         self.log = self.path / "train.log"
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
+        self.classes = self.path / "classes.csv"  # precision, recall and F1 of each, at the end
         self.last = self.path / "checkpoints" / "last.pt"
         self.previous = self.path / "checkpoints" / "previous.pt"  # the last.pt before
         self.best = self.path / "checkpoints" / "best.pt"
@@ -51,6 +53,7 @@ class RunDirectory:
         self.scores = self.path / "scores.partial"  # of a prediction that is not through yet
         self.out_of_fold = self.path / "out_of_fold.csv"  # of a cross-validation
         self.curves = self.path / "plots" / "curves.png"
+        self.confusion = self.path / "plots" / "confusion.png"
         self.kernels = self.path / "plots" / "kernels.png"
         self.feature_maps = self.path / "plots" / "feature_maps.png"
         self.line = self.path / "plots" / "line.png"  # where one number is fitted to one number

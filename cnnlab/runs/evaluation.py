@@ -1,4 +1,4 @@
-"""A trained run's loss and metric, computed again from its checkpoint."""
+"""A trained run's loss and metrics, computed again from its checkpoint, and its scores class by class."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any
 
 from cnnlab.config import Config
 from cnnlab.engine.checkpoint import load_checkpoint
-from cnnlab.engine.evaluate import Metrics, evaluate
+from cnnlab.engine.evaluate import evaluate
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import Assembly, assemble, read_config, read_parts, without_weights
+from cnnlab.experiment import Assembly, assemble, find_loss, read_config, read_parts, without_weights
+from cnnlab.runs.classes import ClassScore, average, score_classes, write_table
 from cnnlab.runs.directory import RunDirectory
 
 
 def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dict[str, Any]:
-    """Loss and metric of a run's network on "train", "valid" or "test" images, without augmentation.
+    """Loss and metrics of a run's network on "train", "valid" or "test" images, without augmentation.
+
+    Where labels are classes, "classes" has a score for each and "confusion" the matrix: a row each class, a column
+    each answer.
 
     Raises ConfigError if the run has no such part.
     """
@@ -26,13 +30,21 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
     parts = read_parts(config, assembly.dataset, assembly.device)
     if part not in parts:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
-    metrics = evaluate(assembly.model, assembly.loss, parts[part].in_order(), assembly.dataset.task)
+    loss = find_loss(config, assembly, parts["train"])
+    metrics = evaluate(assembly.model, loss, parts[part].in_order(), assembly.dataset.task)
+    by_class: dict[str, Any] = {}
+    if metrics.confusion is not None:
+        scores = score_classes(metrics.confusion, assembly.dataset.classes)
+        by_class["classes"] = [score._asdict() for score in scores]
+        by_class["mean_of_classes"] = average(scores)._asdict()
+        by_class["confusion"] = metrics.confusion.tolist()
     return {
         "run": str(run),
         "checkpoint": weights.name,
         "part": part,
         "images": parts[part].num_examples,
         **metrics.as_dict(),
+        **by_class,
     }
 
 
@@ -47,8 +59,12 @@ def print_evaluation(evaluation: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(evaluation, indent=2))
     else:
-        metrics = " ".join(f"{name} {evaluation[name]:.4f}" for name in Metrics._fields if name in evaluation)
+        metrics = " ".join(
+            f"{name.replace('_', ' ')} {value:.4f}" for name, value in evaluation.items() if isinstance(value, float)
+        )
         print(
             f"{evaluation['run']} {evaluation['checkpoint']} on {evaluation['images']:,} {evaluation['part']} images: "
             f"{metrics}"
         )
+        if "classes" in evaluation:
+            print("\n" + write_table([ClassScore(**score) for score in evaluation["classes"]]))

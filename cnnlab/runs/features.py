@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cnnlab.data import Dataset, ImageSet
 from cnnlab.data.batches import Batches
-from cnnlab.data.pictures import read_picture
+from cnnlab.data.crops import take_centres
+from cnnlab.data.pictures import PictureDecoder
 from cnnlab.data.resize import crop_square
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import read_config, read_parts
@@ -31,7 +32,10 @@ def draw_features(arguments: list[str], image: str | None = None) -> list[Path]:
     draw, DataError for a picture that cannot be decoded.
     """
     if len(arguments) != 1 or "=" in arguments[0]:
-        raise ConfigError("--plot: draws what a run has learned; expected its directory: cnnlab inspect RUN --plot")
+        raise ConfigError(
+            "--plot: draws what a run has learned, expected its directory: cnnlab inspect RUN --plot; "
+            "or a learning rate: cnnlab inspect schedule=NAME --plot"
+        )
     run = RunDirectory.open(arguments[0])
     config = read_config(run.read_config())
     assembly = load_trained(config, run.find_weights())
@@ -50,13 +54,14 @@ def choose_image(parts: dict[str, Batches], dataset: Dataset, path: str | None) 
     part = next(parts[name] for name in ("test", "valid", "train") if name in parts)
     if path is None:
         first = part.indices[:1]
-        one = ImageSet(part.images.images[first], part.images.labels[first])
+        pixels = take_centres(part.images.images, first)
     else:
-        picture = read_picture(Path(path), grey=dataset.channels == 1)
-        pixels = crop_square(picture, dataset.image_size, dataset.resize).unsqueeze(0)
-        one = ImageSet(pixels.to(part.indices.device), torch.zeros(1, dtype=torch.long, device=part.indices.device))
+        decoder = PictureDecoder(dataset.image_size, dataset.resize, grey=dataset.channels == 1)
+        pixels = crop_square(decoder.decode(Path(path)), dataset.image_size, dataset.resize).unsqueeze(0)
+    device = part.images.labels.device
+    one = ImageSet(pixels.to(device), torch.zeros(1, dtype=torch.long, device=device))
     images, _ = part.of_others(one).batch(0, 0)
-    return one.images[0].cpu(), images
+    return pixels[0].cpu(), images
 
 
 def feature_maps(network: nn.Module, layers: list[tuple[str, nn.Conv2d]], images: Tensor) -> dict[str, Tensor]:

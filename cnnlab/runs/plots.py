@@ -6,12 +6,12 @@ system is looked for, and no figure outlives its function.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.rate_sweep import Sweep
@@ -20,6 +20,8 @@ from cnnlab.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MAX_COUNTED = 30  # classes, of which the cells of a confusion matrix have room for a number
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -70,6 +72,35 @@ def draw_curves(run: RunDirectory) -> None:
     save_figure(figure, run.curves)
 
 
+def draw_confusion(run: RunDirectory, part: str, confusion: Tensor, classes: Sequence[str]) -> None:
+    """plots/confusion.png: which share of the images of each class was taken for which.
+
+    `confusion` is int64 (classes, classes): a row each class, a column each answer. Up to MAX_COUNTED classes the
+    cells show how many images they are.
+    """
+    from matplotlib.colors import PowerNorm
+
+    num_classes = len(classes)
+    is_counted = num_classes <= MAX_COUNTED
+    inches = min(16, 3 + 0.4 * num_classes)
+    figure = new_figure(inches, inches)
+    axes = figure.subplots()
+    shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
+    # The root of a share: mistakes are few, and are what one looks for.
+    image = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    axes.set_xticks(range(num_classes), classes, rotation=90, fontsize=8 if is_counted else 4)
+    axes.set_yticks(range(num_classes), classes, fontsize=8 if is_counted else 4)
+    axes.set(xlabel="answer", ylabel="class")
+    if is_counted:
+        for row, column in confusion.nonzero().tolist():
+            colour = "white" if shares[row, column] > 0.25 else "black"
+            axes.text(column, row, f"{confusion[row, column]}", ha="center", va="center", color=colour, fontsize=7)
+    else:
+        figure.colorbar(image, label="share of the class", shrink=0.5)
+    figure.suptitle(f"{run}: {int(confusion.sum()):,} {part} images", fontsize=9)
+    save_figure(figure, run.confusion)
+
+
 def draw_line(run: RunDirectory, model: nn.Module, parts: Mapping[str, BatchSource | None]) -> None:
     """plots/line.png: the points of each part, and what the network answers from the first to the last of them.
 
@@ -103,6 +134,19 @@ def draw_sweep(sweep: Sweep, path: Path) -> None:
     axes.plot(sweep.rates, sweep.smooth, label="smoothed")
     axes.axvline(sweep.suggestion, color="black", linestyle="--", label=f"suggested: {sweep.suggestion:.2g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def draw_rates(curves: Mapping[str, tuple[list[int], list[float]]], path: Path) -> None:
+    """Learning rates over the steps; `curves` has the steps and the rates of each by its name."""
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    for name, (steps, rates) in curves.items():
+        axes.plot(steps, rates, label=name)
+    axes.set(xlabel="step", ylabel="learning rate")
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     save_figure(figure, path)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from cnnlab.data import Competition, Dataset, Unlabelled
 from cnnlab.data.chunks import choose_chunk_size, stream_chunks
 from cnnlab.data.pictures import Pictures, list_pictures, open_unlabelled
+from cnnlab.data.resize import scale_shorter
 from cnnlab.errors import ConfigError, DataError, Interrupted
 from cnnlab.experiment import build_dataset, read_config, read_parts
 from cnnlab.runs.directory import RunDirectory
@@ -181,8 +182,13 @@ def read_part(first: Trained, part: str) -> Series:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
     chosen = parts[part]
     places = chosen.indices.tolist()
-    unlabelled = Unlabelled(tuple(map(str, places)), lambda number: chosen.images.images[places[number]])
-    return Series(unlabelled, f"{part} images of {first.config.dataset}", chosen.images.labels[chosen.indices])
+    images = chosen.images.images
+
+    def open_scaled(number: int, shorter: int) -> Tensor:
+        return scale_shorter(torch.as_tensor(images[places[number]]), shorter)
+
+    unlabelled = Unlabelled(tuple(map(str, places)), open_scaled)
+    return Series(unlabelled, f"{part} images of {first.config.dataset}", chosen.labels)
 
 
 # --- Answers ------------------------------------------------------------------------------------------

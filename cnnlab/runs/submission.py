@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 
 from cnnlab.data import Competition, Dataset
-from cnnlab.data.pictures import sort_numbered, tell
+from cnnlab.data.pictures import sort_numbered
 from cnnlab.data.tables import check_sample, find_repeated, read_csv
-from cnnlab.errors import ConfigError, DataError
+from cnnlab.errors import ConfigError, DataError, tell
 
 Value = Literal["class", "probability", "probabilities"]
 TOLERANCE = 1e-6  # of the sum of an image's probabilities

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Trained:
     weights: Path
     model: nn.Module
     device: torch.device
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext  # the precision that it computes in
 
     @property
     def framing(self) -> Framing:
@@ -60,7 +62,8 @@ class Trained:
             for number in range(len(batches)):
                 batch, _ = batches.batch(0, number)
                 for view, flipped in zip(views, (False, True), strict=False):
-                    outputs = self.model(batch.flip(3) if flipped else batch)
+                    with self.autocast():
+                        outputs = self.model(batch.flip(3) if flipped else batch)
                     view.append(function(outputs.cpu().double()))
         return [torch.cat(view) for view in views]
 

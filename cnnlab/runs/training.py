@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from cnnlab.config import Config, apply_overrides
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest
-from cnnlab.engine.evaluate import evaluate
+from cnnlab.engine.evaluate import Metrics, evaluate
 from cnnlab.engine.loop import find_early_end, fit, restore
 from cnnlab.engine.state import State
 from cnnlab.errors import CnnlabError, ConfigError, Interrupted
@@ -26,10 +26,11 @@ from cnnlab.experiment import (
     read_config,
     without_weights,
 )
+from cnnlab.runs.classes import score_classes, write_csv
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
-from cnnlab.runs.plots import draw_curves, draw_line
+from cnnlab.runs.plots import draw_confusion, draw_curves, draw_line
 from cnnlab.runs.trained import write_facts
 from cnnlab.runtime import StopRequest
 
@@ -94,7 +95,9 @@ def train(config: Config, run: RunDirectory, assembly: Assembly) -> None:
             if summary["reason"]:
                 journal.say(f"ended early: {summary['reason']}")
             load_chosen(run, experiment)
-            summary["test"] = look_at_test(experiment)
+            test = look_at_test(experiment)
+            summary["test"] = test and test.as_dict()
+            show_classes(run, experiment, assembly.dataset.classes, test)
             if assembly.dataset.maps_number_to_number:
                 draw_line(
                     run, training.model, {"train": training.train, "valid": training.valid, "test": experiment.test}
@@ -150,12 +153,24 @@ def load_chosen(run: RunDirectory, experiment: Experiment) -> None:
     training.model.load_state_dict(load_checkpoint(run.find_weights(), training.device)["model"])
 
 
-def look_at_test(experiment: Experiment) -> dict[str, float] | None:
+def look_at_test(experiment: Experiment) -> Metrics | None:
     """The one look at the test set."""
     training = experiment.training
     if experiment.test is None:
         return None
-    return evaluate(training.model, training.loss, experiment.test, training.task, training.autocast).as_dict()
+    return evaluate(training.model, training.loss, experiment.test, training.task, training.autocast)
+
+
+def show_classes(run: RunDirectory, experiment: Experiment, classes: Sequence[str], test: Metrics | None) -> None:
+    """classes.csv and plots/confusion.png of the test images, or the validation images where there are no others."""
+    training = experiment.training
+    part, metrics = "test", test
+    if metrics is None and training.valid is not None:
+        part = "validation"
+        metrics = evaluate(training.model, training.loss, training.valid, training.task, training.autocast)
+    if metrics is not None and metrics.confusion is not None:
+        run.write_text(run.classes, write_csv(score_classes(metrics.confusion, classes)))
+        draw_confusion(run, part, metrics.confusion, classes)
 
 
 def summarize(state: State, experiment: Experiment) -> dict[str, Any]:
@@ -216,6 +231,7 @@ def describe_end(summary: dict[str, Any], select_by: str) -> str:
         best = summary["best"]
         parts.append(f"best epoch {best['epoch']}: {select_by.replace('_', ' ')} {best[select_by]:.4f}")
     if summary["test"]:
-        parts.append("test " + ", ".join(f"{name} {value:.4f}" for name, value in summary["test"].items()))
+        metrics = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in summary["test"].items()]
+        parts.append("test " + ", ".join(metrics))
     parts.append(f"{summary['totals']['seconds']:.1f} s")
     return " | ".join(parts)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 
 def write_idx(path: Path, values: torch.Tensor) -> None:
@@ -45,3 +46,21 @@ def write_cifar(folder: Path, ending: str, num: int = 20) -> torch.Tensor:
             content = {b"data": np.ascontiguousarray(batch.numpy()), b"labels": labels.tolist()}
             (folder / name).write_bytes(pickle.dumps(content, protocol=2))
     return pixels.view(-1, 3, 32, 32)
+
+
+def write_photographs(folder: Path, num: int, width: int, height: int, classes: tuple[str, ...] = ("a", "b")) -> None:
+    """JPEG files of about the entropy of photographs: colours that change slowly, edges, and the grain of a camera.
+
+    A picture is noise of five sizes of grain, from a sixteenth of its width to a pixel, the finer the weaker.
+    """
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+    for number in range(num):
+        pixels = np.zeros((height, width, 3), dtype=np.float32)
+        for grain, contrast in ((16, 80.0), (8, 40.0), (4, 20.0), (2, 10.0), (1, 6.0)):
+            shape = (-(-height // grain), -(-width // grain), 3)
+            noise = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).resize((width, height))
+            pixels += (np.asarray(noise, dtype=np.float32) / 127.5 - 1) * contrast
+        picture = Image.fromarray((pixels + 128).clip(0, 255).astype(np.uint8))
+        picture.save(folder / classes[number % len(classes)] / f"{number}.jpg", quality=90)

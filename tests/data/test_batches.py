@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from cnnlab.data.augment import cutout, flip, pad_crop
 from cnnlab.data.batches import Batches, pixel_statistics
+from cnnlab.data.crops import random_resized_crop
+from cnnlab.data.pack import PackedImages
 from cnnlab.data.registry import ImageSet
 
 NUM = 53
@@ -14,12 +17,24 @@ IMAGES = ImageSet(
     torch.randint(0, 256, (NUM, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
     torch.arange(NUM),  # the label names the image
 )
+SIDES = torch.randint(12, 20, (NUM, 2), generator=torch.Generator().manual_seed(1))
+NUM_BYTES = 3 * SIDES.prod(1)
+PACKED = ImageSet(
+    PackedImages(  # as `Pack.as_images` gives them
+        [np.random.default_rng(0).integers(0, 256, int(NUM_BYTES.sum()), dtype=np.uint8)],
+        torch.stack([NUM_BYTES.cumsum(0) - NUM_BYTES, *SIDES.unbind(1), torch.zeros(NUM).long()], 1).numpy(),
+        channels=3,
+        image_size=8,
+    ),
+    torch.arange(NUM),
+)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 AUGMENTATIONS = {"pad_crop": partial(pad_crop, padding=1), "flip": flip, "cutout": partial(cutout, size=2)}
 
 
-def make(seed: int | None = 7, batch_size: int = 10, augmentations=AUGMENTATIONS) -> Batches:
-    return Batches(IMAGES, torch.arange(NUM), batch_size, MEAN, STD, seed=seed, augmentations=augmentations)
+def make(seed: int | None = 7, batch_size: int = 10, augmentations=AUGMENTATIONS, images=IMAGES, crop=None) -> Batches:
+    indices = torch.arange(NUM)
+    return Batches(images, indices, batch_size, MEAN, STD, seed=seed, crop=crop, augmentations=augmentations)
 
 
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
@@ -88,9 +103,116 @@ def test_the_images_are_held_once():
     assert make().images.images.data_ptr() == IMAGES.images.data_ptr()
 
 
+# --- Crops --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [IMAGES, PACKED])
+def test_cropped_batches_depend_on_the_position_alone(images):
+    def make_cropped(batch_size: int) -> Batches:
+        return make(batch_size=batch_size, images=images, crop=random_resized_crop)
+
+    used = make_cropped(10)
+    whole = [used.batch(2, n) for n in range(6)]
+    parts = [make_cropped(4).batch(2, n) for n in range(14)]
+    for left, right in zip(zip(*whole, strict=True), zip(*parts, strict=True), strict=True):
+        assert torch.equal(torch.cat(left), torch.cat(right))
+    assert not torch.equal(used.batch(2, 0)[0], used.batch(3, 0)[0])
+    assert torch.equal(used.batch(2, 0)[0], whole[0][0])
+    assert whole[0][0].shape == (10, 3, 8, 8) and whole[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_threads_change_nothing():
+    """In an evaluation's inference mode too, where one thread's tensors are not for another to write to."""
+    cropped = [make(images=PACKED, crop=random_resized_crop).batch(1, n)[0] for n in range(6)]
+    centres = [make(images=PACKED).in_order().batch(0, n)[0] for n in range(6)]
+    torch.set_num_threads(4)
+    try:
+        for number in range(6):
+            assert torch.equal(make(images=PACKED, crop=random_resized_crop).batch(1, number)[0], cropped[number])
+            with torch.inference_mode():
+                assert torch.equal(make(images=PACKED).in_order().batch(0, number)[0], centres[number])
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_crop_moves_no_augmentation():
+    """`flip` draws the same coins with a crop that takes the whole image as without."""
+    whole = partial(random_resized_crop, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    assert torch.equal(make(crop=whole).batch(0, 0)[0], make().batch(0, 0)[0])
+
+
+def test_an_evaluation_looks_at_the_centres_of_packed_images():
+    images, labels = make(images=PACKED, crop=random_resized_crop).in_order().batch(0, 1)
+    pixels = images.permute(0, 2, 3, 1) * torch.tensor(STD) + torch.tensor(MEAN)
+    for label, square in zip(labels.tolist(), pixels, strict=True):
+        top, left = (round((side - 8) / 2) for side in SIDES[label].tolist())
+        expected = torch.from_numpy(PACKED.images[label][top : top + 8, left : left + 8]).float() / 255
+        torch.testing.assert_close(square, expected)
+
+
+@pytest.mark.gpu
+def test_batches_made_ahead_are_those_asked_for():
+    on_device = make(images=PACKED.to(torch.device("cuda")), crop=random_resized_crop)
+    on_cpu = make(images=PACKED, crop=random_resized_crop)
+    for epoch, number in ((0, 0), (0, 1), (0, 4), (0, 5), (1, 0), (0, 1), (1, 1)):
+        images, labels = on_device.batch(epoch, number)
+        expected, expected_labels = on_cpu.batch(epoch, number)
+        torch.testing.assert_close(images.cpu(), expected)
+        assert torch.equal(labels.cpu(), expected_labels)
+
+
+# --- Statistics ---------------------------------------------------------------------------------------
+
+
+def test_statistics_of_packed_images_count_every_pixel_once():
+    chosen = torch.arange(5, 40)
+    mean, std = pixel_statistics(PACKED, chosen)
+    pixels = torch.cat([torch.from_numpy(PACKED.images[index]).flatten(0, 1) for index in chosen.tolist()]) / 255.0
+    torch.testing.assert_close(torch.tensor(mean), pixels.mean(0))
+    torch.testing.assert_close(torch.tensor(std), pixels.std(0, correction=0))
+
+
 def test_statistics_are_those_of_the_pixels_in_float64():
     chosen = torch.arange(5, 40)
     mean, std = pixel_statistics(IMAGES, chosen)
     pixels = IMAGES.images[chosen].double().div(255).flatten(0, 2)
     torch.testing.assert_close(torch.tensor(mean, dtype=torch.float64), pixels.mean(0))
     torch.testing.assert_close(torch.tensor(std, dtype=torch.float64), pixels.std(0, correction=0))
+
+
+# --- Balanced -----------------------------------------------------------------------------------------------
+
+UNEQUAL = torch.tensor([0] * 800 + [1] * 150 + [2] * 50)
+
+
+def balanced(batch_size: int = 64) -> Batches:
+    images = ImageSet(torch.arange(1000).view(-1, 1, 1, 1), UNEQUAL)
+    return Batches(images, torch.arange(1000), batch_size, None, None, seed=3, sampling="balanced")
+
+
+def test_classes_are_equally_likely_and_so_are_the_images_of_each():
+    batches = balanced()
+    assert len(batches) == 16
+    places = torch.stack([torch.cat([batches.places(epoch, n) for n in range(16)]) for epoch in range(30)])
+    assert places.shape == (30, 1000)
+    shares = torch.bincount(UNEQUAL[places.flatten()]) / 30_000
+    torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.015, rtol=0)  # five standard deviations
+    drawn = torch.bincount(places.flatten(), minlength=1000)
+    assert int(drawn.min()) > 0  # 12 times on average for an image of the largest class
+    assert drawn[950:].float().mean() / drawn[:800].float().mean() == pytest.approx(16, rel=0.05)
+
+
+def test_balanced_draws_depend_on_epoch_and_position_alone():
+    used, whole = balanced(), balanced(batch_size=1000)
+    used.batch(4, 3)
+    for epoch in (2, 0):
+        pixels = torch.cat([used.batch(epoch, number)[0] for number in range(16)])
+        assert torch.equal(pixels, whole.batch(epoch, 0)[0])
+    assert not torch.equal(whole.batch(0, 0)[0], whole.batch(1, 0)[0])
+
+
+def test_an_evaluation_looks_at_each_image_once_whatever_the_sampling():
+    assert torch.equal(balanced().in_order().batch(0, 1)[0].flatten(), torch.arange(64, 128).float())
+    once = balanced().each_once()
+    assert torch.equal(torch.cat([once.places(5, n) for n in range(16)]).sort().values, torch.arange(1000))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cnnlab.data import chunks
 from cnnlab.data.chunks import Framing, choose_chunk_size, stream_chunks
 from cnnlab.data.registry import Unlabelled
-from cnnlab.data.resize import crop_square
+from cnnlab.data.resize import crop_square, scale_shorter
 from cnnlab.errors import DataError
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -18,7 +18,7 @@ PICTURES = [
     torch.randint(0, 256, (20 + place % 7, 30 - place % 5, 3), dtype=torch.uint8, generator=GENERATOR)
     for place in range(23)
 ]
-IMAGES = Unlabelled(tuple(map(str, range(23))), PICTURES.__getitem__)
+IMAGES = Unlabelled(tuple(map(str, range(23))), lambda place, shorter: scale_shorter(PICTURES[place], shorter))
 FRAMINGS = [Framing(16, 18), Framing(12, 12)]
 
 
@@ -44,10 +44,10 @@ def test_five_crops_are_the_centre_and_the_corners_of_the_resized_picture():
 def test_pictures_that_cannot_be_decoded_are_named_together(monkeypatch):
     monkeypatch.setattr(chunks, "MAX_IMAGES", 10)
 
-    def open_some(place: int) -> torch.Tensor:
+    def open_some(place: int, shorter: int) -> torch.Tensor:
         if place in (13, 17):
             raise DataError(f"{place}.png: torn")
-        return PICTURES[place]
+        return scale_shorter(PICTURES[place], shorter)
 
     with pytest.raises(DataError, match=r"2 pictures cannot be decoded(.|\n)*13.png: torn\n  17.png: torn"):
         list(stream_chunks(Unlabelled(IMAGES.ids, open_some), FRAMINGS, corners=False))

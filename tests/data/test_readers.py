@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cnnlab.data import DATASETS
+from cnnlab.data.crops import take_centres
 from cnnlab.data.mnist import read_idx
 from cnnlab.data.resize import resize
 from cnnlab.errors import DataError
@@ -149,6 +150,40 @@ def test_parts_of_their_own(tmp_path):
     write_pictures(tmp_path / "test" / "fox", 1, 50)
     with pytest.raises(DataError, match="fox is no class"):
         build("image_folder", root=str(tmp_path))
+
+
+def test_the_notes_tree(tmp_path):
+    for part in ("train", "valid", "train_valid"):
+        for name in ("cat", "dog"):
+            write_pictures(tmp_path / part / name, 11, 10)
+    write_pictures(tmp_path / "test" / "unknown", 12, 50)
+    dataset = build("image_folder", root=str(tmp_path))
+    assert dataset.parts == ("train", "valid") and len(dataset.read("valid")) == 22
+    unlabelled = dataset.unlabelled()
+    assert unlabelled.ids == tuple(str(number) for number in range(12))
+    assert unlabelled.open(10, 64)[0, 0].tolist() == [60, 60, 60]
+    write_pictures(tmp_path / "test" / "cat", 1, 10)
+    assert build("image_folder", root=str(tmp_path)).parts == ("train", "valid", "test")
+
+
+def test_pictures_outside_any_class_are_named(tmp_path):
+    write_pictures(tmp_path / "cat", 3, 10)
+    Image.new("RGB", (5, 5)).save(tmp_path / "stray.png")
+    with pytest.raises(DataError, match=r"pictures outside the folders of the classes \(1\): stray.png"):
+        build("image_folder", root=str(tmp_path))
+
+
+def test_shorter_side_resized_then_the_centre(tmp_path):
+    (tmp_path / "cat").mkdir()
+    half = Image.new("RGB", (120, 60))
+    half.paste((255, 255, 255), (0, 0, 60, 60))  # the left half is white
+    half.save(tmp_path / "cat" / "half.png")
+    images = build("image_folder", root=str(tmp_path), image_size=20, resize=30).read("train").images
+    image = take_centres(images, torch.tensor([0]))[0]
+    assert image.shape == (20, 20, 3)
+    assert image[:, :9].eq(255).all() and image[:, 11:].eq(0).all()
+    whole = build("image_folder", root=str(tmp_path), image_size=60).read("train").images[0]
+    assert whole[:, :30].eq(255).all() and whole[:, 30:].eq(0).all()
 
 
 def test_every_broken_picture_is_named(tmp_path):

@@ -12,26 +12,30 @@ from torch.nn import functional as F
 from cnnlab.engine.loop import Plan, fit
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients
-from cnnlab.optim.losses import build_loss, weigh_by
+from cnnlab.optim.losses import build_loss
 from cnnlab.runtime import StopRequest
+from cnnlab.tasks import Labels, Mixed
 from tests.engine.test_loop import CPU, IMAGES, LABELS, Recorder, make
 
 
-def gradients(training: Training, micro_batch_size: int | None, step: int = 0) -> tuple[list[torch.Tensor], float]:
+def gradients(
+    training: Training, micro_batch_size: int | None, step: int = 0, labels: Labels = LABELS
+) -> tuple[list[torch.Tensor], float]:
     state = State(step=step, micro_batch_size=micro_batch_size)
-    outputs, loss = compute_gradients(training, IMAGES, LABELS, state)
+    outputs, loss = compute_gradients(training, IMAGES, labels, state)
     assert outputs.shape == (50, 5)
     return [p.grad for p in training.model.parameters()], loss.item()
 
 
 @pytest.mark.parametrize("size", [1, 7, 25, 49, 50, 64])
 @pytest.mark.parametrize("weights", [None, (1.0, 0.1, 5.0, 0.3, 2.0)])
-def test_gradients_of_pieces_add_up_to_those_of_the_batch(size, weights):
+@pytest.mark.parametrize("labels", [LABELS, Mixed(LABELS, LABELS.roll(-1), 0.3)], ids=["plain", "mixed"])
+def test_gradients_of_pieces_add_up_to_those_of_the_batch(size, weights, labels):
     loss = build_loss({"name": "cross_entropy", "class_weights": weights}, "multiclass", 5, CPU)
-    training = replace(make(), loss=loss, weigh=weigh_by(loss))
-    whole, whole_loss = gradients(training, None)
+    training = replace(make(), loss=loss, weigh=loss.weigh)
+    whole, whole_loss = gradients(training, None, labels=labels)
     whole = [grad.clone() for grad in whole]
-    pieces, pieces_loss = gradients(training, size)
+    pieces, pieces_loss = gradients(training, size, labels=labels)
     assert pieces_loss == pytest.approx(whole_loss, rel=1e-6)
     torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=1e-7)
 

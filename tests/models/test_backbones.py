@@ -14,7 +14,8 @@ from torchvision import models
 
 from cnnlab.errors import ConfigError
 from cnnlab.models import MODELS
-from cnnlab.models.backbones import find_head, share_channels
+from cnnlab.models.backbones import share_channels
+from cnnlab.models.head import find_head
 
 ONE_OF_EACH = [
     *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t"),

@@ -111,3 +111,11 @@ def test_rates_from_the_command_line():
 def test_mistakes_in_the_shared_keys_are_told(given, told):
     with pytest.raises(ConfigError, match=told):
         read_config(compose_tree(*SMALL, f"++{given.lstrip('+')}"))
+
+
+def test_parameters_that_begin_late_are_apart():
+    """torch's fused kernels refuse a group in which some have a momentum and others have none yet."""
+    model = network()
+    late = list(model["layer1"].parameters())
+    groups = build_optimizer({"name": "sgd", "momentum": 0.9}, model, 32, late).param_groups
+    assert [group["params"] for group in groups] == [late, [p for p in model.parameters() if p not in set(late)]]

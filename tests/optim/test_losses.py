@@ -111,3 +111,25 @@ def test_every_loss_works_for_the_tasks_it_says_and_is_refused_for_others(name):
 def test_a_weight_for_each_class_is_needed():
     with pytest.raises(ConfigError, match="loss.class_weights: 2 were given; expected one for each of 5 classes"):
         make("cross_entropy", class_weights=[1.0, 2.0])
+
+
+# --- Weights from the training images -----------------------------------------------------------------------
+
+COUNTS = torch.tensor([40, 10, 25, 20, 5])
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+def test_automatic_weights_are_images_over_classes_times_images_of_the_class(name):
+    given = {"name": name, "class_weights": "auto"}
+    outputs = LOGITS.log_softmax(1)
+    expected = make(name, class_weights=[100 / (5 * n) for n in COUNTS.tolist()])(outputs, CLASSES)
+    close(build_loss(given, "multiclass", 5, CPU, COUNTS)(outputs, CLASSES), expected.double())
+    # Before images are read all classes count alike.
+    close(build_loss(given, "multiclass", 5, CPU)(outputs, CLASSES), make(name)(outputs, CLASSES).double())
+
+
+def test_an_automatic_weight_of_the_second_class_makes_both_count_as_much():
+    given = {"name": "bce_with_logits", "pos_weight": "auto"}
+    loss = build_loss(given, "binary", 2, CPU, torch.tensor([30, 10]))
+    close(loss(LOGIT, ANSWERS), make("bce_with_logits", pos_weight=3.0)(LOGIT, ANSWERS).double())
+    close(build_loss(given, "binary", 2, CPU)(LOGIT, ANSWERS), make("bce_with_logits")(LOGIT, ANSWERS).double())

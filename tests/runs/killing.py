@@ -24,12 +24,14 @@ from cnnlab.models import MODELS
 from cnnlab.runs.directory import RunDirectory
 from tests.conftest import small_config
 
-# Everything that resuming could get wrong: dropout, augmentation, an optimizer with state, a schedule, an
+# Everything that resuming could get wrong: dropout, augmentation, mixing, an optimizer with state, a schedule, an
 # average of the weights, batches in pieces, epochs with a smaller last batch, checkpoints in the middle of epochs.
 OVERRIDES = [
     "model.name=dropout_net",
     "augment=flip_crop_cutout",
     "augment.cutout.size=3",
+    "+augment.mixup.alpha=0.4",
+    "+augment.cutmix.alpha=1.0",
     "optimizer=adam",
     "optimizer.lr=0.01",
     "optimizer.clip_norm=1",

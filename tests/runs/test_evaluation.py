@@ -21,7 +21,7 @@ def run(tmp_path_factory):
 def test_the_best_checkpoint_gives_the_summarys_numbers_again(run):
     summary = run.read_json(run.summary)
     test = evaluate_run(str(run.path))
-    assert {key: test[key] for key in ("loss", "accuracy")} == summary["test"]
+    assert {key: test[key] for key in ("loss", "accuracy", "log_loss")} == summary["test"]
     valid = evaluate_run(str(run.path), "valid")
     assert (valid["loss"], valid["accuracy"]) == (summary["best"]["valid_loss"], summary["best"]["valid_accuracy"])
 

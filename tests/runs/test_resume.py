@@ -19,6 +19,7 @@ from cnnlab.runs.directory import TIMINGS, RunDirectory
 from cnnlab.runs.training import resume, start
 from cnnlab.train import CONF
 from tests.conftest import only_run, small_config
+from tests.data.files import write_photographs
 
 NUM_KILLS = 20
 
@@ -129,6 +130,19 @@ def test_an_average_of_the_weights_goes_on_in_the_middle_of_an_epoch(tmp_path, n
     resume(str(run.path), [])
     assert_same_end(run, whole)
     assert_same(load_checkpoint(run.last)["average"], load_checkpoint(whole.last)["average"])
+
+
+def test_a_run_over_packed_pictures_goes_on_in_the_middle_of_an_epoch(tmp_path):
+    write_photographs(tmp_path / "pictures", num=40, width=30, height=24)
+    overrides = ["dataset=image_folder", f"dataset.root={tmp_path / 'pictures'}", "augment=resized_crop"]
+    overrides += ["dataset.resize=16", "batch_size=8", "engine.checkpoint_every=3 steps", "dataset.normalize=auto"]
+    whole = start(small_config(tmp_path / "whole", *overrides), [])
+    run = start(small_config(tmp_path / "short", *overrides), [])
+    run.last.unlink()
+    assert load_checkpoint(run.previous)["state"]["step"] == 6  # of 8
+    resume(str(run.path), [])
+    assert_same_end(run, whole)
+    assert len(list((tmp_path / "pictures" / ".cnnlab").iterdir())) == 1
 
 
 def test_only_length_and_engine_may_change(tmp_path):

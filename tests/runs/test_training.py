@@ -29,8 +29,9 @@ def run(tmp_path_factory) -> RunDirectory:
 def test_the_directory_holds_what_the_house_says(run):
     files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     assert files == {
-        "config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.csv", "summary.json",
-        "dataset.json", "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt", "plots/curves.png",
+        "config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.csv", "summary.json", "classes.csv",
+        "dataset.json", "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt",
+        "plots/curves.png", "plots/confusion.png",
     }  # fmt: skip
     assert yaml.safe_load(run.overrides.read_text()) == ["epochs=2"]
     assert run.curves.read_bytes().startswith(b"\x89PNG")
@@ -49,7 +50,7 @@ def test_the_summary_tells_how_it_ended(run):
     assert summary["parameters"] == 260 + 1820 + 3620 + 20 * 16 + 16 + 16 * 10 + 10
     assert summary["images"] == {"train": 1294, "valid": 144, "test": 359}
     assert summary["totals"]["steps"] == 42 and summary["totals"]["examples"] == 2 * 1294
-    assert set(summary["test"]) == {"loss", "accuracy"}
+    assert set(summary["test"]) == {"loss", "accuracy", "log_loss"}
     assert summary["best"]["valid_accuracy"] == max(float(row["valid_accuracy"]) for row in run.read_metrics())
     assert summary["peak_memory_mb"]["process"] > 50
 

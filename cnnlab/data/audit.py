@@ -1,0 +1,85 @@
+"""What is wrong with picture files that only opening every one of them shows.
+
+Two files are the same picture if their bytes are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnlab.data.pack import in_threads
+from cnnlab.data.pictures import Pictures, read_picture
+from cnnlab.errors import DataError
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one file is."""
+
+    num_bytes: int
+    digest: bytes  # of its contents
+    size: tuple[int, int] | None  # width and height in pixels; None: it cannot be decoded
+    reason: str = ""  # why not
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Every file with what it is, and those that something is wrong with; a group has the same contents."""
+
+    looks: Mapping[Path, Look]
+    empty: list[Path]
+    broken: list[Path]
+    mislabelled: list[list[Path]]  # groups with different labels; if not that,
+    leaked: list[list[Path]]  # groups in different parts; if not that,
+    duplicated: list[list[Path]]  # groups
+
+    @property
+    def unreadable(self) -> set[Path]:
+        return {*self.empty, *self.broken}
+
+
+def audit(files: Mapping[str, Pictures]) -> Audit:
+    """Open every file of every part, in threads, with a progress bar."""
+    paths = [path for pictures in files.values() for path in pictures.paths]
+    looks = {path: look for path, (look, _) in zip(paths, in_threads(look_at, paths, "checking"), strict=True) if look}
+    part_of: dict[Path, str] = {}
+    label_of: dict[Path, int] = {}
+    for part, pictures in files.items():
+        part_of |= dict.fromkeys(pictures.paths, part)
+        label_of |= dict(zip(pictures.paths, pictures.labels or (), strict=False))
+    same: dict[bytes, list[Path]] = {}
+    for path, look in looks.items():
+        if look.num_bytes:
+            same.setdefault(look.digest, []).append(path)
+    found = Audit(
+        looks=looks,
+        empty=[path for path, look in looks.items() if not look.num_bytes],
+        broken=[path for path, look in looks.items() if look.num_bytes and look.size is None],
+        mislabelled=[],
+        leaked=[],
+        duplicated=[],
+    )
+    for group in same.values():
+        if len({label_of[path] for path in group if path in label_of}) > 1:
+            found.mislabelled.append(group)
+        elif len({part_of[path] for path in group}) > 1:
+            found.leaked.append(group)
+        elif len(group) > 1:
+            found.duplicated.append(group)
+    return found
+
+
+def look_at(path: Path) -> Look:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Look(-1, str(path).encode(), None, f"{path}: cannot be read ({error})")
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    try:
+        height, width, _ = read_picture(path, grey=False).shape
+    except DataError as error:
+        return Look(len(content), digest, None, str(error))
+    return Look(len(content), digest, (width, height))

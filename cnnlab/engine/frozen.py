@@ -1,0 +1,25 @@
+"""Parts of a network that do not learn, or not yet: a function of the step, so that a resumed run agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Before step `until` these parameters get no gradients, and these modules are in evaluation mode."""
+
+    parameters: Sequence[nn.Parameter]
+    modules: Sequence[nn.Module]
+    until: float  # step; infinity: never
+
+    def hold(self, step: int) -> None:
+        """Make it so for `step`. At every step anew: an evaluation in between puts the whole network in one mode."""
+        learns = step >= self.until
+        for parameter in self.parameters:
+            parameter.requires_grad_(learns)
+        for module in self.modules:
+            module.training = learns

@@ -1,0 +1,137 @@
+"""`cnnlab prepare`: look at every file of a dataset before it is trained on, and lay it out in folders.
+
+What is shown and written is what `cnnlab train` with the same keys would train on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from cnnlab.config import Config
+from cnnlab.data import Dataset
+from cnnlab.data.audit import Audit, audit
+from cnnlab.data.layout import plan_tree, write_tree
+from cnnlab.data.pictures import Pictures, UnsoundPictures
+from cnnlab.errors import ConfigError, DataError
+from cnnlab.experiment import build_dataset, divide
+from cnnlab.runtime import StopRequest
+from cnnlab.train import compose
+
+
+def prepare(overrides: list[str], config_dirs: list[str], output: str | None) -> bool:
+    """Print what there is and everything that is wrong with it; whether nothing is.
+
+    With `output` the tree of folders is written there, unless ids, labels or files are broken.
+    Raises ConfigError for a mistake in the configuration, DataError for a dataset that is not there at all.
+    """
+    config = compose(overrides, config_dirs)
+    with StopRequest():
+        try:
+            dataset = build_dataset(config)
+        except UnsoundPictures as error:
+            report(error.problems, audit(error.files), {})
+            return False
+        if dataset.files:
+            return prepare_pictures(config, dataset, output)
+    if output is not None:
+        raise ConfigError(f"--layout: {config.dataset['name']} is not made of picture files; expected one that is")
+    print(f"{config.dataset['name']}: not made of picture files; nothing to check, training reads it as it is")
+    return True
+
+
+def prepare_pictures(config: Config, dataset: Dataset, output: str | None) -> bool:
+    found = audit(dataset.files)
+    skip = config.dataset.get("on_bad_image") == "skip"
+    parts, problems = dict(dataset.files), []
+    if skip:
+        for part, pictures in dataset.files.items():
+            whole = [place for place, path in enumerate(pictures.paths) if path not in found.unreadable]
+            parts[part] = pictures.take(whole)
+    try:
+        parts |= split_files(config, dataset, parts)
+        plan = plan_tree(parts, dataset.classes) if output is not None else {}
+    except DataError as error:
+        problems.append(str(error))
+    print_contents(config.dataset["name"], dataset.classes, parts, found)
+    sound = report(problems, found, name_labels(dataset), skip=skip)
+    trainable = not problems and (skip or not found.unreadable)
+    if trainable:
+        for part in dataset.parts:
+            dataset.read(part)  # which packs it, so that training need not
+    if output is not None and trainable:
+        written = write_tree(Path(output), plan)
+        print(f"\n{output}: {'written' if written else 'there already, nothing to do'}")
+    elif output is not None:
+        print(f"\n{output}: not written; mend what is wrong first")
+    return sound
+
+
+def split_files(config: Config, dataset: Dataset, files: Mapping[str, Pictures]) -> dict[str, Pictures]:
+    """The files of "train", "valid" and "test" as training would have them. Raises DataError."""
+    chosen = divide(config, dataset, {part: files[part].label_tensor() for part in dataset.parts})
+    return {part: files[source].take(indices.tolist()) for part, (source, indices) in chosen.items()}
+
+
+# --- What there is ------------------------------------------------------------------------------------
+
+
+def print_contents(name: str, classes: Sequence[str], parts: Mapping[str, Pictures], found: Audit) -> None:
+    """A line a class with its number of pictures in each part, then their sizes."""
+    labelled = [part for part in ("train", "valid", "test") if part in parts]
+    counts = {part: torch.bincount(parts[part].label_tensor(), minlength=len(classes)).tolist() for part in labelled}
+    rows = [(each, *(f"{counts[part][label]:,}" for part in labelled)) for label, each in enumerate(classes)]
+    table = [("class", *labelled), *rows, ("all", *(f"{len(parts[part]):,}" for part in labelled))]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for first, *others in table:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  ".join([first.ljust(widths[0]), *cells]))
+    num_unlabelled = len(parts["unlabelled"]) if "unlabelled" in parts else 0
+    num_labelled = sum(len(parts[part]) for part in labelled)
+    sizes = sorted((look.size for look in found.looks.values() if look.size), key=lambda size: size[0] * size[1])
+    megabytes = sum(max(look.num_bytes, 0) for look in found.looks.values()) / 1e6
+    print(f"\n{name}: {num_labelled:,} pictures of {len(classes)} classes, {num_unlabelled:,} to predict")
+    if sizes:
+        smallest, largest = ("×".join(map(str, size)) for size in (sizes[0], sizes[-1]))
+        print(f"{smallest} to {largest} pixels, {megabytes:,.1f} MB")
+
+
+def name_labels(dataset: Dataset) -> dict[Path, str]:
+    """What each labelled file is said to be."""
+    return {
+        path: dataset.classes[label]
+        for pictures in dataset.files.values()
+        for path, label in zip(pictures.paths, pictures.labels or (), strict=False)
+    }
+
+
+# --- What is wrong ------------------------------------------------------------------------------------
+
+
+def report(problems: Sequence[str], found: Audit, names: Mapping[Path, str], *, skip: bool = False) -> bool:
+    """Print every problem and every file that something is wrong with; whether nothing is.
+
+    With `skip` it is right that files cannot be read: they are left out.
+    """
+
+    def write(group: Sequence[Path]) -> str:
+        return " = ".join(f"{path} ({names[path]})" if path in names else str(path) for path in group)
+
+    unreadable = {
+        "empty files": [str(path) for path in found.empty],
+        "files that cannot be decoded": [found.looks[path].reason for path in found.broken],
+    }
+    wrong = {
+        "problems": list(problems),
+        **({} if skip else unreadable),
+        "the same picture with different labels": [write(group) for group in found.mislabelled],
+        "the same picture in different parts": [write(group) for group in found.leaked],
+        "the same picture more than once": [write(group) for group in found.duplicated],
+    }
+    left_out = {f"left out: {what}": lines for what, lines in unreadable.items()} if skip else {}
+    for what, lines in (left_out | wrong).items():
+        if lines:
+            print(f"\n{what} ({len(lines):,}):" + "".join(f"\n  {line}" for line in lines))
+    return not any(wrong.values())

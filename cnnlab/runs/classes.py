@@ -1,0 +1,59 @@
+"""Class by class: precision, recall and F1 from a confusion matrix, as a table and as classes.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MEAN = "mean of classes"
+
+
+class ClassScore(NamedTuple):
+    """How well a class is recognised. What nothing is known of counts 0: the precision of a class never answered."""
+
+    name: str
+    images: int  # of the class
+    precision: float  # share of the answers with this class that are right
+    recall: float  # share of the images of this class that are recognised
+    f1: float  # 2 · precision · recall / (precision + recall)
+
+
+def score_classes(confusion: Tensor, classes: Sequence[str]) -> list[ClassScore]:
+    """A score for each class. `confusion` is int64 (classes, classes): a row each class, a column each answer."""
+    right = confusion.diagonal().double()
+    images, answers = confusion.sum(1), confusion.sum(0)
+    precision = right / answers.clamp(min=1)
+    recall = right / images.clamp(min=1)
+    f1 = 2 * right / (images + answers).clamp(min=1)
+    columns = (images, precision, recall, f1)
+    return [ClassScore(*row) for row in zip(classes, *(column.tolist() for column in columns), strict=True)]
+
+
+def average(scores: Sequence[ClassScore]) -> ClassScore:
+    """The means over classes, each counting as much ("macro")."""
+    table = torch.tensor([score[2:] for score in scores], dtype=torch.float64)
+    return ClassScore(MEAN, sum(score.images for score in scores), *table.mean(0).tolist())
+
+
+def write_table(scores: Sequence[ClassScore]) -> str:
+    """For people: a line a class, and the means below."""
+    width = max(len(score.name) for score in [*scores, average(scores)])
+    lines = [f"{'class':{width}}  {'images':>7}  {'precision':>9}  {'recall':>7}  {'f1':>7}"]
+    for score in [*scores, average(scores)]:
+        shares = f"{score.precision:9.4f}  {score.recall:7.4f}  {score.f1:7.4f}"
+        lines.append(f"{score.name:{width}}  {score.images:7,}  {shares}")
+    return "\n".join(lines)
+
+
+def write_csv(scores: Sequence[ClassScore]) -> str:
+    """For programs: a row a class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("class", *ClassScore._fields[1:]))
+    writer.writerows(scores)
+    return text.getvalue()
