@@ -82,7 +82,7 @@ class _Chunks(Dataset):
     def __getitem__(self, number: int) -> tuple[list[np.ndarray], list[str]]:
         """The crops for each framing, and what could not be decoded."""
         start = self.starts[number]
-        crops: list[list[Tensor]] = [[] for _ in self.framings]
+        crops: list[list[np.ndarray]] = [[] for _ in self.framings]
         broken: list[str] = []
         for place in range(start, min(start + self.size, len(self.images))):
             try:
@@ -91,10 +91,10 @@ class _Chunks(Dataset):
                 broken.append(str(error))
                 continue
             for framing, cut in zip(self.framings, crops, strict=True):
-                cut.append(framing.cut(pictures[framing.shorter], self.corners))
+                cut.append(framing.cut(pictures[framing.shorter], self.corners).numpy())
         if broken:
             return [], broken
-        return [torch.stack(cut).numpy() for cut in crops], broken
+        return [np.stack(cut) for cut in crops], broken
 
 
 def _as_it_is(chunk: Any) -> Any:

@@ -183,9 +183,13 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
         size = picture.height, picture.width
         if shorter is not None:
             picture.draft(None, (4 * shorter, 4 * shorter))
-        if picture.getexif().get(ORIENTATION, 1) >= 5:  # turned by a quarter
+        orientation = picture.getexif().get(ORIENTATION, 1)
+        if orientation >= 5:  # turned by a quarter
             size = size[::-1]
-        pixels = np.array(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
+        # Either step copies the picture even where it changes nothing.
+        upright = picture if orientation == 1 else ImageOps.exif_transpose(picture)
+        mode = "L" if grey else "RGB"
+        pixels = np.array(upright if upright.mode == mode else upright.convert(mode))
     image = torch.from_numpy(pixels).view(*pixels.shape[:2], -1)
     return image if shorter is None else resize_picture(image, resized_shape(*size, shorter))
 

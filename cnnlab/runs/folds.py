@@ -23,9 +23,7 @@ from cnnlab.runs import training
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.predict import answer_in_chunks, format_table, read_part, write_csv
 from cnnlab.runs.trained import load_network
-from cnnlab.tasks import Task
-
-LEAST = 1e-15  # probability that the log loss counts with: one of 0 would make it infinite
+from cnnlab.tasks import SMALLEST, Task
 
 
 def start(config: Config, overrides: list[str]) -> RunDirectory:
@@ -115,7 +113,7 @@ def measure(task: Task, scores: np.ndarray, labels: Tensor) -> dict[str, float]:
     right = scores[np.arange(len(scores)), labels.numpy()]
     return {
         "accuracy": float((scores.argmax(1) == labels.numpy()).mean()),
-        "log_loss": float(-np.log(right.clip(min=LEAST)).mean()),
+        "log_loss": float(-np.log(right.clip(min=SMALLEST)).mean()),
     }
 
 

@@ -4,7 +4,8 @@
     probability     id,label            of the second of two classes
     probabilities   id,<a class each>   of all classes
 
-Where the competition has a sample, its columns and ids are taken as they stand there, in their order.
+Where the competition has a sample, its columns and ids are taken as they stand there, in their order; else ids come
+in the order of the images, which is by number where their names are numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Literal
 import numpy as np
 
 from cnnlab.data import Competition, Dataset
-from cnnlab.data.pictures import sort_numbered
 from cnnlab.data.tables import check_sample, find_repeated, read_csv
 from cnnlab.errors import ConfigError, DataError, tell
 
@@ -54,7 +54,7 @@ def plan_submission(dataset: Dataset, competition: Competition, ids: Sequence[st
     tells_all = competition.value == "probabilities"
     if competition.sample is None:
         header = [competition.id_column, *(dataset.classes if tells_all else [competition.value_column])]
-        wanted = sort_numbered(ids)
+        wanted = list(ids)
     else:
         header, rows = read_csv(competition.sample)
         wanted = [row[0].strip() for _, row in rows]

@@ -31,12 +31,12 @@ def write(competition: Competition, dataset: Dataset | None = None, scores=SCORE
 # --- To the letter --------------------------------------------------------------------------------------
 
 
-def test_classes_in_the_order_of_the_numbers():
-    assert write(Competition("class")) == "id,label\n1,whippet\n2,chow\n10,beagle\n"
+def test_classes_in_the_order_of_the_images():
+    assert write(Competition("class")) == "id,label\n10,beagle\n2,chow\n1,whippet\n"
 
 
 def test_a_probability_for_each_class():
-    expected = "image,beagle,chow,whippet\n1,0,0.25,0.75\n2,0.125,0.5,0.375\n10,0.5,0.25,0.25\n"
+    expected = "image,beagle,chow,whippet\n10,0.5,0.25,0.25\n2,0.125,0.5,0.375\n1,0,0.25,0.75\n"
     assert write(Competition("probabilities", id_column="image")) == expected
 
 
@@ -44,17 +44,13 @@ def test_a_probability_for_each_class():
 def test_the_probability_of_the_second_class(task):
     scores = np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
     text = write(Competition("probability"), make_dataset(("cat", "dog"), task), scores)
-    assert text == "id,label\n1,0\n2,0.75\n10,0.5\n"
+    assert text == "id,label\n10,0.5\n2,0.75\n1,0\n"
 
 
 def test_numbers_of_a_regression():
     numbers = make_dataset(("age",), "regression")
     text = write(Competition("class", value_column="age"), numbers, np.array([[31.5], [-2.0], [7.0]]))
-    assert text == "id,age\n1,7\n2,-2\n10,31.5\n"
-
-
-def test_names_in_alphabetical_order_where_they_are_no_numbers():
-    assert write(Competition("class"), ids=("b", "a", "10")).split() == ["id,label", "10,whippet", "a,chow", "b,beagle"]
+    assert text == "id,age\n10,31.5\n2,-2\n1,7\n"
 
 
 def test_the_sample_decides_about_rows_and_columns(tmp_path):
