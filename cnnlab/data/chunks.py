@@ -20,7 +20,7 @@ from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.errors import NUM_LISTED, DataError
 from cnnlab.runtime import die_with_parent, num_cores
 
-MAX_IMAGES = 2000  # in a chunk
+MAX_IMAGES = 500  # in a chunk
 MAX_BYTES = 32 << 20
 
 

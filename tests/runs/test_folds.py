@@ -8,8 +8,10 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cnnlab.cli import main
+from cnnlab.data.crops import take_centres
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import build_dataset, read_config, read_parts
@@ -149,18 +151,24 @@ def test_a_schedule_that_watches_validation_has_nothing_to_watch(tmp_path):
         training.start(config, [])
 
 
-def test_validation_images_of_the_datasets_own_join_too(tmp_path):
-    from PIL import Image
-
+@pytest.mark.parametrize("resize", ["null", "14"])  # packed as squares, or whole
+def test_validation_images_of_the_datasets_own_join_too(tmp_path, resize):
     for part, num in (("train", 6), ("valid", 3)):
         for number in range(2 * num):
             path = tmp_path / "data" / part / "ab"[number % 2] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
-    overrides = ["dataset=image_folder", f"dataset.root={tmp_path / 'data'}", "split.test=0"]
+    overrides = [
+        "dataset=image_folder",
+        f"dataset.root={tmp_path / 'data'}",
+        f"dataset.resize={resize}",
+        "split.test=0",
+    ]
     config = small_config(tmp_path, *overrides, "fit_on=train_valid")
     parts = read_parts(config, build_dataset(config), CPU)
-    assert set(parts) == {"train"} and parts["train"].num_examples == 18
+    assert set(parts) == {"train"}
+    reds = take_centres(parts["train"].images.images, parts["train"].indices)[:, 0, 0, 0]
+    assert sorted(reds.tolist()) == sorted([*range(12), *range(6)])
     config = small_config(tmp_path, *overrides, "folds=3", "fold=1")
     parts = read_parts(config, build_dataset(config), CPU)
     assert {name: batches.num_examples for name, batches in parts.items()} == {"train": 12, "valid": 6}

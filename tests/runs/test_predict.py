@@ -18,7 +18,7 @@ from cnnlab.data import chunks
 from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
 from cnnlab.errors import ConfigError, DataError, Interrupted
-from cnnlab.experiment import read_config
+from cnnlab.experiment import build_dataset, read_config
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.evaluation import evaluate_run, load_trained
 from cnnlab.runs.predict import predict
@@ -167,6 +167,26 @@ def test_a_part_gives_the_accuracy_of_the_evaluation(runs):
     table = read_table(runs[0].path / "valid.csv")
     accuracy = sum(row["label"] == row["prediction"] for row in table) / len(table)
     assert accuracy == evaluate_run(str(runs[0]), "valid")["accuracy"]
+
+
+def test_files_are_seen_as_they_are_packed(pets, tmp_path):
+    run, data = pets
+    packed, files = tmp_path / "packed.csv", tmp_path / "files.csv"
+    predict([str(run)], views="multicrop", part="train", output=str(packed))
+    predict([str(run)], views="multicrop", images=str(data / "train"), output=str(files))
+    names = build_dataset(load_network(run).config).files["train"].paths
+    by_name = dict(zip([row["id"] for row in read_table(files)], read_scores(run, files), strict=True))
+    expected = [by_name[names[int(row["id"])].name] for row in read_table(packed)]
+    torch.testing.assert_close(read_scores(run, packed), torch.stack(expected), rtol=0, atol=1e-6)
+
+
+def test_a_head_on_kept_features_answers_with_its_whole_network(cifar, tmp_path):
+    tuning = ["model=resnet20", "model.freeze=backbone", "model.head=[8]", "model.feature_views=1"]
+    run = train(tmp_path, cifar, *tuning, "dataset.normalize=auto", "split.valid=0.5")
+    predict([str(run)], part="valid")
+    table = read_table(run.predictions)
+    log_loss = -np.mean([np.log(float(row[row["label"]])) for row in table])
+    assert log_loss == pytest.approx(evaluate_run(str(run), "valid")["log_loss"], rel=1e-5)
 
 
 def test_numbers_are_predicted_without_probabilities(tmp_path):
