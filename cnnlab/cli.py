@@ -88,6 +88,23 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     evaluate.add_argument("--json", action="store_true", help="for programs")
 
+    predict = commands.add_parser("predict", help="what trained runs say of images: a table, and a submission")
+    predict.add_argument("run", nargs="+", help="run directory, or one with folds; several answer together")
+    predict.add_argument(
+        "--tta", choices=("none", "flip", "multicrop"), default="none", help="look at mirror images too, at corners too"
+    )
+    predict.add_argument(
+        "--average", choices=("probabilities", "logits"), default="probabilities", help="default: probabilities"
+    )
+    predict.add_argument(
+        "--images", metavar="FOLDER_OR_FILE", help="your own (default: those a competition asks about)"
+    )
+    predict.add_argument("--part", choices=("train", "valid", "test"), help="labelled images of the dataset instead")
+    predict.add_argument("--output", metavar="FILE", help="of the submission, or of the table where there is none")
+    predict.add_argument(
+        "--format", choices=("class", "probability", "probabilities"), help="of the submission (default: the dataset's)"
+    )
+
     reproduce = commands.add_parser(
         "reproduce", help="run a saved configuration again and compare; exit 1 if it differs"
     )
@@ -145,7 +162,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             raise ConfigError("--layout, --output: expected both, such as --layout folders --output DIR, or neither")
         return 0 if prepare(arguments.overrides, arguments.config_dir, arguments.output) else DataError.exit_code
     if arguments.command == "resume":
-        from cnnlab.runs.training import resume
+        from cnnlab.runs.folds import resume
 
         resume(*share((arguments.run, arguments.overrides)))
     elif arguments.command == "evaluate":
@@ -153,6 +170,19 @@ def run_command(arguments: argparse.Namespace) -> int:
 
         evaluation = evaluate_run(arguments.run, arguments.part, arguments.checkpoint)
         print_evaluation(evaluation, as_json=arguments.json)
+    elif arguments.command == "predict":
+        from cnnlab.runs.predict import predict
+
+        files = predict(
+            arguments.run,
+            views=arguments.tta,
+            average=arguments.average,
+            images=arguments.images,
+            part=arguments.part,
+            output=arguments.output,
+            value=arguments.format,
+        )
+        print("\n".join(str(path) for path in files))
     elif arguments.command == "reproduce":
         from cnnlab.runs.reproduction import reproduce
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -20,7 +20,17 @@ from cnnlab.engine.precision import explain_missing
 from cnnlab.errors import ConfigError
 from cnnlab.registry import Registry
 from cnnlab.runtime import choose_device
-from cnnlab.signature import Count, Fraction, NonNegative, Positive, Whole, check_arguments, keyword_arguments, suggest
+from cnnlab.signature import (
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    Range,
+    Whole,
+    check_arguments,
+    keyword_arguments,
+    suggest,
+)
 
 Group = dict[str, Any]  # a mapping with `name` and that builder's arguments
 GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "average", "engine", "split")
@@ -79,6 +89,9 @@ class Config:
     output_dir: str
     imports: list[str]
     sampling: Literal["shuffled", "balanced"] = "shuffled"
+    fit_on: Literal["train", "train_valid"] = "train"  # train_valid: no image is kept back to select with
+    folds: Annotated[int, Range(at_least=2)] | None = None  # of a cross-validation: one run for each
+    fold: Whole | None = None  # the one of them that this run validates on
 
     @property
     def duration(self) -> tuple[float, str]:
@@ -211,6 +224,15 @@ def _check_relations(tree: Mapping[str, Any]) -> list[str]:
         )
     if tree.get("steps") is not None and tree.get("examples") is not None:
         problems.append("steps, examples: both were given; expected one of them (each stands in for epochs)")
+    return problems + _check_folds(tree.get("folds"), tree.get("fold"), tree.get("fit_on"))
+
+
+def _check_folds(folds: Any, fold: Any, fit_on: Any) -> list[str]:
+    problems = []
+    if folds is not None and fit_on == "train_valid":
+        problems.append("folds, fit_on: each fold validates on images that fit_on=train_valid trains on; expected one")
+    if fold is not None and not (isinstance(folds, int) and isinstance(fold, int) and fold < folds):
+        problems.append(f"fold: {fold!r} was given; expected null, or a whole number below folds ({folds})")
     return problems
 
 

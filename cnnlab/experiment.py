@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from cnnlab.config import Config, parse
 from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
-from cnnlab.data.split import split_off
+from cnnlab.data.split import assign_folds, join_valid, split_off
 from cnnlab.distributed import local_rank, num_processes, rank
 from cnnlab.engine.choice import KEYS, PLAIN, Choice, apply_choice, choose, plain_choice, try_compiled
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
@@ -75,6 +75,7 @@ class Experiment:
     plan: Plan
     train: Batches  # whole batches, of which `training` has this process's share
     test: BatchSource | None
+    dataset: Dataset  # with the mean and std that are used
 
 
 def read_config(tree: Mapping[str, Any]) -> Config:
@@ -156,7 +157,8 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         may_cut=not config.engine.sync_batch_norm,
         times=StepTimes(assembly.device),
     )
-    experiment = Experiment(training, plan, parts["train"], sources.get("test"))
+    dataset = replace(assembly.dataset, mean=train.mean, std=train.std)
+    experiment = Experiment(training, plan, parts["train"], sources.get("test"), dataset)
     return compute_as(plain_choice(asdict(engine)), experiment)
 
 
@@ -210,6 +212,8 @@ def plan_schedule(config: Config, num_examples: int) -> tuple[Schedule, int]:
 def build_dataset(config: Config) -> Dataset:
     """The dataset with the task that the configuration chooses for it. Raises ConfigError if it cannot have it."""
     dataset: Dataset = DATASETS.build(config.dataset)
+    if trains_on_valid(config):
+        dataset = join_valid(dataset)
     task = DATASETS.read_shared(config.dataset).task
     if task is None or task == dataset.task:
         return dataset
@@ -231,7 +235,6 @@ def choose_metric(select_by: str, task: Task) -> str:
 def require_metrics(config: Config, dataset: Dataset) -> None:
     """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
     select_by = config.engine.select_by
-    has_valid = config.split.valid > 0 or "valid" in dataset.parts or config.engine.overfit is not None
     trained = [f"train_{name}" for name in ("loss", METRIC[dataset.task])]
     valid = [f"valid_{name}" for name in ("loss", METRIC[dataset.task])]
     valid += [] if dataset.task == "regression" else ["valid_log_loss"]
@@ -241,12 +244,24 @@ def require_metrics(config: Config, dataset: Dataset) -> None:
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {dataset.task}")
     if config.sampling == "balanced" and dataset.task == "regression":
         problems.append("sampling: balanced was given; expected shuffled: regression has no classes to balance")
-    columns = trained + valid if has_valid else trained
+    columns = trained + valid if has_validation(config, dataset) else trained
     for key, watched in (("schedule.metric", config.schedule.get("metric")), ("engine.stop_by", config.engine.stop_by)):
         if watched not in (None, "auto", *columns):
             problems.append(f"{key}: {watched} was given; this run has {', '.join(columns)}")
     if problems:
         raise ConfigError(problems)
+
+
+def has_validation(config: Config, dataset: Dataset) -> bool:
+    """Whether images are kept back that choose the best checkpoint."""
+    if config.engine.overfit is not None or config.folds is not None or "valid" in dataset.parts:
+        return True
+    return config.split.valid > 0 and not trains_on_valid(config)
+
+
+def trains_on_valid(config: Config) -> bool:
+    """Whether the validation images join the training images: all of them, or before folds are made."""
+    return config.fit_on == "train_valid" or config.folds is not None
 
 
 def start_device(config: Config) -> torch.device:
@@ -393,7 +408,8 @@ def divide(config: Config, dataset: Dataset, labels: Mapping[str, Tensor]) -> di
     # Indices into the images that were read: splitting copies none of them.
     chosen = {part: (part, torch.arange(len(of_part))) for part, of_part in labels.items()}
     pool = chosen["train"][1]
-    for part, fraction in (("test", config.split.test), ("valid", config.split.valid)):
+    shares = {"test": config.split.test, "valid": 0.0 if trains_on_valid(config) else config.split.valid}
+    for part, fraction in shares.items():
         if part not in chosen and fraction > 0:
             kept, taken = split_off(labels["train"][pool], fraction, config.split.seed, part, dataset.classes)
             if len(taken) == 0 or len(kept) == 0:
@@ -402,6 +418,9 @@ def divide(config: Config, dataset: Dataset, labels: Mapping[str, Tensor]) -> di
                     f"{len(taken)} for '{part}'; expected at least one each: change the share or set it to 0"
                 )
             chosen[part], pool = ("train", pool[taken]), pool[kept]
+    if config.folds is not None and config.fold is not None:
+        folds = assign_folds(labels["train"][pool], config.folds, config.split.seed, dataset.classes)
+        chosen["valid"], pool = ("train", pool[folds == config.fold]), pool[folds != config.fold]
     if config.engine.overfit is not None:
         few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.split.seed))
         pool = pool[few[: config.engine.overfit * config.batch_size]]

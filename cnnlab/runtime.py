@@ -16,6 +16,7 @@ import torch
 from cnnlab.distributed import largest, num_processes
 from cnnlab.errors import ConfigError, Interrupted
 
+PR_SET_PDEATHSIG = 1  # as <sys/prctl.h> numbers it
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
 
 
@@ -89,6 +90,16 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; the most that it accepts
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process, on Linux, at the moment in which the one that forked it ends.
+
+    However that ends, no orphan goes on working or holds the locks that it inherited.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class StopRequest:

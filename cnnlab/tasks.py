@@ -69,6 +69,15 @@ def add_up_score(task: Task, outputs: Tensor, labels: Labels) -> Tensor:
     return (answer(task, outputs) == labels).sum()
 
 
+def as_probabilities(task: Task, outputs: Tensor) -> Tensor:
+    """A network's outputs as probabilities (N, classes); those of regression stay the numbers that they are."""
+    if task == "multiclass":
+        return outputs.softmax(1)
+    if task == "binary":
+        return torch.cat([(-outputs).sigmoid(), outputs.sigmoid()], 1)
+    return outputs
+
+
 def answer(task: Task, outputs: Tensor) -> Tensor:
     """The class that a network decides for, int64 (N,)."""
     return outputs.argmax(1) if task == "multiclass" else (outputs[:, 0] > 0).long()

@@ -44,7 +44,7 @@ CHOICES = re.compile(r"[\w/-]+(,\s*[\w/-]+)*")
 def run_job(composed: DictConfig) -> None:
     """One composed configuration: checked, then trained in a new run directory."""
     from cnnlab.experiment import read_config
-    from cnnlab.runs.training import start
+    from cnnlab.runs.folds import start
 
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     try:

@@ -13,7 +13,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     out = capsys.readouterr().out
     assert end.value.code == 0
-    for command in ("train", "prepare", "resume", "evaluate", "reproduce", "inspect", "list"):
+    for command in ("train", "prepare", "resume", "evaluate", "predict", "reproduce", "inspect", "list"):
         assert f"\n    {command}" in out
 
 
@@ -30,7 +30,7 @@ def test_mistyped_commands_exit_2(arguments):
     assert end.value.code == 2
 
 
-@pytest.mark.parametrize("command", ["resume", "evaluate", "reproduce"])
+@pytest.mark.parametrize("command", ["resume", "evaluate", "predict", "reproduce"])
 def test_a_folder_that_is_no_run_exits_2(command, tmp_path, capsys):
     assert main([command, str(tmp_path)]) == 2
     assert "no run here" in capsys.readouterr().err

@@ -64,6 +64,8 @@ class Batches:
         self.indices = indices.to(images.images.device)
         self.batch_size = batch_size
         self.num_examples = len(indices)
+        self.mean = None if mean is None else tuple(mean)
+        self.std = None if std is None else tuple(std)
         self.seed = seed
         self.sampling = sampling
         self.crop = crop

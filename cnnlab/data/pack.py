@@ -55,7 +55,7 @@ class Decoder(Protocol):
 
 
 class PackedImages:
-    """uint8 images of any sizes in a mapped file, each a view of it.
+    """uint8 images of any sizes in mapped files, each a view of one.
 
     A page of the file comes into memory when it is touched and counts as the process's; the system takes it back
     when it needs the room.
@@ -63,27 +63,34 @@ class PackedImages:
 
     device = torch.device("cpu")  # whatever device computes
 
-    def __init__(self, pixels: np.ndarray, places: np.ndarray, channels: int, image_size: int):
+    def __init__(self, files: Sequence[np.ndarray], places: np.ndarray, channels: int, image_size: int):
         self.channels = channels
         self.image_size = image_size  # pixels a side of what is cut out of each
-        self._pixels = pixels  # uint8, all in a row
-        self._places = places  # int64 (N, 3): offset, height, width
+        self._files = files  # uint8, the pixels of all images in a row
+        self._places = places  # int64 (N, 4): offset, height, width, file
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 (H, W, C)."""
-        offset, height, width = self._places[index].tolist()
-        return self._pixels[offset : offset + height * width * self.channels].reshape(height, width, self.channels)
+        offset, height, width, file = self._places[index].tolist()
+        pixels = self._files[file][offset : offset + height * width * self.channels]
+        return pixels.reshape(height, width, self.channels)
 
     def sizes(self, indices: Tensor) -> Tensor:
         """Heights and widths, int64 (N, 2)."""
-        return torch.from_numpy(self._places[indices.numpy(), 1:])
+        return torch.from_numpy(self._places[indices.numpy(), 1:3])
 
     def take(self, indices: Tensor) -> PackedImages:
-        """Some of the images, in the order of `indices`, in the same file."""
-        return PackedImages(self._pixels, self._places[indices.numpy()], self.channels, self.image_size)
+        """Some of the images, in the order of `indices`, in the same files."""
+        return PackedImages(self._files, self._places[indices.numpy()], self.channels, self.image_size)
+
+    def join(self, other: PackedImages) -> PackedImages:
+        """These images and those behind them."""
+        behind = other._places + [0, 0, 0, len(self._files)]
+        places = np.concatenate([self._places, behind])
+        return PackedImages([*self._files, *other._files], places, self.channels, self.image_size)
 
 
 class Pack:
@@ -107,7 +114,8 @@ class Pack:
 
     def as_images(self, image_size: int) -> PackedImages:
         """The pictures as large as they are, to have squares of `image_size` cut out of them."""
-        return PackedImages(self._pixels, self._places, self._channels, image_size)
+        places = np.pad(self._places, ((0, 0), (0, 1)))  # all in file 0
+        return PackedImages([self._pixels], places, self._channels, image_size)
 
 
 def open_pack(

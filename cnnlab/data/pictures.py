@@ -53,6 +53,11 @@ class Pictures:
             None if self.labels is None else tuple(self.labels[place] for place in chosen),
         )
 
+    def join(self, other: Pictures) -> Pictures:
+        """These and those behind them, all labelled."""
+        assert self.labels is not None and other.labels is not None, "asked of pictures whose labels are known"
+        return Pictures(self.paths + other.paths, self.ids + other.ids, self.labels + other.labels)
+
 
 class UnsoundPictures(DataError):
     """Everything that is wrong with the files, ids and labels of a dataset, found before a picture is opened.
@@ -178,9 +183,13 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
         size = picture.height, picture.width
         if shorter is not None:
             picture.draft(None, (4 * shorter, 4 * shorter))
-        if picture.getexif().get(ORIENTATION, 1) >= 5:  # turned by a quarter
+        orientation = picture.getexif().get(ORIENTATION, 1)
+        if orientation >= 5:  # turned by a quarter
             size = size[::-1]
-        pixels = np.array(ImageOps.exif_transpose(picture).convert("L" if grey else "RGB"))
+        # Either step copies the picture even where it changes nothing.
+        upright = picture if orientation == 1 else ImageOps.exif_transpose(picture)
+        mode = "L" if grey else "RGB"
+        pixels = np.array(upright if upright.mode == mode else upright.convert(mode))
     image = torch.from_numpy(pixels).view(*pixels.shape[:2], -1)
     return image if shorter is None else resize_picture(image, resized_shape(*size, shorter))
 
@@ -212,7 +221,7 @@ def dataset_of_pictures(
         mean=mean,
         std=std,
         resize=decoder.resize,
-        unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, decoder),
+        unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, decoder.grey),
         competition=competition,
         files=files,
     )
@@ -237,6 +246,6 @@ def read_pictures(
     return ImageSet(images, labels)
 
 
-def open_unlabelled(pictures: Pictures, decoder: PictureDecoder) -> Unlabelled:
+def open_unlabelled(pictures: Pictures, grey: bool) -> Unlabelled:
     """Pictures to predict, decoded one by one as they are asked for, to the same pixels as if they were packed."""
-    return Unlabelled(pictures.ids, lambda place: decoder.decode(pictures.paths[place]))
+    return Unlabelled(pictures.ids, lambda place, shorter: read_picture(pictures.paths[place], grey, shorter))

@@ -59,13 +59,24 @@ class ImageSet:
         images = self.images if isinstance(self.images, PackedImages) else self.images.to(device)
         return ImageSet(images, self.labels.to(device))
 
+    def join(self, other: ImageSet) -> ImageSet:
+        """These images and those behind them, of the same kind."""
+        if isinstance(self.images, PackedImages):
+            assert isinstance(other.images, PackedImages), "parts of one dataset are alike"
+            images: Tensor | PackedImages = self.images.join(other.images)
+        else:
+            assert isinstance(other.images, Tensor), "parts of one dataset are alike"
+            images = torch.cat([self.images, other.images])
+        return ImageSet(images, torch.cat([self.labels, other.labels]))
+
 
 @dataclass(frozen=True)
 class Unlabelled:
     """Images whose labels nobody has told: what a competition asks about, or a user's own."""
 
     ids: tuple[str, ...]  # what a table of predictions calls each
-    open: Callable[[int], Tensor]  # place → uint8 (H, W, C) of any size; raises DataError for a broken file
+    # place, pixels of the shorter side → uint8 (H, W, C) of that size; raises DataError for a broken file
+    open: Callable[[int, int], Tensor]
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -6,6 +6,7 @@ through torch's kernel for uint8, which differs by at most one level from that, 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,9 +39,22 @@ def resize_picture(image: Tensor, shape: tuple[int, int]) -> Tensor:
     return resized[0].permute(1, 2, 0)
 
 
+def scale_shorter(image: Tensor, shorter: int) -> Tensor:
+    """uint8 (H, W, C) with its shorter side `shorter` pixels long, its aspect kept. The same image if it fits."""
+    height, width, _ = image.shape
+    return resize_picture(image, resized_shape(height, width, shorter))
+
+
 def crop_square(image: Tensor, size: int, shorter: int | None = None) -> Tensor:
     """uint8 (H, W, C) → uint8 (size, size, C): shorter side to `shorter` (None: `size`), then the centre."""
-    height, width, _ = image.shape
-    image = resize_picture(image, resized_shape(height, width, shorter or size))
+    image = scale_shorter(image, shorter or size)
     top, left = (round((side - size) / 2) for side in image.shape[:2])
     return image[top : top + size, left : left + size]
+
+
+def crop_five(image: Tensor, size: int, shorter: int | None = None) -> Tensor:
+    """uint8 (H, W, C) → uint8 (5, size, size, C): as `crop_square`, and the four corners of what it cuts from."""
+    image = scale_shorter(image, shorter or size)
+    rows, columns = (slice(None, size), slice(-size, None)), (slice(None, size), slice(-size, None))
+    corners = [image[row, column] for row in rows for column in columns]
+    return torch.stack([crop_square(image, size, shorter), *corners])

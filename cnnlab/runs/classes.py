@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,10 +48,6 @@ def write_table(scores: Sequence[ClassScore]) -> str:
     return "\n".join(lines)
 
 
-def write_csv(scores: Sequence[ClassScore]) -> str:
-    """For programs: a row a class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("class", *ClassScore._fields[1:]))
-    writer.writerows(scores)
-    return text.getvalue()
+def list_scores(scores: Sequence[ClassScore]) -> list[Sequence[Any]]:
+    """The rows of classes.csv: a header, and one for each class."""
+    return [("class", *ClassScore._fields[1:]), *scores]

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,11 @@ class RunDirectory:
         self.last = self.path / "checkpoints" / "last.pt"
         self.previous = self.path / "checkpoints" / "previous.pt"  # the last.pt before
         self.best = self.path / "checkpoints" / "best.pt"
+        self.dataset = self.path / "dataset.json"  # what the network was trained for: classes, size, normalisation
+        self.predictions = self.path / "predictions.csv"
+        self.submission = self.path / "submission.csv"
+        self.scores = self.path / "scores.partial"  # of a prediction that is not through yet
+        self.out_of_fold = self.path / "out_of_fold.csv"  # of a cross-validation
         self.curves = self.path / "plots" / "curves.png"
         self.confusion = self.path / "plots" / "confusion.png"
         self.kernels = self.path / "plots" / "kernels.png"
@@ -56,6 +61,10 @@ class RunDirectory:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def fold(self, number: int) -> RunDirectory:
+        """The run of a fold, where this is the directory of a cross-validation."""
+        return RunDirectory(self.path / f"fold_{number}")
 
     @classmethod
     def claim(cls, output_dir: str, name: str) -> RunDirectory:
@@ -93,10 +102,11 @@ class RunDirectory:
         return run
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, file: Path | None = None, deed: str = "training") -> Iterator[None]:
         """Keeps other processes from training here meanwhile, and lets go however this one ends.
 
-        Raises StorageError if another process is training here.
+        `file` (the log, unless given) is what processes that do the same deed lock. Raises StorageError if
+        another process has it.
         """
         if not is_main():
             yield
@@ -106,24 +116,31 @@ class RunDirectory:
         except ImportError:  # Windows has no such locks; nothing else depends on them
             yield
             return
-        with self.log.open("a") as file:
+        path = file or self.log
+        try:
+            opened = path.open("a")
+        except OSError as error:
+            raise StorageError(
+                f"{path}: cannot be written ({error}); mend the permissions or free some space"
+            ) from error
+        with opened:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise StorageError(f"{self}: another process is training here; wait for it or stop it") from error
+                raise StorageError(f"{self}: another process is {deed} here; wait for it or stop it") from error
             yield
 
     # --- Writing ----------------------------------------------------------------------------------
 
-    def write_text(self, path: Path, text: str) -> None:
-        """Replace a file by `text`, all or nothing. Raises StorageError."""
+    def write_text(self, path: Path, text: str | Iterable[str]) -> None:
+        """Replace a file by `text`, which may come in pieces, all or nothing. Raises StorageError."""
         if not is_main():
             return
         partial = path.with_name(f".{path.name}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
+                file.writelines([text] if isinstance(text, str) else text)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -137,14 +154,15 @@ class RunDirectory:
     def write_json(self, path: Path, contents: Mapping[str, Any]) -> None:
         self.write_text(path, json.dumps(contents, indent=2) + "\n")
 
+    def write_csv(self, path: Path, rows: Iterable[Sequence[Any]]) -> None:
+        """Floats in their shortest exact form, None as an empty cell; `rows` may be more than fit into memory."""
+        self.write_text(path, _format_csv(rows))
+
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """metrics.csv anew: after a resume it must not hold epochs that will be run again."""
-        text = io.StringIO()
         added = REGRESSION_METRICS if any(REGRESSION_METRICS[0] in row for row in rows) else ()
-        writer = csv.DictWriter(text, (*METRICS, *added), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)  # floats in their shortest exact form, None as an empty cell
-        self.write_text(self.metrics, text.getvalue())
+        columns = (*METRICS, *added)
+        self.write_csv(self.metrics, [columns, *([row.get(column) for column in columns] for row in rows)])
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -157,6 +175,10 @@ class RunDirectory:
         if not isinstance(tree, dict):
             raise ConfigError(f"{self.config}: expected the mapping that training wrote, found {type(tree).__name__}")
         return tree
+
+    def read_overrides(self) -> list[str]:
+        """What was typed; empty if that was not kept."""
+        return yaml.safe_load(self.overrides.read_text(encoding="utf-8")) if self.overrides.is_file() else []
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """A JSON file of the run; empty if it is not there yet."""
@@ -174,6 +196,19 @@ class RunDirectory:
         if which == "best" and not self.best.is_file():
             which = "last"
         path = {"best": self.best, "last": self.last}[which]
+        if self.fold(0).path.is_dir():
+            raise ConfigError(f"{self}: holds the folds of a cross-validation; expected one of them: {self.fold(0)}")
         if not path.is_file():
             raise CheckpointError(f"{self}: has no checkpoint yet; train it first: cnnlab resume {self}")
         return path
+
+
+def _format_csv(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The lines of a CSV file."""
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+    for row in rows:
+        writer.writerow(row)
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cnnlab.config import Config
 from cnnlab.engine.checkpoint import load_checkpoint
-from cnnlab.engine.choice import KEYS, plain_choice
 from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.precision import set_precision
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import Assembly, assemble, find_loss, read_config, read_parts, without_weights
 from cnnlab.runs.classes import ClassScore, average, score_classes, write_table
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.trained import repeat_choice
 
 
 def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dict[str, Any]:
@@ -50,14 +49,6 @@ def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dic
         **metrics.as_dict(),
         **by_class,
     }
-
-
-def repeat_choice(config: Config, run: RunDirectory) -> Config:
-    """The configuration of a run with what "auto" became there; the network is not compiled for one look."""
-    chosen = run.read_json(run.summary).get("engine") or {}
-    given = {key: getattr(config.engine, key) for key in KEYS}
-    choice = plain_choice({key: chosen.get(key, value) if value == "auto" else value for key, value in given.items()})
-    return replace(config, engine=replace(config.engine, **asdict(replace(choice, compile="off"))))
 
 
 def load_trained(config: Config, weights: Path) -> Assembly:

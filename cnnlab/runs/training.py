@@ -30,11 +30,12 @@ from cnnlab.experiment import (
     settle,
     without_weights,
 )
-from cnnlab.runs.classes import score_classes, write_csv
+from cnnlab.runs.classes import list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal, Silence
 from cnnlab.runs.plots import draw_confusion, draw_curves, draw_line
+from cnnlab.runs.trained import write_facts
 from cnnlab.runtime import StopRequest
 
 # What may change when a run goes on: how long and on what, never what is learned.
@@ -82,6 +83,7 @@ def train(config: Config, run: RunDirectory, assembly: Assembly, chosen: dict[st
         run.write_yaml(run.config, asdict(config))
         experiment = by_all(lambda: build_experiment(config, assembly))
         training, plan = experiment.training, experiment.plan
+        write_facts(run, experiment.dataset)
         run.write_json(run.environment, describe_environment(training.device))
         summary["parameters"] = count_parameters(training.model)
 
@@ -188,7 +190,7 @@ def show_classes(run: RunDirectory, experiment: Experiment, classes: Sequence[st
         part = "validation"
         metrics = evaluate(training.model, training.loss, training.valid, training.task, training.autocast)
     if metrics is not None and metrics.confusion is not None and is_main():
-        run.write_text(run.classes, write_csv(score_classes(metrics.confusion, classes)))
+        run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, classes)))
         draw_confusion(run, part, metrics.confusion, classes)
 
 
@@ -271,11 +273,11 @@ def describe_start(config: Config, experiment: Experiment, num_parameters: int) 
     training = experiment.training
     sizes = [f"{training.train.num_examples:,} train"]
     sizes += [f"{b.num_examples:,} {part}" for part, b in (("valid", training.valid), ("test", experiment.test)) if b]
-    selection = f", the best epoch by {experiment.plan.select_by}" if training.valid else ""
+    selection = f"the best epoch by {experiment.plan.select_by}" if training.valid else "the last checkpoint is used"
     devices = f"{num_processes()} × {training.device}" if num_processes() > 1 else str(training.device)
     return (
         f"{config.model['name']} ({num_parameters:,} parameters) on {config.dataset['name']} "
-        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {devices}{selection}"
+        f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {devices}, {selection}"
     )
 
 

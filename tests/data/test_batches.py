@@ -22,8 +22,8 @@ SIDES = torch.randint(12, 20, (NUM, 2), generator=torch.Generator().manual_seed(
 NUM_BYTES = 3 * SIDES.prod(1)
 PACKED = ImageSet(
     PackedImages(  # as `Pack.as_images` gives them
-        np.random.default_rng(0).integers(0, 256, int(NUM_BYTES.sum()), dtype=np.uint8),
-        torch.stack([NUM_BYTES.cumsum(0) - NUM_BYTES, *SIDES.unbind(1)], 1).numpy(),
+        [np.random.default_rng(0).integers(0, 256, int(NUM_BYTES.sum()), dtype=np.uint8)],
+        torch.stack([NUM_BYTES.cumsum(0) - NUM_BYTES, *SIDES.unbind(1), torch.zeros(NUM).long()], 1).numpy(),
         channels=3,
         image_size=8,
     ),

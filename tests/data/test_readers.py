@@ -161,7 +161,7 @@ def test_the_notes_tree(tmp_path):
     assert dataset.parts == ("train", "valid") and len(dataset.read("valid")) == 22
     unlabelled = dataset.unlabelled()
     assert unlabelled.ids == tuple(str(number) for number in range(12))
-    assert unlabelled.open(10)[0, 0].tolist() == [60, 60, 60]
+    assert unlabelled.open(10, 64)[0, 0].tolist() == [60, 60, 60]
     write_pictures(tmp_path / "test" / "cat", 1, 10)
     assert build("image_folder", root=str(tmp_path)).parts == ("train", "valid", "test")
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cnnlab.data.split import split_off
+from cnnlab.data.split import assign_folds, split_off
 from cnnlab.errors import DataError
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 7 + [3] * 3)
@@ -38,3 +40,37 @@ def test_a_class_of_one_image_is_named():
         split_off(lonely, 0.2, 0, "valid")
     with pytest.raises(DataError, match=r"\(1\): whippet;"):
         split_off(lonely, 0.2, 0, "valid", ["akita", "beagle", "boxer", "chow", "whippet"])
+
+
+# --- Folds ----------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=6), st.integers(2, 7), st.integers(0, 5), st.randoms())
+def test_folds_share_out_every_class_evenly(counts, num_folds, seed, random):
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    random.shuffle(labels)
+    labels = torch.tensor(labels)
+    if len(labels) < num_folds:
+        return
+    folds = assign_folds(labels, num_folds, seed)
+    assert folds.shape == labels.shape and set(folds.tolist()) == set(range(num_folds))
+    for members in (labels >= 0, *(labels == label for label in range(len(counts)))):
+        shares = torch.bincount(folds[members], minlength=num_folds)
+        assert shares.max() - shares.min() <= 1
+    assert torch.equal(folds, assign_folds(labels, num_folds, seed))
+
+
+def test_folds_depend_on_the_seed():
+    assert not torch.equal(assign_folds(LABELS, 5, 0), assign_folds(LABELS, 5, 1))
+
+
+def test_numbers_are_shared_out_too():
+    folds = assign_folds(torch.linspace(0, 1, 11), 3, 0)
+    assert sorted(torch.bincount(folds).tolist()) == [3, 4, 4]
+
+
+def test_folds_that_cannot_be_made_are_refused():
+    with pytest.raises(DataError, match=r"folds=3: classes with a single image \(1\): chow"):
+        assign_folds(torch.tensor([0, 0, 0, 1]), 3, 0, ["beagle", "chow"])
+    with pytest.raises(DataError, match="folds=5: there are 4 images"):
+        assign_folds(torch.tensor([0, 0, 1, 1]), 5, 0)

@@ -30,7 +30,7 @@ def test_the_directory_holds_what_the_house_says(run):
     files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     assert files == {
         "config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.csv", "summary.json", "classes.csv",
-        "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt",
+        "dataset.json", "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt",
         "plots/curves.png", "plots/confusion.png",
     }  # fmt: skip
     assert yaml.safe_load(run.overrides.read_text()) == ["epochs=2"]

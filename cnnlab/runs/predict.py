@@ -1,0 +1,299 @@
+"""`cnnlab predict`: what one trained network, or several together, say of images; a table and a submission.
+
+Images pass by in chunks: decoded by processes beside this one, cut to squares, normalised as in an evaluation,
+answered by every network for every view, appended to a file. Stopped and started again, it goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cnnlab.data import Competition, Dataset, Unlabelled
+from cnnlab.data.chunks import choose_chunk_size, stream_chunks
+from cnnlab.data.pictures import Pictures, list_pictures, open_unlabelled
+from cnnlab.data.resize import scale_shorter
+from cnnlab.errors import ConfigError, DataError, Interrupted
+from cnnlab.experiment import build_dataset, read_config, read_parts
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.scores import Scores
+from cnnlab.runs.submission import (
+    Layout,
+    Value,
+    format_number,
+    format_submission,
+    plan_submission,
+    require_sound,
+)
+from cnnlab.runs.trained import Trained, load_network
+from cnnlab.tasks import as_probabilities
+
+Views = Literal["none", "flip", "multicrop"]
+Average = Literal["probabilities", "logits"]
+MAX_PRINTED = 50  # rows of a table
+ON_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images to predict, and what is known of them beside."""
+
+    images: Unlabelled
+    source: str  # where they come from
+    labels: Tensor | None = None  # as in an ImageSet
+
+
+def predict(
+    paths: Sequence[str],
+    *,
+    views: Views = "none",
+    average: Average = "probabilities",
+    images: str | None = None,
+    part: str | None = None,
+    output: str | None = None,
+    value: Value | None = None,
+) -> list[Path]:
+    """Predict the images that the first run's dataset asks about, or `images` (a file or a folder), or a `part`.
+
+    The answer of several runs, or of a cross-validation's folds, is the mean of theirs. Writes predictions.csv
+    and, for what a competition asks about, submission.csv into the first run's directory (the last of them to
+    `output` where given) and returns the files. Raises ConfigError for runs that do not go together, DataError
+    for images that cannot be decoded and for a submission that would be wrong; nothing is written then.
+    """
+    home = RunDirectory.open(paths[0])
+    members = [load_network(run) for path in paths for run in find_members(path)]
+    require_agreement(members)
+    first = members[0]
+    series, competition = choose_series(first, images, part)
+    if value is not None and competition is None:
+        competition = Competition(value)
+    if value is not None and (images is not None or part is not None):
+        raise ConfigError(f"--format {value}: is for a submission, and --images and --part make a table")
+    layout = plan_submission(first.dataset, competition, series.images.ids, value) if competition else None
+    subject = describe_subject(members, series, views, average)
+    chunk = choose_chunk_size(find_framings(members), views == "multicrop")
+    with home.locked(home.scores, "predicting"):
+        scores = Scores(home.scores, subject, len(first.dataset.classes), chunk)
+        fill(scores, members, series.images, views, average)
+        table = scores.read()
+        require_sound(first.dataset, series.images.ids, table)
+        files = write_files(home, first.dataset, series, table, layout, output)
+        home.scores.unlink()
+    return files
+
+
+# --- Networks -----------------------------------------------------------------------------------------
+
+
+def find_members(path: str) -> list[RunDirectory]:
+    """The run itself, or those of its folds where it is a cross-validation."""
+    run = RunDirectory.open(path)
+    config = read_config(run.read_config())
+    if config.folds is None or config.fold is not None:
+        return [run]
+    return [RunDirectory.open(run.fold(number).path) for number in range(config.folds)]
+
+
+def require_agreement(members: Sequence[Trained]) -> None:
+    """Raises ConfigError naming every difference between networks that are to answer together."""
+    first, *others = members
+    problems = []
+    for other in others:
+        for fact in ("task", "classes", "channels"):
+            ours, theirs = getattr(first.dataset, fact), getattr(other.dataset, fact)
+            if ours != theirs:
+                problems.append(
+                    f"{fact} of {other.run}: {describe_difference(theirs, ours)}; "
+                    f"runs that predict together have the same as the first, {first.run}"
+                )
+    if problems:
+        raise ConfigError(problems)
+
+
+def describe_difference(theirs: Any, ours: Any) -> str:
+    """Two facts, or what one of two tuples of classes has and the other lacks."""
+    if not isinstance(ours, tuple):
+        return f"{theirs}, not {ours}"
+    added, lacking = sorted({*theirs} - {*ours}), sorted({*ours} - {*theirs})
+    if not added and not lacking:
+        return "the same in another order"
+    return f"{len(theirs)}, not {len(ours)}: has {shorten(added)}, lacks {shorten(lacking)}"
+
+
+def shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") if names else "none"
+
+
+def find_framings(members: Sequence[Trained]) -> list:
+    """How pictures are cut for the members, each way once."""
+    return list(dict.fromkeys(member.framing for member in members))
+
+
+# --- Images -------------------------------------------------------------------------------------------
+
+
+def choose_series(first: Trained, images: str | None, part: str | None) -> tuple[Series, Competition | None]:
+    """What to predict, and the competition that asks for it. Raises ConfigError where there is nothing, DataError."""
+    if images is not None and part is not None:
+        raise ConfigError("--images, --part: both were given; expected one of them")
+    if images is not None:
+        return list_images(Path(images), grey=first.dataset.channels == 1), None
+    if part is not None:
+        return read_part(first, part), None
+    dataset = build_dataset(first.config)
+    if dataset.unlabelled is None:
+        raise ConfigError(
+            f"{first.run}: its dataset, {first.config.dataset['name']}, has no images without labels; "
+            "expected --images FOLDER_OR_FILE or --part test"
+        )
+    return Series(dataset.unlabelled(), f"unlabelled images of {first.config.dataset}"), dataset.competition
+
+
+def list_images(path: Path, grey: bool) -> Series:
+    """A picture, or all of those in a folder and below it, called by their path from there."""
+    if path.is_dir():
+        folders = sorted([path, *(below for below in path.rglob("*") if below.is_dir())])
+        found = tuple(file for folder in folders for file in list_pictures(folder))
+        names = tuple(file.relative_to(path).as_posix() for file in found)
+    else:
+        found, names = (path,), (path.name,)
+    if not found or not all(file.is_file() for file in found):
+        raise DataError(f"--images {path}: no picture there; expected a picture or a folder of pictures")
+    return Series(open_unlabelled(Pictures(found, names), grey), f"pictures of {path.resolve()}")
+
+
+def read_part(first: Trained, part: str) -> Series:
+    """The labelled images of a part of the first run's dataset, called by their place in what the dataset reads."""
+    dataset = build_dataset(first.config)
+    parts = read_parts(first.config, dataset, ON_CPU)  # where the processes that look at them can
+    if part not in parts:
+        raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
+    chosen = parts[part]
+    places = chosen.indices.tolist()
+    images = chosen.images.images
+
+    def open_scaled(number: int, shorter: int) -> Tensor:
+        return scale_shorter(torch.as_tensor(images[places[number]]), shorter)
+
+    unlabelled = Unlabelled(tuple(map(str, places)), open_scaled)
+    return Series(unlabelled, f"{part} images of {first.config.dataset}", chosen.labels)
+
+
+# --- Answers ------------------------------------------------------------------------------------------
+
+
+def describe_subject(members: Sequence[Trained], series: Series, views: Views, average: Average) -> dict[str, Any]:
+    """What is predicted by what and how: scores of another subject are no scores of this one."""
+    return {
+        "networks": [member.identify() for member in members],
+        "views": views,
+        "average": average,
+        "source": series.source,
+        "images": len(series.images),
+        "ids": hashlib.sha256("\n".join(series.images.ids).encode()).hexdigest(),
+    }
+
+
+def fill(scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views, average: Average) -> None:
+    """Predict the images that have no scores yet, with a bar on a terminal. Raises Interrupted on Ctrl-C."""
+    if len(scores):
+        print(f"going on behind {len(scores):,} of {len(images):,} images")
+    try:
+        with tqdm(total=len(images), initial=len(scores), unit="image", disable=None, leave=False) as bar:
+            for rows in answer_in_chunks(members, images, views, average, start=len(scores)):
+                scores.append(rows)
+                bar.update(len(rows))
+    except KeyboardInterrupt:
+        print(f"stopped behind {len(scores):,} of {len(images):,} images; the same command goes on from there")
+        raise Interrupted(signal.SIGINT) from None
+
+
+def answer_in_chunks(
+    members: Sequence[Trained],
+    images: Unlabelled,
+    views: Views = "none",
+    average: Average = "probabilities",
+    start: int = 0,
+) -> Iterator[np.ndarray]:
+    """Scores (N, classes or targets) of chunk after chunk, float64: probabilities, or the numbers of a regression."""
+    framings = find_framings(members)
+    for crops in stream_chunks(images, framings, corners=views == "multicrop", start=start):
+        yield answer(members, dict(zip(framings, crops, strict=True)), views, average).numpy()
+
+
+def answer(members: Sequence[Trained], crops: dict, views: Views, average: Average) -> Tensor:
+    """The mean of all members over all views of some images: of their probabilities, or of their logits.
+
+    `crops`: for each framing uint8 (N, crops, size, size, C). Returns float64 (N, scores).
+    """
+    to_probabilities = partial(as_probabilities, members[0].dataset.task)
+    each = to_probabilities if average == "probabilities" else Tensor.double
+    answers = []
+    for member in members:
+        for pixels in crops[member.framing].unbind(1):
+            answers += member.map_views(pixels, views != "none", each)
+    mean = torch.stack(answers).mean(0)
+    return to_probabilities(mean) if average == "logits" else mean
+
+
+# --- Files --------------------------------------------------------------------------------------------
+
+
+def write_files(
+    home: RunDirectory, dataset: Dataset, series: Series, scores: np.ndarray, layout: Layout | None, output: str | None
+) -> list[Path]:
+    """predictions.csv, and behind it submission.csv if there is a layout for it."""
+    predictions, submission = home.predictions, home.submission
+    if output is not None and layout is None:
+        predictions = Path(output)
+    elif output is not None:
+        submission = Path(output)
+    home.write_csv(predictions, format_table(dataset, series, scores))
+    if layout is None:
+        print_table(dataset, series, scores)
+        return [predictions]
+    home.write_csv(submission, format_submission(layout, scores))
+    return [predictions, submission]
+
+
+def format_table(dataset: Dataset, series: Series, scores: np.ndarray) -> Iterator[list[str]]:
+    """Header and rows: the image's id, its label if that is known, the likeliest class, the score of each class.
+
+    For regression, the id, the numbers that are known, the numbers that are predicted.
+    """
+    is_number = dataset.task == "regression"
+    labels: list[list[str]] = [[] for _ in scores]
+    titles: list[str] = []
+    if series.labels is not None and is_number:
+        titles = [f"label_{name}" for name in dataset.classes]
+        labels = [[format_number(value) for value in row] for row in series.labels.tolist()]
+    elif series.labels is not None:
+        titles = ["label"]
+        labels = [[dataset.classes[label]] for label in series.labels.tolist()]
+    yield ["id", *titles, *([] if is_number else ["prediction"]), *dataset.classes]
+    for name, label, numbers in zip(series.images.ids, labels, scores, strict=True):
+        prediction = [] if is_number else [dataset.classes[int(numbers.argmax())]]
+        yield [name, *label, *prediction, *map(format_number, numbers)]
+
+
+def print_table(dataset: Dataset, series: Series, scores: np.ndarray) -> None:
+    """A line for each of the first images: what it is called, the answer, and how sure."""
+    names = series.images.ids[:MAX_PRINTED]
+    width = max(map(len, names))
+    for name, numbers in zip(names, scores, strict=False):
+        if dataset.task == "regression":
+            print(f"{name:{width}}  {' '.join(f'{number:.4f}' for number in numbers)}")
+        else:
+            print(f"{name:{width}}  {dataset.classes[int(numbers.argmax())]}  {numbers.max():.4f}")
+    if len(scores) > MAX_PRINTED:
+        print(f"… and {len(scores) - MAX_PRINTED:,} more")

@@ -1,0 +1,122 @@
+"""A competition's submission: its columns, its ids in their order, and the checks without which it is not written.
+
+    class           id,label            the name of the likeliest class; for regression the number
+    probability     id,label            of the second of two classes
+    probabilities   id,<a class each>   of all classes
+
+Where the competition has a sample, its columns and ids are taken as they stand there, in their order; else ids come
+in the order of the images, which is by number where their names are numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from cnnlab.data import Competition, Dataset
+from cnnlab.data.tables import check_sample, find_repeated, read_csv
+from cnnlab.errors import ConfigError, DataError, tell
+
+Value = Literal["class", "probability", "probabilities"]
+TOLERANCE = 1e-6  # of the sum of an image's probabilities
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a submission will look like; all of it is known before an image is looked at."""
+
+    value: Value
+    header: tuple[str, ...]
+    ids: tuple[str, ...]  # row by row
+    places: tuple[int, ...]  # of the row's image in the series that is predicted
+    names: tuple[str, ...]  # of the scores' columns
+    columns: tuple[int, ...]  # of the scores, for "probabilities", in the order of the header
+
+
+def plan_submission(dataset: Dataset, competition: Competition, ids: Sequence[str], value: Value | None) -> Layout:
+    """The layout for images called `ids`; `value` overrides the competition's.
+
+    Raises ConfigError for a format that the task does not have, DataError telling all that does not fit
+    between the images, the classes and the sample.
+    """
+    competition = replace(competition, value=value or competition.value)
+    require_format(dataset, competition.value)
+    problems: list[str] = []
+    twice = find_repeated(ids)
+    if twice:
+        problems.append(tell("ids of more than one image", twice))
+    check_sample(competition, dataset.classes, ids, problems)
+    if problems:
+        raise DataError("no submission is written:" + "".join(f"\n  - {problem}" for problem in problems))
+    tells_all = competition.value == "probabilities"
+    if competition.sample is None:
+        header = [competition.id_column, *(dataset.classes if tells_all else [competition.value_column])]
+        wanted = list(ids)
+    else:
+        header, rows = read_csv(competition.sample)
+        wanted = [row[0].strip() for _, row in rows]
+    place = {name: number for number, name in enumerate(ids)}
+    return Layout(
+        value=competition.value,
+        header=tuple(header),
+        ids=tuple(wanted),
+        places=tuple(place[name] for name in wanted),
+        names=dataset.classes,
+        columns=tuple(map(dataset.classes.index, header[1:])) if tells_all else (),
+    )
+
+
+def require_format(dataset: Dataset, value: Value) -> None:
+    """Raises ConfigError if the task's answers cannot be told so."""
+    if value == "probability" and (dataset.task == "regression" or len(dataset.classes) != 2):
+        raise ConfigError(
+            f"--format probability: is that of the second of two classes, and there are {len(dataset.classes)} "
+            f"({dataset.task}); expected class or probabilities"
+        )
+    if dataset.task == "regression" and (value == "probabilities") != (len(dataset.classes) > 1):
+        raise ConfigError(
+            f"--format {value}: there are {len(dataset.classes)} numbers to tell of each image; "
+            "expected class for one, probabilities for several"
+        )
+
+
+def format_submission(layout: Layout, scores: np.ndarray) -> Iterator[list[str]]:
+    """The rows of the file, the header first. `scores`: (N, scores) of the images in the series' own order."""
+    yield list(layout.header)
+    for name, place in zip(layout.ids, layout.places, strict=True):
+        yield [name, *format_answer(layout, scores[place])]
+
+
+def format_answer(layout: Layout, scores: np.ndarray) -> list[str]:
+    if layout.value == "probabilities":
+        return [format_number(scores[column]) for column in layout.columns]
+    if layout.value == "probability":
+        return [format_number(scores[1])]
+    if len(scores) == 1:  # a number
+        return [format_number(scores[0])]
+    return [layout.names[int(scores.argmax())]]
+
+
+def format_number(value: float) -> str:
+    return f"{value:.9g}"
+
+
+def require_sound(dataset: Dataset, ids: Sequence[str], scores: np.ndarray) -> None:
+    """Raises DataError, naming ids, for scores that nobody could have meant."""
+    if dataset.task == "regression":
+        found = {"answers that are no finite numbers": ~np.isfinite(scores).all(1)}
+    else:
+        finite = np.isfinite(scores).all(1)
+        found = {
+            "probabilities that are no finite numbers": ~finite,
+            "probabilities outside 0 … 1": finite & ((scores < 0) | (scores > 1)).any(1),
+            "probabilities that do not sum to one": finite & (abs(scores.sum(1) - 1) > TOLERANCE),
+        }
+    problems = [
+        tell(what, (ids[place] for place in np.flatnonzero(bad).tolist())) for what, bad in found.items() if bad.any()
+    ]
+    if problems:
+        raise DataError("nothing is written:" + "".join(f"\n  - {problem}" for problem in problems))
