@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from cnnlab.config import Config
 from cnnlab.experiment import read_config
+from cnnlab.runs import training
 from cnnlab.train import CONF
 
 torch.set_num_threads(1)
@@ -54,3 +55,16 @@ def only_run(folder: Path) -> Path:
     """The one run directory under `folder`."""
     (found,) = folder.glob("*/*/config.yaml")
     return found.parent
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Asked for by tests that look at the pictures a run draws at its end."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests' runs draw none: that would take twice as long as the rest of a small run."""
+    if "pictures" not in request.fixturenames:
+        for name in ("draw_curves", "draw_confusion", "draw_line"):
+            monkeypatch.setattr(training, name, lambda *arguments: None)

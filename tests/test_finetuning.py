@@ -197,7 +197,7 @@ def test_balanced_sampling_resumes_exactly(tmp_path):
     assert_same_end(run, whole)
 
 
-def test_the_log_loss_can_choose_the_best_epoch_and_classes_are_shown(tmp_path, capsys):
+def test_the_log_loss_can_choose_the_best_epoch_and_classes_are_shown(pictures, tmp_path, capsys):
     overrides = ["loss=focal", "engine.select_by=valid_log_loss", "epochs=4"]
     run = start(small_config(tmp_path, *overrides), [])
     rows = run.read_metrics()

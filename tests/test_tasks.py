@@ -87,7 +87,7 @@ def test_more_classes_cannot_be_binary(tmp_path):
 # --- Regression ---------------------------------------------------------------------------------------------
 
 
-def test_the_notes_line(tmp_path, monkeypatch, capsys):
+def test_the_notes_line(pictures, tmp_path, monkeypatch, capsys):
     """60 steps over 15 points are gradient descent written out; then every command that reads the run."""
     monkeypatch.chdir(tmp_path)
     assert main(["train", "experiment=linear_regression", "engine.device=cpu"]) == 0
