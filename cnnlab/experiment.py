@@ -18,7 +18,7 @@ from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES, Dataset
 from cnnlab.data.batches import Batches, pixel_statistics
 from cnnlab.data.split import assign_folds, join_valid, split_off
 from cnnlab.distributed import local_rank, num_processes, rank
-from cnnlab.engine.choice import KEYS, PLAIN, Choice, apply_choice, choose, plain_choice, try_compiled
+from cnnlab.engine.choice import PLAIN, Choice, apply_choice, choose, plain_choice, recall, try_compiled
 from cnnlab.engine.durations import count_steps, parse_duration, parse_time
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.frozen import Frozen
@@ -178,8 +178,7 @@ def settle(
 
     Returns with it what summary.json tells of the choice, and lines for the log.
     """
-    given = {key: getattr(config.engine, key) for key in KEYS}
-    given = {key: chosen.get(key, value) if value == "auto" else value for key, value in given.items()}
+    given = recall(asdict(config.engine), chosen)
 
     def apply(choice: Choice) -> Training:
         return compute_as(choice, experiment).training

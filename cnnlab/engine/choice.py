@@ -73,6 +73,11 @@ def plain_choice(given: Mapping[str, str]) -> Choice:
     return Choice(**{key: getattr(PLAIN, key) if given[key] == "auto" else given[key] for key in KEYS})
 
 
+def recall(given: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """What is given of KEYS, and what was `chosen` before, if it was, where that is "auto"."""
+    return {key: chosen.get(key, given[key]) if given[key] == "auto" else given[key] for key in KEYS}
+
+
 def list_choices(given: Mapping[str, str], device: torch.device) -> list[Choice]:
     """The combinations worth measuring where something is "auto", the plain one first; none of them compiled."""
     options = {"precision": list_precisions(device), "memory_format": ["channels_last", "contiguous"]}

@@ -16,7 +16,7 @@ from cnnlab.data import Dataset, ImageSet
 from cnnlab.data.batches import Batches
 from cnnlab.data.chunks import Framing
 from cnnlab.engine.checkpoint import load_checkpoint
-from cnnlab.engine.choice import KEYS, plain_choice
+from cnnlab.engine.choice import plain_choice, recall
 from cnnlab.engine.precision import set_precision
 from cnnlab.errors import ConfigError
 from cnnlab.experiment import build_model, read_config, start_device, without_weights
@@ -100,8 +100,7 @@ def load_network(run: RunDirectory) -> Trained:
 def repeat_choice(config: Config, run: RunDirectory) -> Config:
     """The configuration of a run with what "auto" became there; the network is not compiled for one look."""
     chosen = run.read_json(run.summary).get("engine") or {}
-    given = {key: getattr(config.engine, key) for key in KEYS}
-    choice = plain_choice({key: chosen.get(key, value) if value == "auto" else value for key, value in given.items()})
+    choice = plain_choice(recall(asdict(config.engine), chosen))
     return replace(config, engine=replace(config.engine, **asdict(replace(choice, compile="off"))))
 
 

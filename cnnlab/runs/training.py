@@ -107,7 +107,7 @@ def train(config: Config, run: RunDirectory, assembly: Assembly, chosen: dict[st
             finally:
                 journal.stop_bar()
                 summary |= summarize(state, experiment)
-                summary["speed"] = describe_speed(first_step, state.step, experiment, assembly, summary["engine"])
+            summary["speed"] = describe_speed(first_step, state.step, experiment, assembly, summary["engine"])
             summary["reason"] = find_early_end(plan, state)
             if summary["reason"]:
                 journal.say(f"ended early: {summary['reason']}")
