@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from cnnlab.runtime import worker_threads
 from cnnlab.signature import Interval, Positive, Share
 
 TRIES = 10  # boxes drawn for each image, of which the first that fits is taken
-AT_ONCE = 8  # images that a thread cuts at a time
+AT_ONCE = 16  # images that a thread cuts at a time
 
 
 @CROPS.register
@@ -91,25 +90,28 @@ def cut(images: Tensor | PackedImages, indices: Tensor, boxes: Tensor, num_threa
         return _cut_by_matrices(images.index_select(0, indices), boxes, images.shape[1])
     source = images if isinstance(images, PackedImages) else images.numpy()
     size, channels = (images.image_size, images.channels) if isinstance(images, PackedImages) else images.shape[2:]
-    squares = np.empty((len(indices), size, size, channels), dtype=np.uint8)
-    work = list(zip(indices.tolist(), boxes.tolist(), squares, strict=True))
+    squares = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)
+    views = [
+        torch.from_numpy(source[index][None, top : top + height, left : left + width])
+        for index, (top, left, height, width) in zip(indices.tolist(), boxes.tolist(), strict=True)
+    ]
+    work = list(zip(views, squares.split(1), strict=True))
 
-    def fill(some: Sequence) -> None:
-        for index, (top, left, height, width), square in some:
-            box = source[index][top : top + height, left : left + width]
-            if (height, width) == (size, size):
-                square[:] = box
+    @torch.inference_mode()  # whether the batch is made in it or not, which threads do not know
+    def fill(some: Sequence[tuple[Tensor, Tensor]]) -> None:
+        for box, square in some:
+            if box.shape == square.shape:
+                square.copy_(box)
             else:
-                _resize_into(square, np.ascontiguousarray(box))
+                _resize_into(square.permute(0, 3, 1, 2), box.permute(0, 3, 1, 2))
 
     pieces = [work[begin : begin + AT_ONCE] for begin in range(0, len(work), AT_ONCE)]
     list(map(fill, pieces) if num_threads == 1 else worker_threads(num_threads).map(fill, pieces))
-    return torch.from_numpy(squares)
+    return squares
 
 
-def _resize_into(square: np.ndarray, box: np.ndarray) -> None:
-    """What F.interpolate does with uint8 images, without the memory that it takes for its result each time."""
-    source, target = (torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0) for image in (box, square))
+def _resize_into(target: Tensor, source: Tensor) -> None:
+    """What F.interpolate does with uint8 images (1, C, H, W), without the memory it takes for its result each time."""
     torch.ops.aten._upsample_bilinear2d_aa.out(source, target.shape[2:], False, out=target)
 
 

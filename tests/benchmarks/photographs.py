@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--root", help="photographs of your own, a sub-folder for each class")
     parser.add_argument("--cache", help=argparse.SUPPRESS)  # what a process of its own is given and asked for
     parser.add_argument("--way", help=argparse.SUPPRESS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import atan, degrees
 
 import pytest
@@ -14,10 +15,16 @@ from cnnlab.data import policies
 from cnnlab.data.policies import MAX_LEVEL, OPERATIONS, operate
 
 SIDE = 19
-# Even levels slant and sharpen right to the middle between two pixels or two levels, where rounding decides.
-LEVELS = [sign * level for level in range(1, MAX_LEVEL, 2) for sign in (1.0, -1.0)]
+# Whole levels slant, sharpen and brighten right to the middle between two pixels or two levels, where rounding decides.
+LEVELS = [sign * (level + 0.1) for level in range(MAX_LEVEL) for sign in (1, -1)]
 IMAGES = torch.randint(0, 256, (len(LEVELS), SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator())
 SPACES = {False: v2.RandAugment._AUGMENTATION_SPACE, True: v2.TrivialAugmentWide._AUGMENTATION_SPACE}
+
+
+def rounded(function: Callable[[Tensor, float], Tensor], image: Tensor, factor: float) -> Tensor:
+    """uint8, by way of torchvision's function for images in floating point."""
+    return (function(image / 255, factor) * 255).round().to(torch.uint8)
+
 
 STILL = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
 REFERENCES = {  # image, magnitude; as torchvision's policies call them
@@ -27,9 +34,9 @@ REFERENCES = {  # image, magnitude; as torchvision's policies call them
     "TranslateX": lambda x, m: TF.affine(x, **STILL | {"translate": [int(m), 0]}),
     "TranslateY": lambda x, m: TF.affine(x, **STILL | {"translate": [0, int(m)]}),
     "Rotate": TF.rotate,
-    "Brightness": lambda x, m: TF.adjust_brightness(x, 1 + m),
-    "Color": lambda x, m: TF.adjust_saturation(x, 1 + m),
-    "Contrast": lambda x, m: TF.adjust_contrast(x, 1 + m),
+    "Brightness": lambda x, m: rounded(TF.adjust_brightness, x, 1 + m),
+    "Color": lambda x, m: rounded(TF.adjust_saturation, x, 1 + m),
+    "Contrast": lambda x, m: rounded(TF.adjust_contrast, x, 1 + m),
     "Sharpness": lambda x, m: TF.adjust_sharpness(x, 1 + m),
     "Posterize": lambda x, m: TF.posterize(x, 8 - round(m)),
     "Solarize": lambda x, m: TF.solarize(x, 255 - m),
