@@ -1,4 +1,4 @@
-"""Images to predict, decoded a chunk at a time by processes beside the one that computes.
+"""Images to predict, a chunk at a time by processes beside this one, which decode and, if they can, answer.
 
 Processes and not threads: of a small picture most of the decoding is Pillow's Python, which threads do in turns.
 A chunk is as large for ten images as for a million, and few are under way at once: so is the memory.
@@ -6,8 +6,9 @@ A chunk is as large for ten images as for a million, and few are under way at on
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,11 +31,11 @@ class Framing(NamedTuple):
     size: int
     shorter: int
 
-    def cut(self, picture: Tensor, corners: bool) -> Tensor:
+    def cut(self, picture: np.ndarray, corners: bool) -> np.ndarray:
         """uint8 (H, W, C) → (crops, size, size, C): the centre, and with `corners` the four corners too."""
         if corners:
             return crop_five(picture, self.size, self.shorter)
-        return crop_square(picture, self.size, self.shorter).unsqueeze(0)
+        return crop_square(picture, self.size, self.shorter)[np.newaxis]
 
 
 def choose_chunk_size(framings: Sequence[Framing], corners: bool) -> int:
@@ -44,14 +45,22 @@ def choose_chunk_size(framings: Sequence[Framing], corners: bool) -> int:
     return max(1, min(MAX_IMAGES, MAX_BYTES // num_bytes))
 
 
-def stream_chunks(
-    images: Unlabelled, framings: Sequence[Framing], corners: bool, start: int = 0
-) -> Iterator[list[Tensor]]:
-    """Chunk after chunk of the images from `start`: for each framing the crops, (N, crops, size, size, C).
+def map_chunks(
+    answer: Callable[[list[Tensor]], np.ndarray],
+    images: Unlabelled,
+    framings: Sequence[Framing],
+    corners: bool,
+    start: int = 0,
+    *,
+    beside: bool,
+) -> Iterator[np.ndarray]:
+    """What `answer` says to chunk after chunk of the images from `start`.
 
-    Raises DataError naming the pictures of a chunk that cannot be decoded.
+    It is handed the crops for each framing, uint8 (N, crops, size, size, C). With `beside` the processes that decode
+    answer too, each with one thread; else this one does, as it must where that needs the device. Raises DataError
+    naming the pictures of a chunk that cannot be decoded.
     """
-    chunks = _Chunks(images, framings, corners, start)
+    chunks = _Chunks(images, framings, corners, start, answer if beside else None)
     # A chunk alone is decoded here and now. Where processes cannot be forked off, so are all.
     num_workers = min(num_cores(), len(chunks)) if sys.platform == "linux" and len(chunks) > 1 else 0
     loader = DataLoader(
@@ -60,18 +69,25 @@ def stream_chunks(
         num_workers=num_workers,
         collate_fn=_as_it_is,  # arrays and not tensors, which would need shared memory, short in containers
         multiprocessing_context="fork" if num_workers else None,
-        worker_init_fn=lambda worker: die_with_parent(),
+        worker_init_fn=_begin_beside,
     )
-    for crops, broken in loader:
+    for answered, crops, broken in loader:
         if broken:
             shown = "".join(f"\n  {reason}" for reason in broken[:NUM_LISTED])
             raise DataError(f"{len(broken)} pictures cannot be decoded; mend or remove them:{shown}")
-        yield [torch.from_numpy(array) for array in crops]
+        yield answered if beside else answer([torch.from_numpy(array) for array in crops])
 
 
 class _Chunks(Dataset):
-    def __init__(self, images: Unlabelled, framings: Sequence[Framing], corners: bool, start: int):
-        self.images, self.framings, self.corners = images, framings, corners
+    def __init__(
+        self,
+        images: Unlabelled,
+        framings: Sequence[Framing],
+        corners: bool,
+        start: int,
+        answer: Callable[[list[Tensor]], np.ndarray] | None,
+    ):
+        self.images, self.framings, self.corners, self.answer = images, framings, corners, answer
         self.scales = {framing.shorter for framing in framings}
         self.size = choose_chunk_size(framings, corners)
         self.starts = range(start, len(images), self.size)
@@ -79,8 +95,8 @@ class _Chunks(Dataset):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, number: int) -> tuple[list[np.ndarray], list[str]]:
-        """The crops for each framing, and what could not be decoded."""
+    def __getitem__(self, number: int) -> tuple[np.ndarray | None, list[np.ndarray], list[str]]:
+        """The answer, or the crops for each framing that are to be answered; and what could not be decoded."""
         start = self.starts[number]
         crops: list[list[np.ndarray]] = [[] for _ in self.framings]
         broken: list[str] = []
@@ -91,10 +107,18 @@ class _Chunks(Dataset):
                 broken.append(str(error))
                 continue
             for framing, cut in zip(self.framings, crops, strict=True):
-                cut.append(framing.cut(pictures[framing.shorter], self.corners).numpy())
+                cut.append(framing.cut(pictures[framing.shorter], self.corners))
         if broken:
-            return [], broken
-        return [np.stack(cut) for cut in crops], broken
+            return None, [], broken
+        whole = [np.stack(cut) for cut in crops]
+        if self.answer is None:
+            return None, whole, broken
+        return self.answer([torch.from_numpy(array) for array in whole]), [], broken
+
+
+def _begin_beside(worker: int) -> None:
+    die_with_parent()
+    gc.freeze()  # what was there before is not looked through for garbage, and its pages stay shared
 
 
 def _as_it_is(chunk: Any) -> Any:

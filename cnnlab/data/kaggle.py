@@ -176,7 +176,7 @@ def digit_recognizer(*, root: str, image_size: Count = 28) -> Dataset:
 
     def open_test() -> Unlabelled:
         images = read_pixel_table(test).reshape(-1, 28, 28, 1)
-        return Unlabelled(ids, lambda place, shorter: resize_images(images[place : place + 1], shorter)[0])
+        return Unlabelled(ids, lambda place, shorter: resize_images(images[place : place + 1], shorter)[0].numpy())
 
     return Dataset(
         classes=DIGITS,

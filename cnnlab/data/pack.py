@@ -49,7 +49,7 @@ class Decoder(Protocol):
         """How many pixels it will have, from no more than the picture's header. Raises DataError."""
         ...
 
-    def decode(self, path: Path) -> Tensor:
+    def decode(self, path: Path) -> np.ndarray:
         """uint8 (H, W, C) of so many pixels. Raises DataError."""
         ...
 
@@ -216,7 +216,7 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
         with partial.open("wb") as file:
 
             def store(index: int) -> None:
-                pixels = np.ascontiguousarray(decoder.decode(paths[index]).numpy())
+                pixels = np.ascontiguousarray(decoder.decode(paths[index]))
                 assert pixels.size == num_bytes[index], "a picture is as large as it was measured"
                 with writing:
                     file.seek(begin + int(places[index, 0]))

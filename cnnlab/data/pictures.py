@@ -155,7 +155,7 @@ class PictureDecoder:
             height, width = resized_shape(picture.height, picture.width, self.resize)
         return height * width
 
-    def decode(self, path: Path) -> Tensor:
+    def decode(self, path: Path) -> np.ndarray:
         """uint8 (H, W, C). Raises DataError."""
         if self.resize is None:
             return crop_square(read_picture(path, self.grey, shorter=self.image_size), self.image_size)
@@ -172,7 +172,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: cannot be decoded ({error})") from error
 
 
-def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
+def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarray:
     """uint8 (H, W, 1 or 3), turned as its EXIF orientation says, its shorter side `shorter` pixels long if given.
 
     A JPEG of at least eight times that is decoded to a half, a quarter or an eighth of its size, which its blocks allow
@@ -190,7 +190,7 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> Tensor:
         upright = picture if orientation == 1 else ImageOps.exif_transpose(picture)
         mode = "L" if grey else "RGB"
         pixels = np.array(upright if upright.mode == mode else upright.convert(mode))
-    image = torch.from_numpy(pixels).view(*pixels.shape[:2], -1)
+    image = pixels.reshape(*pixels.shape[:2], -1)
     return image if shorter is None else resize_picture(image, resized_shape(*size, shorter))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,7 +77,7 @@ class Unlabelled:
 
     ids: tuple[str, ...]  # what a table of predictions calls each
     # place, pixels of the shorter side → uint8 (H, W, C) of that size; raises DataError for a broken file
-    open: Callable[[int, int], Tensor]
+    open: Callable[[int, int], np.ndarray]
 
     def __len__(self) -> int:
         return len(self.ids)

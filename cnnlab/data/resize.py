@@ -1,11 +1,12 @@
 """Images to another size, as torchvision makes them: bilinear, antialiased.
 
-Whole sets are resized in floating point, once, when they are read. Single pictures and the boxes of `crops.py` go
-through torch's kernel for uint8, which differs by at most one level from that, at a fraction of the time.
+Whole sets, tensors, are resized in floating point, once, when they are read. Single pictures, arrays, and the boxes of
+`crops.py` go through torch's kernel for uint8, which differs by at most one level from that, at a fraction of the time.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,30 +32,33 @@ def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
     return (shorter, longer) if height <= width else (longer, shorter)
 
 
-def resize_picture(image: Tensor, shape: tuple[int, int]) -> Tensor:
+def resize_picture(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W, C) → uint8 (*shape, C). The same image if it fits."""
     if image.shape[:2] == shape:
         return image
-    resized = F.interpolate(image.permute(2, 0, 1).unsqueeze(0), shape, mode="bilinear", antialias=True)
-    return resized[0].permute(1, 2, 0)
+    channels_last = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)
+    return F.interpolate(channels_last, shape, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
-def scale_shorter(image: Tensor, shorter: int) -> Tensor:
+def scale_shorter(image: np.ndarray, shorter: int) -> np.ndarray:
     """uint8 (H, W, C) with its shorter side `shorter` pixels long, its aspect kept. The same image if it fits."""
     height, width, _ = image.shape
+    if min(height, width) == shorter:
+        return image
     return resize_picture(image, resized_shape(height, width, shorter))
 
 
-def crop_square(image: Tensor, size: int, shorter: int | None = None) -> Tensor:
+def crop_square(image: np.ndarray, size: int, shorter: int | None = None) -> np.ndarray:
     """uint8 (H, W, C) → uint8 (size, size, C): shorter side to `shorter` (None: `size`), then the centre."""
     image = scale_shorter(image, shorter or size)
-    top, left = (round((side - size) / 2) for side in image.shape[:2])
+    height, width, _ = image.shape
+    top, left = round((height - size) / 2), round((width - size) / 2)
     return image[top : top + size, left : left + size]
 
 
-def crop_five(image: Tensor, size: int, shorter: int | None = None) -> Tensor:
+def crop_five(image: np.ndarray, size: int, shorter: int | None = None) -> np.ndarray:
     """uint8 (H, W, C) → uint8 (5, size, size, C): as `crop_square`, and the four corners of what it cuts from."""
     image = scale_shorter(image, shorter or size)
     rows, columns = (slice(None, size), slice(-size, None)), (slice(None, size), slice(-size, None))
     corners = [image[row, column] for row in rows for column in columns]
-    return torch.stack([crop_square(image, size, shorter), *corners])
+    return np.stack([crop_square(image, size, shorter), *corners])

@@ -57,7 +57,8 @@ def choose_image(parts: dict[str, Batches], dataset: Dataset, path: str | None) 
         pixels = take_centres(part.images.images, first)
     else:
         decoder = PictureDecoder(dataset.image_size, dataset.resize, grey=dataset.channels == 1)
-        pixels = crop_square(decoder.decode(Path(path)), dataset.image_size, dataset.resize).unsqueeze(0)
+        square = crop_square(decoder.decode(Path(path)), dataset.image_size, dataset.resize)
+        pixels = torch.from_numpy(square).unsqueeze(0)
     device = part.images.labels.device
     one = ImageSet(pixels.to(device), torch.zeros(1, dtype=torch.long, device=device))
     images, _ = part.of_others(one).batch(0, 0)

@@ -1,7 +1,8 @@
 """`cnnlab predict`: what one trained network, or several together, say of images; a table and a submission.
 
-Images pass by in chunks: decoded by processes beside this one, cut to squares, normalised as in an evaluation,
-answered by every network for every view, appended to a file. Stopped and started again, it goes on from there.
+Images pass by in chunks: decoded, cut to squares, normalised as in an evaluation, answered by every network for every
+view, appended to a file; all but the last by processes beside this one, unless another device computes. Stopped and
+started again, it goes on from there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cnnlab.data import Competition, Dataset, Unlabelled
-from cnnlab.data.chunks import choose_chunk_size, stream_chunks
+from cnnlab.data.chunks import choose_chunk_size, map_chunks
 from cnnlab.data.pictures import Pictures, list_pictures, open_unlabelled
 from cnnlab.data.resize import scale_shorter
 from cnnlab.errors import ConfigError, DataError, Interrupted
@@ -182,8 +183,8 @@ def read_part(first: Trained, part: str) -> Series:
     places = chosen.indices.tolist()
     images = chosen.images.images
 
-    def open_scaled(number: int, shorter: int) -> Tensor:
-        return scale_shorter(torch.as_tensor(images[places[number]]), shorter)
+    def open_scaled(number: int, shorter: int) -> np.ndarray:
+        return scale_shorter(np.asarray(images[places[number]]), shorter)
 
     unlabelled = Unlabelled(tuple(map(str, places)), open_scaled)
     return Series(unlabelled, f"{part} images of {first.config.dataset}", chosen.labels)
@@ -227,8 +228,12 @@ def answer_in_chunks(
 ) -> Iterator[np.ndarray]:
     """Scores (N, classes or targets) of chunk after chunk, float64: probabilities, or the numbers of a regression."""
     framings = find_framings(members)
-    for crops in stream_chunks(images, framings, corners=views == "multicrop", start=start):
-        yield answer(members, dict(zip(framings, crops, strict=True)), views, average).numpy()
+
+    def answer_crops(crops: list[Tensor]) -> np.ndarray:
+        return answer(members, dict(zip(framings, crops, strict=True)), views, average).numpy()
+
+    on_cpu = all(member.device.type == "cpu" for member in members)
+    return map_chunks(answer_crops, images, framings, views == "multicrop", start, beside=on_cpu)
 
 
 def answer(members: Sequence[Trained], crops: dict, views: Views, average: Average) -> Tensor:
@@ -272,6 +277,7 @@ def format_table(dataset: Dataset, series: Series, scores: np.ndarray) -> Iterat
     For regression, the id, the numbers that are known, the numbers that are predicted.
     """
     is_number = dataset.task == "regression"
+    likeliest = scores.argmax(1).tolist()
     labels: list[list[str]] = [[] for _ in scores]
     titles: list[str] = []
     if series.labels is not None and is_number:
@@ -281,9 +287,9 @@ def format_table(dataset: Dataset, series: Series, scores: np.ndarray) -> Iterat
         titles = ["label"]
         labels = [[dataset.classes[label]] for label in series.labels.tolist()]
     yield ["id", *titles, *([] if is_number else ["prediction"]), *dataset.classes]
-    for name, label, numbers in zip(series.images.ids, labels, scores, strict=True):
-        prediction = [] if is_number else [dataset.classes[int(numbers.argmax())]]
-        yield [name, *label, *prediction, *map(format_number, numbers)]
+    for name, label, first, numbers in zip(series.images.ids, labels, likeliest, scores, strict=True):
+        prediction = [] if is_number else [dataset.classes[first]]
+        yield [name, *label, *prediction, *map(format_number, numbers.tolist())]
 
 
 def print_table(dataset: Dataset, series: Series, scores: np.ndarray) -> None:

@@ -25,9 +25,10 @@ from cnnlab.runtime import worker_threads
 
 FACTS = ("task", "classes", "channels", "image_size", "resize", "mean", "std")  # of a Dataset, kept in dataset.json
 
-# Images that a core takes at a time. Cores that share out a batch wait for each other, spinning, and do badly beside
-# the processes that decode; with images of their own they do not, and how many they are changes no answer.
-AT_ONCE = 32
+# A core takes so many images at a time, or fewer if they are large. Cores that share out a batch wait for each other;
+# with images of their own they do not, and how many cores there are changes no answer.
+MOST_AT_ONCE, LEAST_AT_ONCE = 128, 32
+VALUES_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,12 @@ class Trained:
             with torch.inference_mode(), self.autocast():
                 return [function(self.model(view).cpu().double()) for view in views]
 
+        size, num_threads = self.config.engine.eval_batch_size, 1
         if self.device.type == "cpu":
-            answers = worker_threads(torch.get_num_threads()).map(look, pixels.split(AT_ONCE))
-        else:
-            answers = map(look, pixels.split(self.config.engine.eval_batch_size))
+            size = min(max(VALUES_AT_ONCE // pixels[0].numel(), LEAST_AT_ONCE), MOST_AT_ONCE)
+            num_threads = torch.get_num_threads()
+        pieces = pixels.split(size)
+        answers = list(map(look, pieces) if num_threads == 1 else worker_threads(num_threads).map(look, pieces))
         return [torch.cat(view) for view in zip(*answers, strict=True)]
 
 

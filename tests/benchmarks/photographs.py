@@ -25,6 +25,7 @@ import torch
 from cnnlab.data import AUGMENTS
 from cnnlab.experiment import build_dataset, read_config, read_parts, start_device
 from cnnlab.runtime import num_cores
+from tests.benchmarks.environment import leave_as_found
 from tests.conftest import compose_tree
 from tests.data.files import write_photographs
 
@@ -118,7 +119,8 @@ def main() -> None:
         seconds: dict[str, list[float]] = {name: [] for name in prepare_ways(root, arguments.batch_size, cache)}
         for _ in range(arguments.rounds):
             for name, times in seconds.items():
-                done = subprocess.run([*command, name], check=True, stdout=subprocess.PIPE, text=True)
+                environment = leave_as_found() if "torchvision" in name else None
+                done = subprocess.run([*command, name], env=environment, check=True, stdout=subprocess.PIPE, text=True)
                 times.append(float(done.stdout))
     best = min((name for name in seconds if "workers" in name), key=lambda name: statistics.median(seconds[name]))
     print(f"{num_images:,} photographs, colours {'jittered' if JITTERED else 'left alone'}; beside {best}:")

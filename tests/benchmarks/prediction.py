@@ -27,6 +27,7 @@ from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.predict import predict
 from cnnlab.runs.trained import load_network
 from cnnlab.runs.training import start
+from tests.benchmarks.environment import leave_as_found
 from tests.conftest import small_config
 from tests.data.kaggle import write_kaggle_cifar10
 
@@ -88,7 +89,8 @@ def measure(name: str, run: Path) -> float:
 def measure_apart(name: str, run: Path) -> tuple[float, float]:
     """Seconds, and peak memory in MB, in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.prediction", "--way", name, "--run", str(run)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = os.environ if WAYS[name] is None else leave_as_found()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, sum(map(read_memory, [process.pid, *list_children(process.pid)])))

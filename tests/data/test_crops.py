@@ -106,7 +106,7 @@ def test_threads_change_nothing():
 @pytest.mark.parametrize(("height", "width"), [(30, 41), (57, 30), (20, 20), (300, 217)])
 def test_resize_and_centre_are_torchvisions(height, width):
     picture = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8)
-    resized = resize_picture(picture, resized_shape(height, width, 26))
+    resized = torch.from_numpy(resize_picture(picture.numpy(), resized_shape(height, width, 26)))
     expected = F.resize(picture.permute(2, 0, 1), [26], antialias=True)
     assert torch.equal(resized.permute(2, 0, 1), expected)
     ((top, left, *size),) = centre(torch.tensor([resized.shape[:2]]), 21).tolist()

@@ -77,16 +77,16 @@ def read_scores(run: RunDirectory, path: Path | None = None) -> torch.Tensor:
     return torch.tensor([[float(row[name]) for name in names] for row in read_table(path or run.predictions)]).double()
 
 
-def answer_slowly(trained: Trained, pixels: torch.Tensor) -> torch.Tensor:
+def answer_slowly(trained: Trained, pixels: np.ndarray) -> torch.Tensor:
     """Logits of one square of pixels, uint8 (H, W, C), float64 (outputs,)."""
     mean, std = torch.tensor(trained.dataset.mean), torch.tensor(trained.dataset.std)
-    image = ((pixels / 255 - mean) / std).permute(2, 0, 1)
+    image = ((torch.from_numpy(pixels.copy()) / 255 - mean) / std).permute(2, 0, 1)
     with torch.no_grad():
         return trained.model(image.unsqueeze(0))[0].double()
 
 
-def open_slowly(path: Path) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy())
+def open_slowly(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
 
 
 # --- Order and numbers ----------------------------------------------------------------------------------
@@ -127,9 +127,9 @@ def test_views_and_runs_are_averaged_as_by_hand(runs, cifar, views, average):
         answers = []
         for trained, size in zip(networks, (12, 16), strict=True):
             picture = open_slowly(cifar / "test" / f"{number}.png")
-            crops = crop_five(picture, size) if views == "multicrop" else crop_square(picture, size).unsqueeze(0)
+            crops = crop_five(picture, size) if views == "multicrop" else crop_square(picture, size)[np.newaxis]
             for crop in crops:
-                mirrored = [crop, crop.flip(1)] if views != "none" else [crop]
+                mirrored = [crop, crop[:, ::-1]] if views != "none" else [crop]
                 answers += [answer_slowly(trained, pixels) for pixels in mirrored]
         if average == "probabilities":
             expected.append(torch.stack([logits.softmax(0) for logits in answers]).mean(0))
@@ -145,7 +145,7 @@ def test_one_logit_gives_the_probability_of_the_second_class(pets):
     for number in range(1, 13):
         picture = open_slowly(data / "test1" / f"{number}.jpg")
         crops = crop_five(picture, 12, 15)
-        views = [pixels for crop in crops for pixels in (crop, crop.flip(1))]
+        views = [pixels for crop in crops for pixels in (crop, crop[:, ::-1])]
         expected.append(torch.stack([answer_slowly(trained, pixels).sigmoid()[0] for pixels in views]).mean())
     dogs = torch.tensor([float(row["label"]) for row in read_table(run.submission)]).double()
     torch.testing.assert_close(dogs, torch.stack(expected), rtol=0, atol=1e-4)
@@ -215,7 +215,7 @@ def test_pictures_of_any_kind_in_folders(runs, tmp_path, capsys):
     table = read_table(runs[0].predictions)
     assert [row["id"] for row in table] == ["2.png", "10.png", "more/clear.png", "more/grey.bmp", "more/palette.gif"]
     scores = read_scores(runs[0])
-    expected = answer_slowly(load_network(runs[0]), crop_square(torch.from_numpy(pixels), 12)).softmax(0)
+    expected = answer_slowly(load_network(runs[0]), crop_square(pixels, 12)).softmax(0)
     for same in (0, 1, 2):
         torch.testing.assert_close(scores[same], expected, rtol=0, atol=1e-5)
     out = capsys.readouterr().out
