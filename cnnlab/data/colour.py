@@ -72,19 +72,19 @@ def adjust(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """
     adjusted = torch.empty_like(images)
     channels = images.shape[3]
-    luma = factors.new_tensor(LUMA if channels == 3 else [1.0])
+    weights = factors.new_tensor(LUMA if channels == 3 else [1.0])  # of the channels in a grey
     if images.device.type == "cpu":
         size = max(1, CHUNK // images[0].numel()) * torch.get_num_threads()
     else:
         size = len(images)
-    chunks = (tensor.split(size) for tensor in (images, factors, order, *_blend(factors, order, luma), adjusted))
+    chunks = (tensor.split(size) for tensor in (images, factors, order, *_blend(factors, order, weights), adjusted))
     for chunk, factor, which, colours, towards_mean, target in zip(*chunks, strict=True):
         # Planes of one channel each: arithmetic on neighbours in memory is many times faster.
         planes = chunk.flatten(1, 2).transpose(1, 2)  # (n, C, H·W)
         planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
         spare = torch.empty_like(planes)
         for number in range(order.shape[1]):
-            shift = (planes.mean(2) @ luma * towards_mean[:, number]).view(-1, 1, 1)
+            shift = (planes.mean(2) @ weights * towards_mean[:, number]).view(-1, 1, 1)
             planes, spare = torch.baddbmm(shift, colours[:, number], planes, out=spare).clamp_(0, 255), planes
             if channels == 3:
                 apply_to(which[:, number] == HUE, planes, _turn_hue, factor[:, HUE])
@@ -93,7 +93,7 @@ def adjust(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     return adjusted
 
 
-def _blend(factors: Tensor, order: Tensor, luma: Tensor) -> tuple[Tensor, Tensor]:
+def _blend(factors: Tensor, order: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Each operation as a product of matrices: pixel → colours · pixel + towards_mean · mean grey.
 
     Brightness, contrast and saturation blend an image with black, its mean grey, its greys; hue changes nothing here.
@@ -101,8 +101,8 @@ def _blend(factors: Tensor, order: Tensor, luma: Tensor) -> tuple[Tensor, Tensor
     """
     factor = factors.gather(1, order).masked_fill_(order == HUE, 1)  # (N, operations)
     rest = 1 - factor
-    unit = torch.eye(len(luma), device=factors.device)
-    colours = factor[..., None, None] * unit + (rest * (order == SATURATION))[..., None, None] * luma
+    unit = torch.eye(len(weights), device=factors.device)
+    colours = factor[..., None, None] * unit + (rest * (order == SATURATION))[..., None, None] * weights
     return colours, rest * (order == CONTRAST)
 
 
