@@ -94,6 +94,11 @@ class Config:
     fold: Whole | None = None  # the one of them that this run validates on
 
     @property
+    def num_runs(self) -> int:
+        """How many runs it takes: one for each fold of a whole cross-validation."""
+        return 1 if self.folds is None or self.fold is not None else self.folds
+
+    @property
     def duration(self) -> tuple[float, str]:
         """How long to train: an amount and its unit."""
         if self.steps is not None:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cnnlab.data.registry import Unlabelled
@@ -46,7 +44,7 @@ def choose_chunk_size(framings: Sequence[Framing], corners: bool) -> int:
 
 
 def map_chunks(
-    answer: Callable[[list[Tensor]], np.ndarray],
+    answer: Callable[[list[np.ndarray]], np.ndarray],
     images: Unlabelled,
     framings: Sequence[Framing],
     corners: bool,
@@ -60,7 +58,7 @@ def map_chunks(
     answer too, each with one thread; else this one does, as it must where that needs the device. Raises DataError
     naming the pictures of a chunk that cannot be decoded.
     """
-    chunks = _Chunks(images, framings, corners, start, answer if beside else None)
+    chunks = _Chunks(images, framings, corners, start, answer if beside else _as_it_is)
     # A chunk alone is decoded here and now. Where processes cannot be forked off, so are all.
     num_workers = min(num_cores(), len(chunks)) if sys.platform == "linux" and len(chunks) > 1 else 0
     loader = DataLoader(
@@ -71,11 +69,11 @@ def map_chunks(
         multiprocessing_context="fork" if num_workers else None,
         worker_init_fn=_begin_beside,
     )
-    for answered, crops, broken in loader:
+    for result, broken in loader:
         if broken:
             shown = "".join(f"\n  {reason}" for reason in broken[:NUM_LISTED])
             raise DataError(f"{len(broken)} pictures cannot be decoded; mend or remove them:{shown}")
-        yield answered if beside else answer([torch.from_numpy(array) for array in crops])
+        yield result if beside else answer(result)
 
 
 class _Chunks(Dataset):
@@ -85,9 +83,9 @@ class _Chunks(Dataset):
         framings: Sequence[Framing],
         corners: bool,
         start: int,
-        answer: Callable[[list[Tensor]], np.ndarray] | None,
+        finish: Callable[[list[np.ndarray]], Any],
     ):
-        self.images, self.framings, self.corners, self.answer = images, framings, corners, answer
+        self.images, self.framings, self.corners, self.finish = images, framings, corners, finish
         self.scales = {framing.shorter for framing in framings}
         self.size = choose_chunk_size(framings, corners)
         self.starts = range(start, len(images), self.size)
@@ -95,8 +93,8 @@ class _Chunks(Dataset):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray | None, list[np.ndarray], list[str]]:
-        """The answer, or the crops for each framing that are to be answered; and what could not be decoded."""
+    def __getitem__(self, number: int) -> tuple[Any, list[str]]:
+        """What `finish` makes of the crops for each framing, and what could not be decoded."""
         start = self.starts[number]
         crops: list[list[np.ndarray]] = [[] for _ in self.framings]
         broken: list[str] = []
@@ -108,12 +106,7 @@ class _Chunks(Dataset):
                 continue
             for framing, cut in zip(self.framings, crops, strict=True):
                 cut.append(framing.cut(pictures[framing.shorter], self.corners))
-        if broken:
-            return None, [], broken
-        whole = [np.stack(cut) for cut in crops]
-        if self.answer is None:
-            return None, whole, broken
-        return self.answer([torch.from_numpy(array) for array in whole]), [], broken
+        return None if broken else self.finish([np.stack(cut) for cut in crops]), broken
 
 
 def _begin_beside(worker: int) -> None:

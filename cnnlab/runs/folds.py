@@ -28,7 +28,7 @@ from cnnlab.tasks import SMALLEST, Task
 
 def start(config: Config, overrides: list[str]) -> RunDirectory:
     """A new run, or a directory with one for each fold; `overrides` is what was typed."""
-    if not is_divided(config):
+    if config.num_runs == 1:
         return training.start(config, overrides)
     assemble(replace(config, fold=0))  # what is wrong is told before there is a directory
     whole = RunDirectory.claim(config.output_dir, config.name)
@@ -42,7 +42,7 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
     """Go on with a run, or with those folds of a cross-validation that are not complete."""
     whole = RunDirectory.open(path)
     config = read_config(whole.read_config())
-    if not is_divided(config):
+    if config.num_runs == 1:
         return training.resume(path, overrides)
     if overrides:
         raise ConfigError(
@@ -53,20 +53,14 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
     return whole
 
 
-def is_divided(config: Config) -> bool:
-    """Whether a configuration is that of a whole cross-validation, and not of a run."""
-    return config.folds is not None and config.fold is None
-
-
 def train_folds(whole: RunDirectory, config: Config, overrides: list[str]) -> None:
     """Train what is missing, gather what each network says of the images it did not see, print the score."""
-    assert config.folds is not None
     summary: dict[str, Any] = {"status": "running", "reason": None}
     with whole.locked(whole.config), training.keeping_summary(whole, summary):
-        for number in range(config.folds):
-            print(f"fold {number} of {config.folds}", flush=True)
+        for number in range(config.num_runs):
+            print(f"fold {number} of {config.num_runs}", flush=True)
             train_fold(whole.fold(number), replace(config, fold=number), overrides)
-        summary |= gather(whole, config, config.folds)
+        summary |= gather(whole, config)
         print(describe(summary))
 
 
@@ -82,12 +76,12 @@ def train_fold(run: RunDirectory, config: Config, overrides: list[str]) -> None:
     training.train(config, run, assemble(config), run.read_json(run.summary).get("engine") or {})
 
 
-def gather(whole: RunDirectory, config: Config, num_folds: int) -> dict[str, Any]:
+def gather(whole: RunDirectory, config: Config) -> dict[str, Any]:
     """out_of_fold.csv; returns the scores of each fold, their means and standard deviations."""
     dataset = build_dataset(config)
     folds: list[dict[str, Any]] = []
     rows: list[list[str]] = []
-    for number in range(num_folds):
+    for number in range(config.num_runs):
         member = load_network(whole.fold(number))
         held_out = read_part(member, "valid")
         assert held_out.labels is not None

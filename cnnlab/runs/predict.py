@@ -99,10 +99,8 @@ def predict(
 def find_members(path: str) -> list[RunDirectory]:
     """The run itself, or those of its folds where it is a cross-validation."""
     run = RunDirectory.open(path)
-    config = read_config(run.read_config())
-    if config.folds is None or config.fold is not None:
-        return [run]
-    return [RunDirectory.open(run.fold(number).path) for number in range(config.folds)]
+    num_runs = read_config(run.read_config()).num_runs
+    return [run] if num_runs == 1 else [RunDirectory.open(run.fold(number).path) for number in range(num_runs)]
 
 
 def require_agreement(members: Sequence[Trained]) -> None:
@@ -229,8 +227,9 @@ def answer_in_chunks(
     """Scores (N, classes or targets) of chunk after chunk, float64: probabilities, or the numbers of a regression."""
     framings = find_framings(members)
 
-    def answer_crops(crops: list[Tensor]) -> np.ndarray:
-        return answer(members, dict(zip(framings, crops, strict=True)), views, average).numpy()
+    def answer_crops(crops: list[np.ndarray]) -> np.ndarray:
+        pixels = map(torch.from_numpy, crops)
+        return answer(members, dict(zip(framings, pixels, strict=True)), views, average).numpy()
 
     on_cpu = all(member.device.type == "cpu" for member in members)
     return map_chunks(answer_crops, images, framings, views == "multicrop", start, beside=on_cpu)
@@ -278,7 +277,7 @@ def format_table(dataset: Dataset, series: Series, scores: np.ndarray) -> Iterat
     """
     is_number = dataset.task == "regression"
     likeliest = scores.argmax(1).tolist()
-    labels: list[list[str]] = [[] for _ in scores]
+    labels: list[list[str]] = [[]] * len(scores)
     titles: list[str] = []
     if series.labels is not None and is_number:
         titles = [f"label_{name}" for name in dataset.classes]

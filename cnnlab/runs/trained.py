@@ -25,10 +25,9 @@ from cnnlab.runtime import worker_threads
 
 FACTS = ("task", "classes", "channels", "image_size", "resize", "mean", "std")  # of a Dataset, kept in dataset.json
 
-# A core takes so many images at a time, or fewer if they are large. Cores that share out a batch wait for each other;
-# with images of their own they do not, and how many cores there are changes no answer.
-MOST_AT_ONCE, LEAST_AT_ONCE = 128, 32
-VALUES_AT_ONCE = 1 << 19
+# A core takes so many values of images at a time, of large images at least so many. Cores that share out a batch wait
+# for each other; with images of their own they do not, and how many cores there are changes no answer.
+VALUES_AT_ONCE, LEAST_AT_ONCE = 3 << 17, 32
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Trained:
 
         size, num_threads = self.config.engine.eval_batch_size, 1
         if self.device.type == "cpu":
-            size = min(max(VALUES_AT_ONCE // pixels[0].numel(), LEAST_AT_ONCE), MOST_AT_ONCE)
+            size = max(VALUES_AT_ONCE // pixels[0].numel(), LEAST_AT_ONCE)
             num_threads = torch.get_num_threads()
         pieces = pixels.split(size)
         answers = list(map(look, pieces) if num_threads == 1 else worker_threads(num_threads).map(look, pieces))

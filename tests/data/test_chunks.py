@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cnnlab.data import chunks
 from cnnlab.data.chunks import Framing, choose_chunk_size, map_chunks
@@ -23,9 +22,9 @@ IMAGES = Unlabelled(tuple(map(str, range(23))), lambda place, shorter: scale_sho
 FRAMINGS = [Framing(16, 18), Framing(12, 12)]
 
 
-def flatten(crops: list[Tensor]) -> np.ndarray:
+def flatten(crops: list[np.ndarray]) -> np.ndarray:
     """Of each image all pixels of all framings, and the process that sees them."""
-    pixels = np.concatenate([pixels.flatten(1).numpy() for pixels in crops], axis=1)
+    pixels = np.concatenate([pixels.reshape(len(pixels), -1) for pixels in crops], axis=1)
     return np.insert(pixels.astype(np.int64), 0, os.getpid(), axis=1)
 
 
