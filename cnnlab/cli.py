@@ -205,7 +205,8 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    if arguments.plot and any(text.startswith("schedule") for text in arguments.what):
+    keys = [text.partition("=")[0] for text in arguments.what if "=" in text]
+    if arguments.plot and any(key.partition(".")[0] == "schedule" for key in keys):
         from cnnlab.inspection import draw_schedules
 
         draw_schedules(arguments.what, arguments.config_dir, arguments.images, arguments.output)

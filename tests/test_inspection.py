@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,7 +12,8 @@ from cnnlab.cli import main
 from cnnlab.models import MODELS
 from cnnlab.optim import OPTIMIZERS
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
+from cnnlab.signature import as_yaml
 from tests.conftest import small_config
 
 
@@ -204,14 +204,13 @@ def test_a_users_own_configuration_and_model(inspect, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(MODELS, "_builders", dict(MODELS._builders))  # what is registered here is forgotten again
     (tmp_path / "mine" / "model").mkdir(parents=True)
-    (tmp_path / "mine" / "model" / "inspected.yaml").write_text("name: inspected\ninit: null\n")
+    (tmp_path / "mine" / "model" / "inspected.yaml").write_text("name: inspected\n")
     code, out, _ = inspect("--config-dir", "mine", "model=inspected", "imports=[my_inspected]")
     assert code == 0 and "N×10×1×1" in out and "7,850" in out
 
 
 def test_a_run_is_inspected_as_it_was_configured(inspect, tmp_path):
-    run = RunDirectory.claim(str(tmp_path), "some")
-    run.write_yaml(run.config, asdict(small_config(tmp_path)))
+    run = RunDirectory.claim(str(tmp_path), "some", as_yaml(small_config(tmp_path)), [])
     code, out, _ = inspect(str(run.path))
     assert code == 0 and out.startswith("mnist_cnn on digits: images of 1×12×12")
     assert inspect(str(run.path), "dataset.image_size=16")[1].startswith("mnist_cnn on digits: images of 1×16×16")

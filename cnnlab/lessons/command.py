@@ -14,7 +14,8 @@ from typing import Any
 from cnnlab.errors import CnnlabError, ConfigError, StorageError
 from cnnlab.lessons.course import CHAPTERS, COURSE, Lesson, find_lesson
 from cnnlab.lessons.view import render, render_prose
-from cnnlab.signature import check_arguments, describe, keyword_arguments, suggest
+from cnnlab.signature import describe, keyword_arguments, suggest
+from cnnlab.signature import read_arguments as read_keys
 
 HELP = """\
 usage: cnnlab lesson [NAME [key=value ...]] [--plot [PATH]] [--code]
@@ -130,7 +131,7 @@ def parse_value(text: str) -> Any:
 
 def check_keys(lesson: Lesson, given: dict[str, Any]) -> None:
     """A ConfigError that names every key of `given` which `compute` does not take as it is."""
-    problems = check_arguments("", given, keyword_arguments(lesson.module.compute))
+    _, problems = read_keys("", given, keyword_arguments(lesson.module.compute))
     if problems:
         raise ConfigError([f"lesson {lesson.name}: {problem}" for problem in problems])
 

@@ -8,7 +8,7 @@ from torchvision import models
 
 from cnnlab.errors import ConfigError
 from cnnlab.runs.evaluation import evaluate_run, print_evaluation
-from cnnlab.runs.training import resume, start
+from cnnlab.runs.start import resume, start
 from tests.conftest import small_config
 
 

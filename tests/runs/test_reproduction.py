@@ -6,7 +6,7 @@ import pytest
 
 from cnnlab.errors import ConfigError
 from cnnlab.runs.reproduction import compare_metrics, reproduce
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
 from tests.conftest import small_config
 
 

@@ -15,8 +15,9 @@ import torch
 
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import CheckpointError, ConfigError
-from cnnlab.runs.directory import TIMINGS, RunDirectory
-from cnnlab.runs.training import resume, start
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.start import resume, start
+from cnnlab.tasks import TIMINGS
 from cnnlab.train import CONF
 from tests.conftest import only_run, small_config
 from tests.data.files import write_photographs
@@ -24,7 +25,7 @@ from tests.data.files import write_photographs
 NUM_KILLS = 20
 
 
-def metrics(run: RunDirectory) -> list[dict[str, str]]:
+def metrics(run: RunDirectory) -> list[dict[str, float | None]]:
     return [{key: value for key, value in row.items() if key not in TIMINGS} for row in run.read_metrics()]
 
 
