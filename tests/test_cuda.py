@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from cnnlab.cli import main
 from cnnlab.data import AUGMENTS, CROPS
 from cnnlab.data.store import Resident
 from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.engine.compute import PLAIN
+from cnnlab.engine.network import Network
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
@@ -210,3 +213,14 @@ def test_optimizers_step_on_cuda_as_on_the_processor(tmp_path, optimizer):
     on_cpu = start(small_config(tmp_path / "cpu", *common), [])
     on_cuda = train(tmp_path / "cuda", *common)
     assert float(rows(on_cuda)[-1]["train_loss"]) == pytest.approx(float(rows(on_cpu)[-1]["train_loss"]), rel=0.05)
+
+
+def test_networks_that_predict_together_compute_each_in_its_own_numbers():
+    """TF32 is a switch of the whole device: it is set for each pass."""
+    device = torch.device("cuda")
+    network = Network(torch.nn.Linear(512, 512).to(device), device)
+    images = torch.randn(256, 512, device=device)
+    exact, coarse = network(images), replace(network, compute=replace(PLAIN, precision="tf32"))
+    rounded = coarse(images)
+    assert not torch.equal(exact, rounded)
+    assert torch.equal(network(images), exact) and torch.equal(coarse(images), rounded)

@@ -220,3 +220,10 @@ def test_a_run_without_a_first_convolution_has_no_pictures(inspect, tmp_path):
     run = start(small_config(tmp_path, "model=linear", "epochs=1"), [])
     code, _, err = inspect(str(run.path), "--plot")
     assert code == 2 and "linear, has no convolution" in err
+
+
+def test_a_run_whose_path_begins_with_schedule_is_a_run(inspect, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = start(small_config(tmp_path / "schedules", "epochs=1"), [])
+    code, out, err = inspect(str(run.path.relative_to(tmp_path)), "--plot")
+    assert code == 0 and "kernels.png" in out, err

@@ -13,6 +13,7 @@ from cnnlab.data.crops import random_resized_crop
 from cnnlab.data.dataset import ImageSet
 from cnnlab.data.mix import mixup
 from cnnlab.data.normalise import Normalise, measure_pixels
+from cnnlab.data.order import Share
 from cnnlab.data.store import Packed
 from cnnlab.engine.compute import FORMATS, PLAIN
 
@@ -245,3 +246,31 @@ def test_shares_side_by_side_are_the_batch(num_processes, mixed):
         sizes = [len(labels) for _, labels in parts]
         assert max(sizes) - min(sizes) <= 1 and sizes[0] == max(sizes)
     assert torch.equal(shares[-1].in_order().batch(0, 5)[1], torch.arange(50, NUM))
+
+
+# --- Many processes -----------------------------------------------------------------------------------
+
+
+def test_the_shares_of_a_batch_are_the_batch_for_every_number_of_processes():
+    """In whole numbers: 7 · (29 / 7) is not 29 in floating point."""
+    for size in (1, 2, 28, 29, 58, 64, 116, 232, 1000):
+        for num_processes in range(1, 65):
+            shares = [Share(rank, num_processes).of(slice(100, 100 + size)) for rank in range(num_processes)]
+            assert [share.start for share in shares] == [100, *(share.stop for share in shares[:-1])]
+            assert shares[-1].stop == 100 + size
+            assert {share.stop - share.start for share in shares} <= {size // num_processes, -(-size // num_processes)}
+
+
+def test_an_augmentation_called_crop_draws_numbers_of_its_own():
+    drawn = []
+
+    def crop(images, draw):
+        drawn.append(draw(1))
+        return images
+
+    def boxes(sizes, draw):
+        drawn.append(draw(1))
+        return torch.tensor([0, 0, 8, 8]).expand(len(sizes), 4)
+
+    make(augmentations={"crop": crop}, crop=boxes).batch(0, 0)
+    assert not torch.equal(*drawn)
