@@ -70,7 +70,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How to run, as opposed to what: how fast, how long, how often to look.
+    """How to run, as opposed to what: how fast, how long, how often to report.
 
     A key that came later has a default here as well, for runs that were saved without it.
     """

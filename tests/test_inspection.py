@@ -141,7 +141,7 @@ def test_weights_are_not_asked_for(inspect):
         (["schedule=cosin", "--plot"], 2, "schedule: no 'cosin'; did you mean cosine"),
         (["schedule=cosine", "schedule.warmup=soon", "--plot"], 2, "schedule.warmup: 'soon' was given"),
         (["schedule=reduce_on_plateau", "--plot"], 2, "depends on what is measured during the run"),
-        (["schedule=cosine", "--plot", "--images", "0"], 2, "--images 0: expected at least one"),
+        (["schedule=cosine", "--plot", "--examples", "0"], 2, "--examples 0: expected at least one"),
         (["schedule=cosine", "dataset=mnist", "dataset.download=false", "--plot"], 3, "train-images-idx3-ubyte"),
     ],
 )
@@ -179,7 +179,7 @@ def test_the_curve_is_that_of_the_run(inspect, curves, tmp_path):
 def test_several_schedules_and_the_rates_of_parts_in_one_picture_without_images(inspect, curves, tmp_path):
     told = ["model=lenet", "dataset=mnist", "dataset.root=nowhere", "dataset.download=false", "batch_size=10"]
     told += ["schedule=linear,step", "epochs=40", "optimizer=sgd", "optimizer.lr=0.5", "optimizer.rates={0: 0.1}"]
-    code, _, err = inspect(*told, "--plot", "--images", "10001", "--output", "some/rates.png")
+    code, _, err = inspect(*told, "--plot", "--examples", "10001", "--output", "some/rates.png")
     assert code == 0, err
     assert (tmp_path / "some" / "rates.png").is_file()
     assert list(curves) == [f"schedule={name}, lr {lr}" for name in ("linear", "step") for lr in ("0.5", "0.05")]
