@@ -25,9 +25,8 @@ from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.schedules import reads_rows
 from cnnlab.optim.stepping import plain_step
-from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.plots import draw_rates
-from cnnlab.runs.saved import read_saved
+from cnnlab.runs.saved import read_saved, split_run
 from cnnlab.train import compose, compose_sweep
 
 HEADER = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
@@ -73,10 +72,8 @@ def inspect(arguments: list[str], config_dirs: list[str], as_json: bool) -> None
 
 def find_config(arguments: list[str], config_dirs: list[str]) -> Config:
     """The configuration of a run, if the first argument is its directory, or the one that is typed."""
-    if arguments and "=" not in arguments[0] and not arguments[0].startswith("~"):
-        run, *overrides = arguments
-        return read_saved(RunDirectory.open(run), overrides)
-    return compose(arguments, config_dirs)
+    run, overrides = split_run(arguments)
+    return read_saved(run, overrides) if run else compose(overrides, config_dirs)
 
 
 # --- Memory -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cnnlab.data.cifar import CLASSES as CIFAR_CLASSES
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
+from cnnlab.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from cnnlab.data.pictures import (
     OnBadImage,
     PictureDecoder,
@@ -36,8 +37,6 @@ from cnnlab.signature import Count
 PETS = ("cat", "dog")
 DIGITS = tuple(str(digit) for digit in range(10))
 PIXELS = [f"pixel{index}" for index in range(28 * 28)]
-# Of ImageNet's training pictures, whose pretrained networks expect them.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
 
 
