@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cnnlab.data.dataset import Dataset, Facts, ImageSet
+from cnnlab.data.dataset import Dataset, Facts, ImageSet, Side
 from cnnlab.data.download import download_or_explain
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize
 from cnnlab.errors import DataError
-from cnnlab.signature import Count
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FILES = {
@@ -28,7 +27,7 @@ ROW = 3 * SIZE * SIZE  # bytes an image: red plane, green plane, blue plane
 
 
 @DATASETS.register
-def cifar10(*, root: str = "data", download: bool = True, image_size: Count = SIZE) -> Dataset:
+def cifar10(*, root: str = "data", download: bool = True, image_size: Side = SIZE) -> Dataset:
     """50,000 + 10,000 photographs, 32×32 RGB, ten classes; `cifar-10-batches-py` or `-bin` under `root`."""
     folders = [Path(root, "cifar-10-batches-py"), Path(root, "cifar-10-batches-bin"), Path(root)]
 

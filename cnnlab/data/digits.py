@@ -12,14 +12,13 @@ from importlib.resources import files
 import numpy as np
 import torch
 
-from cnnlab.data.dataset import Dataset, Facts, ImageSet
+from cnnlab.data.dataset import Dataset, Facts, ImageSet, Side
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize
-from cnnlab.signature import Count
 
 
 @DATASETS.register
-def digits(*, image_size: Count = 28) -> Dataset:
+def digits(*, image_size: Side = 28) -> Dataset:
     """Ten classes of grey digits; enlarged to 28×28 so that networks made for MNIST fit (8 keeps them)."""
 
     def read(part: str) -> ImageSet:

@@ -18,12 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cnnlab.data.dataset import Dataset, Facts, ImageSet
+from cnnlab.data.dataset import Dataset, Facts, ImageSet, Side
 from cnnlab.data.download import download_or_explain
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize
 from cnnlab.errors import DataError
-from cnnlab.signature import Count
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -39,7 +38,7 @@ FASHION_DEBIAN = "/usr/share/datasets/fashion-mnist"  # where Debian's dataset-f
 
 
 @DATASETS.register
-def mnist(*, root: str = "data", download: bool = True, image_size: Count = 28) -> Dataset:
+def mnist(*, root: str = "data", download: bool = True, image_size: Side = 28) -> Dataset:
     """60,000 + 10,000 handwritten digits, 28×28 grey, ten classes."""
     return _idx_dataset(
         classes=tuple(str(digit) for digit in range(10)),
@@ -52,7 +51,7 @@ def mnist(*, root: str = "data", download: bool = True, image_size: Count = 28) 
 
 
 @DATASETS.register
-def fashion_mnist(*, root: str = "data", download: bool = True, image_size: Count = 28) -> Dataset:
+def fashion_mnist(*, root: str = "data", download: bool = True, image_size: Side = 28) -> Dataset:
     """60,000 + 10,000 articles of clothing, 28×28 grey, ten classes."""
     return _idx_dataset(
         classes=FASHION_CLASSES,

@@ -174,17 +174,16 @@ def test_files_are_seen_as_they_are_packed(pets, tmp_path):
     packed, files = tmp_path / "packed.csv", tmp_path / "files.csv"
     predict([str(run)], views="multicrop", part="train", output=str(packed))
     predict([str(run)], views="multicrop", images=str(data / "train"), output=str(files))
-    names = load_trained(run).dataset.files["train"].paths
     by_name = dict(zip([row["id"] for row in read_table(files)], read_scores(run, files), strict=True))
-    expected = [by_name[names[int(row["id"])].name] for row in read_table(packed)]
+    expected = [by_name[f"{row['id']}.jpg"] for row in read_table(packed)]
     torch.testing.assert_close(read_scores(run, packed), torch.stack(expected), rtol=0, atol=1e-6)
 
 
 def test_a_head_on_kept_features_predicts_with_its_whole_network(cifar, tmp_path):
     tuning = ["model=resnet20", "model.freeze=backbone", "model.head=[8]", "model.feature_views=1"]
     run = train(tmp_path, cifar, *tuning, "dataset.normalize=auto", "split.valid=0.5")
-    predict([str(run)], part="valid")
-    table = read_table(run.predictions)
+    (written,) = predict([str(run)], part="valid")
+    table = read_table(written)
     log_loss = -np.mean([np.log(float(row[row["label"]])) for row in table])
     assert log_loss == pytest.approx(evaluate_run(str(run), "valid")["log_loss"], rel=1e-5)
 
@@ -192,9 +191,9 @@ def test_a_head_on_kept_features_predicts_with_its_whole_network(cifar, tmp_path
 def test_numbers_are_predicted_without_probabilities(tmp_path):
     config = parse(compose_tree("experiment=linear_regression", "epochs=20", f"output_dir={tmp_path}"))
     run = start(config, [])
-    predict([str(run)], part="test")
+    (written,) = predict([str(run)], part="test")
     network = load_trained(run).network.model
-    for row, x in zip(read_table(run.predictions), (5.654, 9.27), strict=True):
+    for row, x in zip(read_table(written), (5.654, 9.27), strict=True):
         assert list(row) == ["id", "label_y", "y"]
         assert float(row["y"]) == pytest.approx(network(torch.full((1, 1, 1, 1), x)).item(), abs=1e-5)
 
@@ -212,14 +211,15 @@ def test_pictures_of_any_kind_in_folders(runs, tmp_path, capsys):
     Image.fromarray(pixels[..., 0]).save(folder / "more" / "grey.bmp")
     (folder / "notes.txt").write_text("no picture")
     assert main(["predict", str(runs[0]), "--images", str(folder)]) == 0
-    table = read_table(runs[0].predictions)
+    written = runs[0].path / "predictions_images.csv"
+    table = read_table(written)
     assert [row["id"] for row in table] == ["2.png", "10.png", "more/clear.png", "more/grey.bmp", "more/palette.gif"]
-    scores = read_scores(runs[0])
+    scores = read_scores(runs[0], written)
     expected = predict_slowly(load_trained(runs[0]), crop_square(pixels, 12)).softmax(0)
     for same in (0, 1, 2):
         torch.testing.assert_close(scores[same], expected, rtol=0, atol=1e-5)
     out = capsys.readouterr().out
-    assert out.splitlines()[0].startswith("2.png") and out.splitlines()[-1] == str(runs[0].predictions)
+    assert out.splitlines()[0].startswith("2.png") and out.splitlines()[-1] == str(written)
 
 
 def test_one_picture_without_the_dataset(runs, cifar, tmp_path):
