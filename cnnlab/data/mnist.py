@@ -29,6 +29,8 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 UNSIGNED_BYTE = 8
+MAX_DIMENSIONS = 4
+MAX_RATIO = 1100  # by which gzip can make bytes fewer: 1,032 times at most
 PIECE = 1 << 20  # bytes read at a time
 
 FASHION_CLASSES = (
@@ -100,7 +102,7 @@ def _idx_dataset(
         images_name, labels_name = FILES[part]
         images = read_idx(paths[images_name])
         labels = read_idx(paths[labels_name])
-        if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
+        if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels) or 0 in images.shape[1:]:
             raise DataError(
                 f"{paths[images_name]} holds {tuple(images.shape)} and {paths[labels_name]} "
                 f"{tuple(labels.shape)}; expected N×H×W images and N labels: the files do not belong together"
@@ -135,7 +137,16 @@ def read_idx(path: Path) -> Tensor:
             zeros, kind, num_dims = struct.unpack(">HBB", file.read(4))
             if zeros != 0 or kind != UNSIGNED_BYTE:
                 raise DataError(f"{path}: not an IDX file of unsigned bytes; get the published file again")
+            if num_dims > MAX_DIMENSIONS:
+                raise DataError(f"{path}: has {num_dims} dimensions; expected 3 of images or 1 of labels")
             shape = struct.unpack(f">{num_dims}I", file.read(4 * num_dims))
+            # Before memory is asked for: what is promised must fit into the file.
+            most = path.stat().st_size * (MAX_RATIO if path.suffix == ".gz" else 1)
+            if math.prod(shape) > most:
+                raise DataError(
+                    f"{path}: its header promises {math.prod(shape):,} bytes of data and the file can have only "
+                    f"{most:,}; it is torn: delete it and get it again"
+                )
             values = torch.empty(math.prod(shape), dtype=torch.uint8)
             num_read = _read_into(file, values)
             if num_read != len(values) or file.read(1):

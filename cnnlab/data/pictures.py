@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
 from cnnlab.data.store import Store
 from cnnlab.errors import ConfigError, DataError, tell
+
+warnings.filterwarnings("ignore", module="PIL")  # remarks on metadata that nobody asked for
 
 ORIENTATION = ExifTags.Base.Orientation
 # What turns a picture upright, by its EXIF orientation.
@@ -143,7 +146,7 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarr
             if picture.format in FRAMED and getattr(picture, "is_animated", False):
                 FRAMES.append(path)
             if picture.format == "PNG":
-                check_pixel_chunks(content)
+                check_chunks(content)
             height, width = picture.height, picture.width
             is_drafted = shorter is not None and picture.draft(None, (4 * shorter, 4 * shorter)) is not None
             picture.load()
@@ -171,18 +174,19 @@ def scaled_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
     return shape
 
 
-def check_pixel_chunks(content: bytes) -> None:
-    """Raises ValueError if a PNG's compressed pixels are not those that their checksums are of.
+def check_chunks(content: bytes) -> None:
+    """Raises ValueError if a chunk of a PNG is not what its checksum is of.
 
-    Pillow checks all other chunks, and may take the pixels of a stream that is damaged near its end.
+    Pillow passes over those of compressed pixels, and takes what it gets of a stream that is damaged near its end.
     """
     start = 8  # after the signature
     while start + 12 <= len(content):
-        length = int.from_bytes(content[start : start + 4], "big")
-        end = start + 8 + length
-        is_whole = content[start + 4 : start + 8] == b"IDAT" and end + 4 <= len(content)
-        if is_whole and crc32(memoryview(content)[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-            raise ValueError("its pixels are not those that their checksum is of")
+        end = start + 8 + int.from_bytes(content[start : start + 4], "big")
+        kind, checksum = content[start + 4 : start + 8], content[end : end + 4]
+        if kind == b"IEND":
+            return
+        if crc32(memoryview(content)[start + 4 : end]).to_bytes(4, "big") != checksum:
+            raise ValueError(f"its chunk {kind!r} is not what the checksum after it is of")
         start = end + 4
 
 
