@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnlab.data.dataset import Pictures
-from cnnlab.data.files import require_regular
+from cnnlab.data.files import read_regular
 from cnnlab.data.pack import in_threads
 from cnnlab.data.pictures import read_picture
 from cnnlab.errors import DataError
@@ -78,8 +78,7 @@ def audit(files: Mapping[str, Pictures]) -> Audit:
 
 def read_content(path: Path) -> FileContent:
     try:
-        require_regular(path)
-        content = path.read_bytes()
+        content = read_regular(path)
     except DataError as error:
         return FileContent(-1, os.fsencode(path), None, str(error))
     except OSError as error:

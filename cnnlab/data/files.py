@@ -157,6 +157,13 @@ def require_regular(path: Path) -> None:
         raise DataError(f"{path}: is {name_kind(mode)}; only regular files are read")
 
 
+def read_regular(path: Path) -> bytes:
+    """All of a regular file. Raises DataError if it is none, OSError if it cannot be read."""
+    require_regular(path)
+    with open(path, "rb", buffering=0) as file:  # at once, which for small pictures is a tenth of their time
+        return file.read()
+
+
 def name_kind(mode: int) -> str:
     """What a file that is not regular is, by its `st_mode`."""
     kinds = {

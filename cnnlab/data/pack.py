@@ -1,7 +1,7 @@
 """Decoded pictures in one file, which is mapped into memory rather than read into it.
 
 The file holds a mark of eight bytes, eight of a digest of its name and of the table that follows, four int64 for each
-picture (where its pixels begin, height, width, their CRC-32), then the pixels, uint8 (H, W, C), one picture after
+picture (where its pixels begin, height, width, their CRC-32 begun with the height), then the pixels, uint8 (H, W, C), one picture after
 another to the end of the file. Its name tells what is in it and ends with a hash of every picture's name, size and time
 of change, so that whoever finds it has the right one without opening a picture:
 
@@ -115,7 +115,8 @@ class Pack:
 
         def is_damaged(index: int) -> bool:
             begin, height, width, checksum = self._spots[index].tolist()
-            return height > 0 and crc32(self._pixels[begin : begin + height * width * self._channels].data) != checksum
+            pixels = self._pixels[begin : begin + height * width * self._channels]
+            return height > 0 and crc32(pixels.data, height) != checksum
 
         results = in_threads(is_damaged, range(len(self._spots)), "verifying")
         return [index for index, (damaged, _) in enumerate(results) if damaged]
@@ -260,7 +261,7 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
                 pixels = np.ascontiguousarray(decoder.decode(paths[index]))
                 if pixels.size != num_bytes[index]:
                     raise DataError(f"{paths[index]}: has changed since it was measured; try again")
-                checksum = crc32(pixels.data)
+                checksum = crc32(pixels.data, len(pixels))
                 with writing:
                     file.seek(begin + int(spots[index, 0]))
                     file.write(pixels.data)

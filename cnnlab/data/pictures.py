@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnlab.data.appearance import show
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
-from cnnlab.data.files import require_regular, say
+from cnnlab.data.files import read_regular, require_regular, say
 from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
 from cnnlab.data.store import Store
@@ -92,9 +92,10 @@ class PictureDecoder:
         """How many pixels `decode` will give. Raises DataError."""
         if self.resize is None:
             return self.image_size**2
-        require_regular_picture(path)
-        with decoding(path), Image.open(path) as picture:
-            height, width = scaled_shape(picture.height, picture.width, self.resize)
+        with decoding(path):
+            require_regular(path)
+            with Image.open(path) as picture:
+                height, width = scaled_shape(picture.height, picture.width, self.resize)
         return height * width
 
     def allows(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
@@ -139,9 +140,8 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarr
     Such a picture differs from one that was decoded whole by a level or two on average. Raises DataError for a broken
     file.
     """
-    require_regular_picture(path)
     with decoding(path):
-        content = path.read_bytes()
+        content = read_regular(path)
         with Image.open(BytesIO(content)) as picture:
             if picture.format in FRAMED and getattr(picture, "is_animated", False):
                 FRAMES.append(path)
