@@ -1,14 +1,14 @@
 """Decoded pictures in one file, which is mapped into memory rather than read into it.
 
 The file holds a mark of eight bytes, eight of a digest of its name and of the table that follows, four int64 for each
-picture (where its pixels begin, height, width, their CRC-32 begun with the height), then the pixels, uint8 (H, W, C), one picture after
-another to the end of the file. Its name tells what is in it and ends with a hash of every picture's name, size and time
-of change, so that whoever finds it has the right one without opening a picture:
+picture (where its pixels begin, height, width, their CRC-32 begun with the height), then the pixels, uint8 (H, W, C),
+one picture after another to the end of the file. Its name tells what is in it and ends with a hash of every picture's
+name, size and time of change, so that whoever finds it has the right one without opening a picture:
 
     train-256-rgb-0f1e2d3c4b5a6978.pack
 
-Mark, digest, table and length are checked whenever it is opened, the pixels when that is asked for. A damaged file is
-made anew.
+Mark, digest, table and length are checked whenever it is opened, the pixels when that is asked for, or all of them are
+read anyway. A damaged file is made anew.
 
 Packing is all or nothing. The file grows beside its place, is flushed to the disk and moved. A process that is killed
 leaves a `.partial` file that the next one removes; two at the same time take turns. A pack of the same pictures as

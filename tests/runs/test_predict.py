@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from PIL import Image
 
 from cnnlab.cli import main
 from cnnlab.config import parse
-from cnnlab.data import chunks
+from cnnlab.data import chunks, files
 from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
-from cnnlab.errors import ConfigError, DataError, Interrupted
+from cnnlab.errors import ConfigError, DataError, Interrupted, StorageError
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
@@ -179,6 +180,57 @@ def test_files_are_seen_as_they_are_packed(pets, tmp_path):
     torch.testing.assert_close(read_scores(run, packed), torch.stack(expected), rtol=0, atol=1e-6)
 
 
+def test_a_part_is_called_as_the_labels_file_calls_it(runs, cifar):
+    """Joined with the table that the data came with, the predictions have the score that was measured."""
+    (written,) = predict([str(runs[0])], part="valid")
+    with (cifar / "trainLabels.csv").open(newline="") as file:
+        labels = {row["id"]: row["label"] for row in csv.DictReader(file)}
+    table = read_table(written)
+    right = [row["prediction"] == labels[row["id"]] for row in table]
+    assert np.mean(right) == evaluate_run(str(runs[0]), "valid")["accuracy"]
+    assert [row["path"] for row in table] == [str(cifar / "train" / f"{row['id']}.png") for row in table]
+
+
+def test_every_kind_of_images_has_a_file_of_its_own_and_what_goes_is_said(runs, cifar, tmp_path, capsys):
+    run = copy_run(runs[0], tmp_path, cifar)
+    asked = [str(path) for path in predict([str(run)])]
+    assert asked == [str(run.predictions), str(run.submission)]
+    whole = run.predictions.read_bytes()
+    for arguments in ({"part": "train"}, {"part": "valid"}, {"images": str(cifar / "test")}):
+        (path,) = predict([str(run)], **arguments)
+        assert path.name == f"predictions_{arguments.get('part', 'images')}.csv" and path.is_file()
+    assert run.predictions.read_bytes() == whole and "written over" not in capsys.readouterr().err
+    predict([str(run)])
+    assert capsys.readouterr().err == f"written over: {run.predictions}\nwritten over: {run.submission}\n"
+    output = tmp_path / "new" / "folder" / "mine.csv"
+    assert predict([str(run)], output=str(output)) == [run.predictions, output]
+    assert f"folder made: {output.parent}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["/dev/full", ".", ""])
+def test_what_is_no_file_is_not_replaced(runs, output, capsys):
+    assert main(["predict", str(runs[0]), "--output", output]) == 2
+    assert "expected a file" in capsys.readouterr().err
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_pipe_in_the_place_of_saved_scores_is_told_and_not_waited_for(runs, cifar, tmp_path):
+    run = copy_run(runs[0], tmp_path, cifar)
+    os.mkfifo(run.scores)
+    with pytest.raises(StorageError, match="scores.partial: is a named pipe; expected a file: remove it"):
+        predict([str(run)])
+
+
+def test_moving_pictures_are_told_once(runs, tmp_path, capsys):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
+    for number in range(9):  # more than a chunk
+        frames[0].save(tmp_path / f"{number}.gif", save_all=True, append_images=frames[1:])
+    files._SAID.clear()
+    predict([str(runs[0])], images=str(tmp_path), output=str(tmp_path / "out.csv"))
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "files with several frames, of which the first is taken (9): " in told
+
+
 def test_a_head_on_kept_features_predicts_with_its_whole_network(cifar, tmp_path):
     tuning = ["model=resnet20", "model.freeze=backbone", "model.head=[8]", "model.feature_views=1"]
     run = train(tmp_path, cifar, *tuning, "dataset.normalize=auto", "split.valid=0.5")
@@ -306,14 +358,14 @@ def copy_run(run: RunDirectory, folder: Path, data: Path) -> RunDirectory:
     subprocess.run(["cp", "-r", str(data), str(folder / "data")], check=True)
     copy = RunDirectory(folder / "run")
     copy.config.write_text(copy.config.read_text().replace(str(data), str(folder / "data")))
-    for path in (copy.predictions, copy.submission, copy.scores):
+    for path in (*copy.path.glob("predictions*.csv"), copy.submission, copy.scores):
         path.unlink(missing_ok=True)
     return copy
 
 
 KILLED = """
 import os, signal, sys
-from cnnlab.data import chunks
+from cnnlab.data import chunks, files
 from cnnlab.runs.predict import predict
 chunks.MAX_IMAGES = 4
 calls, fsync = 0, os.fsync
