@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     prepare.add_argument("--layout", choices=("folders",), help="also write it as a tree with a folder for each class")
     prepare.add_argument("--output", metavar="DIR", help="with --layout: the folder to write")
+    prepare.add_argument("--verify", action="store_true", help="also hold packed pictures against their checksums")
     prepare.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped, or prolong one")
@@ -191,7 +192,8 @@ def run_command(arguments: argparse.Namespace) -> int:
 
         if (arguments.layout is None) != (arguments.output is None):
             raise ConfigError("--layout, --output: expected both, such as --layout folders --output DIR, or neither")
-        return 0 if prepare(arguments.overrides, arguments.config_dir, arguments.output) else DataError.exit_code
+        sound = prepare(arguments.overrides, arguments.config_dir, arguments.output, verify=arguments.verify)
+        return 0 if sound else DataError.exit_code
     if arguments.command == "resume":
         from cnnlab.runs.start import resume
 

@@ -16,8 +16,16 @@ from cnnlab.tasks import TASKS
 
 
 def build_dataset(config: Config) -> Dataset:
-    """The dataset with the task that the configuration chooses for it. Raises ConfigError if it cannot have it."""
+    """The dataset with the task that the configuration chooses for it. Raises ConfigError if it cannot have it.
+
+    Raises DataError for a dataset that is not there, or that has one class only.
+    """
     dataset: Dataset = config.dataset.build()
+    if dataset.facts.task.has_classes and len(dataset.facts.classes) < 2:
+        raise DataError(
+            f"dataset {config.dataset.name}: has {len(dataset.facts.classes)} class; expected two or more, which a "
+            "network can tell apart"
+        )
     if config.division.joins_valid:
         dataset = join_valid(dataset)
     task, facts = config.dataset.shared.task, dataset.facts
