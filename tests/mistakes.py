@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from cnnlab.train import CONF
+from cnnlab.composition import CONF
 from tests.conftest import compose_tree
 
 # A run of one step, where a mistake is not noticed.

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cnnlab.composition import CONF
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.train import CONF, main
+from cnnlab.train import main
 from tests.conftest import SMALL, only_run
 from tests.runs.test_resume import assert_same_end
 

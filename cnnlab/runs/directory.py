@@ -17,15 +17,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import yaml
 
 import cnnlab
 from cnnlab.distributed import is_main
-from cnnlab.engine.compute import Compute
 from cnnlab.errors import CheckpointError, ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from cnnlab.engine.compute import Compute
 
 WHOLE_NUMBERS = ("epoch", "step")  # columns of metrics.csv
 
@@ -284,6 +286,8 @@ class RunDirectory:
 
     def read_compute(self) -> Compute:
         """How the run computes, as far as it was decided. Before version 0.2 that was told under "engine"."""
+        from cnnlab.engine.compute import Compute  # with torch, which those that only read numbers do without
+
         summary = self.read_json(self.summary)
         return Compute.from_dict(summary.get("compute") or summary.get("engine"))
 

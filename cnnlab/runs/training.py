@@ -12,7 +12,7 @@ from cnnlab.engine.autotune import Tuning, tune
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest, put_weights, require_run
 from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.evaluate import Metrics, evaluate
-from cnnlab.engine.loop import fit, restore, select
+from cnnlab.engine.loop import Judge, fit, restore, select
 from cnnlab.engine.state import State
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError
 from cnnlab.experiment.network import count_learning
@@ -28,11 +28,18 @@ from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
 
 
-def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Compute, stop: StopRequest) -> None:
+def train(
+    config: Config,
+    run: RunDirectory,
+    experiment: Experiment,
+    decided: Compute,
+    stop: StopRequest,
+    judge: Judge | None = None,
+) -> None:
     """Restore what there is to restore, train, evaluate on the test images once, draw the curves.
 
-    `decided` is what "auto" became before, as far as that is known. However it ends, summary.json says so; until it
-    takes its first step nothing else in the directory is changed but the log.
+    `decided` is what "auto" became before, as far as that is known; a `judge` may end the run early.
+    However it ends, summary.json says so; until it takes its first step nothing else in the directory is changed but the log.
     """
     with run.locked(), Summary(run) as summary:
         plan, num_epochs = experiment.plan, -(-experiment.plan.num_steps // len(experiment.training.train))
@@ -51,9 +58,10 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
             summary.begin(
                 compute={**asdict(tuning.compute), "timings": timings},
                 parameters=count_learning(experiment.training.model),
+                select_by=plan.select_by,
             )
             write_beginning(run, config, experiment, fingerprints)
-            fit_and_select(experiment, state, journal, stop, summary)
+            fit_and_select(experiment, state, journal, stop, summary, judge)
             evaluate_chosen(run, experiment, state, summary)
             journal.say(describe_end(summary, plan.select_by))
         finally:
@@ -128,13 +136,20 @@ def write_beginning(run: RunDirectory, config: Config, experiment: Experiment, f
     run.write_json(run.environment, describe_environment(experiment.training.device))
 
 
-def fit_and_select(experiment: Experiment, state: State, journal: Journal, stop: StopRequest, summary: Summary) -> None:
+def fit_and_select(
+    experiment: Experiment,
+    state: State,
+    journal: Journal,
+    stop: StopRequest,
+    summary: Summary,
+    judge: Judge | None = None,
+) -> None:
     """Train to the end; the numbers of summary.json, however it ends, and which checkpoint is the run's result."""
     first_step, plan = state.step, experiment.plan
     journal.start_bar(state.step)
     try:
         with stop.deferred():
-            ended = fit(experiment.training, plan, state, journal, stop)
+            ended = fit(experiment.training, plan, state, journal, stop, judge)
     finally:
         journal.stop_bar()
         summary.update_numbers(**summarize(state, experiment))

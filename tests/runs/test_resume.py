@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from cnnlab.composition import CONF
 from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
 from cnnlab.errors import CheckpointError, ConfigError, DataError
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
 from cnnlab.tasks import TIMINGS
-from cnnlab.train import CONF
 from tests.conftest import only_run, small_config
 from tests.data.files import write_mnist, write_photographs
 
