@@ -41,7 +41,7 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
         )
         try:
             journal.say(describe_start(config, experiment))
-            fingerprints = {part: batches.fingerprint() for part, batches in experiment.parts.items()}
+            fingerprints = experiment.fingerprints()
             require_same_images(run, fingerprints)
             tuning = tune_training(config, experiment, decided, journal)
             experiment = experiment.computed_as(tuning.compute)
@@ -114,7 +114,7 @@ def require_same_images(run: RunDirectory, fingerprints: Mapping[str, str]) -> N
     Images to test on, or to select by, may have been trained on otherwise.
     """
     changed = find_changed(run, fingerprints)
-    if changed and run.last.exists():
+    if changed and (run.last.exists() or run.previous.exists()):
         raise DataError(
             f"{run}: began with other images or labels, or another split of them: {', '.join(changed)}; expected the "
             "data as they were then. To train on these, start a new run"
