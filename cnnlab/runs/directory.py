@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -27,6 +28,7 @@ from cnnlab.distributed import is_main
 from cnnlab.engine.compute import Compute
 from cnnlab.errors import CheckpointError, ConfigError, StorageError
 
+LEFT_OVER = 3600  # seconds after which nobody is making a directory any more
 WHOLE_NUMBERS = ("epoch", "step")  # columns of metrics.csv
 
 _LOCKED: set[int] = set()  # descriptors of files that this process has locked
@@ -99,6 +101,7 @@ class RunDirectory:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 return False
+            _remove_leftovers(self.path.parent)
             aside = RunDirectory(tempfile.mkdtemp(".partial", f".{self.path.name}-", self.path.parent))
             aside.path.chmod(0o777 & ~_read_umask())  # as mkdir makes one
             aside.write_yaml(aside.config, config)
@@ -309,6 +312,13 @@ class RunDirectory:
                 "(the last weights, if they are in last.pt, are those of --checkpoint last)"
             )
         raise CheckpointError(f"{self}: has no checkpoint yet; train it first: cnnlab resume {self}")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What runs that were killed while they were made have left aside; one that is being made is younger."""
+    for path in folder.glob(".*.partial"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > LEFT_OVER:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _read_umask() -> int:
