@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -270,12 +270,13 @@ class RunDirectory:
             return []
         rows: list[dict[str, Any]] = []
         try:
-            with self.metrics.open(newline="", encoding="utf-8") as file:
+            # What is no text is replaced, for its own row to be torn and not those before it.
+            with self.metrics.open(newline="", encoding="utf-8", errors="replace") as file:
                 table = csv.reader(file)
                 header = next(table, [])
                 for cells in table:
                     rows.append({name: _read_cell(name, cell) for name, cell in zip(header, cells, strict=True)})
-        except (ValueError, csv.Error):  # of which UnicodeDecodeError is one
+        except (ValueError, csv.Error):
             return rows
         except OSError as error:
             raise StorageError(f"{self.metrics}: cannot be read ({error})") from error
@@ -317,8 +318,9 @@ class RunDirectory:
 def _remove_leftovers(folder: Path) -> None:
     """What runs that were killed while they were made have left aside; one that is being made is younger."""
     for path in folder.glob(".*.partial"):
-        if path.is_dir() and time.time() - path.stat().st_mtime > LEFT_OVER:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # it is made by now
+            if path.is_dir() and time.time() - path.stat().st_mtime > LEFT_OVER:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _read_umask() -> int:
