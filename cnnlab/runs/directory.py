@@ -310,7 +310,7 @@ class RunDirectory:
         if path == self.best:
             raise CheckpointError(
                 f"{path}: missing, and with it the weights that were chosen; expected the file as training left it "
-                "(the last weights, if they are in last.pt, are those of --checkpoint last)"
+                f"(cnnlab evaluate {self} --checkpoint last evaluates the last weights)"
             )
         raise CheckpointError(f"{self}: has no checkpoint yet; train it first: cnnlab resume {self}")
 
