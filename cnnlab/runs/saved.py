@@ -1,8 +1,8 @@
 """The configuration of a saved run: read again, and its modules imported only if this user wants that.
 
 A run directory may come from a stranger, and importing a module runs its code. What a user trains is theirs: a run
-that is started here is remembered, by its path, its modules and where these lie, under the user's own state. Of another directory the
-user is asked at a terminal, or says `--trust`; that is remembered too.
+that is started here is remembered, by its path, its modules and where these lie, under the user's own state. Of
+another directory the user is asked at a terminal, or says `--trust`; that is remembered too.
 """
 
 from __future__ import annotations
