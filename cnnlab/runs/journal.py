@@ -11,6 +11,23 @@ from cnnlab.engine.state import State
 from cnnlab.runs.directory import RunDirectory
 
 
+class LogFile(logging.FileHandler):
+    """train.log. Lines that cannot be written, on a full disk, are left out, which is said once."""
+
+    _has_failed = False
+
+    def handleError(self, record: object = None) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            print(f"{self.baseFilename}: cannot be written ({sys.exc_info()[1]}); the run goes on", file=sys.stderr)
+
+    def close(self) -> None:
+        try:
+            super().close()  # which writes what could not be written before
+        except OSError:
+            self.handleError()
+
+
 class Journal:
     """The loop's reports, written into a run directory. Of many processes one `speaks`, the others keep silent.
 
@@ -27,7 +44,7 @@ class Journal:
         self._bar: Any = None
         self._log = logging.Logger(f"cnnlab {run}")  # its own: no handler of another run hears it
         if speaks:
-            handler = logging.FileHandler(run.log, encoding="utf-8")
+            handler = LogFile(run.log, encoding="utf-8")
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
             self._log.addHandler(handler)
 

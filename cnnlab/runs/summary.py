@@ -32,7 +32,8 @@ LONG_BESIDE_PEAK = 10.0  # seconds of steps
 class Summary:
     """Context in which a run is carried out. However it ends, summary.json says so.
 
-    The status is then completed, pruned, interrupted or failed. Errors pass through. The last line printed names the directory.
+    The status is then completed, pruned, interrupted or failed. Errors pass through. The last line printed names the
+    directory.
     """
 
     def __init__(self, run: RunDirectory):

@@ -39,7 +39,8 @@ def train(
     """Restore what there is to restore, train, evaluate on the test images once, draw the curves.
 
     `decided` is what "auto" became before, as far as that is known; a `judge` may end the run early.
-    However it ends, summary.json says so; until it takes its first step nothing else in the directory is changed but the log.
+    However it ends, summary.json says so; until it takes its first step nothing else in the directory is changed but
+    the log.
     """
     with run.locked(), Summary(run) as summary:
         plan, num_epochs = experiment.plan, -(-experiment.plan.num_steps // len(experiment.training.train))
@@ -48,7 +49,7 @@ def train(
         )
         try:
             journal.say(describe_start(config, experiment))
-            fingerprints = {part: batches.fingerprint() for part, batches in experiment.parts.items()}
+            fingerprints = experiment.fingerprints()
             require_same_images(run, fingerprints)
             tuning = tune_training(config, experiment, decided, journal)
             experiment = experiment.computed_as(tuning.compute)
@@ -122,7 +123,7 @@ def require_same_images(run: RunDirectory, fingerprints: Mapping[str, str]) -> N
     Images to test on, or to select by, may have been trained on otherwise.
     """
     changed = find_changed(run, fingerprints)
-    if changed and run.last.exists():
+    if changed and (run.last.exists() or run.previous.exists()):
         raise DataError(
             f"{run}: began with other images or labels, or another split of them: {', '.join(changed)}; expected the "
             "data as they were then. To train on these, start a new run"

@@ -165,7 +165,10 @@ def draw_answers(
             FigureCanvasAgg(figure)
             for axis, part in zip(axes, figure.subplots(1, len(axes), squeeze=False)[0], strict=True):
                 values = [dict(text.split("=", 1) for text in trial.values)[axis.key] for trial, _ in scored]
-                shown: list[Any] = [float(value) for value in values] if axis.is_continuous else values
+                shown: list[Any] = [float(value) for value in values] if axis.is_continuous else []
+                if not axis.is_continuous:
+                    part.set_xticks(range(len(axis.choices)), axis.choices)
+                    shown = [axis.choices.index(value) for value in values]
                 part.scatter(shown, [score for _, score in scored], s=14)
                 part.set(xlabel=axis.key, ylabel=metric)
                 if axis.log:
