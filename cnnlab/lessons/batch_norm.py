@@ -1,18 +1,24 @@
 """Batch normalisation has two modes, and looking at a network can change it.
 
+Stands on: normalize, constants.
+
 In training it normalises each channel with the mean and variance of the *batch*, and keeps running
 averages on the side; in evaluation it uses those averages:
 
-    running ← 0.9 · running + 0.1 · batch        (the variance with n − 1 below)
+    $running ← 0.9 · running + 0.1 · batch$        (the variance divided by n − 1)
 
 The running averages are no parameters. They move in every forward pass in training mode, also under
-`no_grad`, also on test images. So `eval()` has to come before the first test image, not after it; the
-notes send a batch through first, and the averages have moved.
+`no_grad`, also on test images. So `eval()` has to come before the first test image, not after it.
 
 Question: Is `torch.no_grad()` not the same as `eval()`?
 Answer: No. `no_grad` saves the memory of the backward pass and changes no number. `eval` changes what
 batch normalisation and dropout compute. A test needs both. (And it is `no_grad()`; `torch.no.grad`, as
 the notes have it, does not exist.)
+
+Question: The notes call `net.eval()` inside the loop over the test batches. Is that wrong?
+Answer: It works, because it stands before the batch is sent through; once, before the loop, would do. What
+must not be missing is `net.train()` at the start of the next epoch, which they have, and the order: with
+`eval()` after `net(images)` the first test batch would be normalised by itself and would move the averages.
 
 On real data: twenty layers of it; evaluation leaves each as it was.
 
@@ -24,6 +30,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Parts, Table, Values
 from cnnlab.signature import Count, Whole
@@ -70,3 +77,24 @@ def show(values: Values) -> Parts:
         f"{0.9 + 0.1 * variance:.4f}.",
         f"The normalised batch, by hand and by nn.BatchNorm2d, differs by at most {difference:.0e}.",
     ]
+
+
+EXERCISES = [
+    Exercise(
+        "A new layer (running mean 0) sees a batch of mean 5 in training mode. Its running mean?",
+        lambda: 0.9 * 0 + 0.1 * 5,
+        "0.9 · running + 0.1 · batch.",
+        slips={5: "It moves a tenth of the way."},
+    ),
+    Exercise(
+        "How many such batches until the running mean is above 4?",
+        lambda: next(n for n in range(1, 100) if 5 * (1 - 0.9**n) > 4),
+        "After n batches it is 5·(1 − 0.9ⁿ).",
+    ),
+    Exercise(
+        "A BatchNorm2d(64): how many parameters does the optimizer get?",
+        lambda: sum(p.numel() for p in nn.BatchNorm2d(64).parameters()),
+        "A scale and a shift for each channel; running averages are none.",
+        slips={256: "Running averages are buffers."},
+    ),
+]
