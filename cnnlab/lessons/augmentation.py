@@ -109,7 +109,7 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    axes = panels(figure, 4, in_a_row=4)
+    axes = panels(figure, 4, in_a_row=4, narrow=2)
     draw_matrix(axes[0], values["example"], "an image")
     for i, view in enumerate(values["views"]):
         draw_matrix(axes[i + 1], view, f"view {i + 1}")

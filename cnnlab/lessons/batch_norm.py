@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Whole
 
 
@@ -77,6 +77,22 @@ def show(values: Values) -> Parts:
         f"{0.9 + 0.1 * variance:.4f}.",
         f"The normalised batch, by hand and by nn.BatchNorm2d, differs by at most {difference:.0e}.",
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    """The running mean over forty looks at images of mean 5, then forty more in evaluation mode, of mean 0."""
+    layer, means = nn.BatchNorm2d(1), []
+    with seeded(0), torch.no_grad():
+        for look in range(80):
+            layer.train(look < 40)
+            layer((5 if look < 40 else 0) + 2 * torch.randn(8, 1, 4, 4))
+            means.append(_running(layer)[0])
+    axes = figure.subplots()
+    axes.plot(range(1, 81), means)
+    axes.axvline(40.5, color="gray", linewidth=0.8)
+    axes.text(39, 0.3, "train()", ha="right")
+    axes.text(42, 0.3, "eval()")
+    axes.set(xlabel="batch", ylabel="running mean", ylim=(0, 5.6))
 
 
 EXERCISES = [

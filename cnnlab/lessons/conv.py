@@ -29,8 +29,9 @@ import torch
 from torch import nn
 
 from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import COLORS, Axes
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values, shape
 from cnnlab.signature import Count
 
 
@@ -61,6 +62,30 @@ def show(values: Values) -> Parts:
         f"{values['parameters']:,} numbers in all. Each of the {c_out}·{rows}·{columns} outputs "
         f"takes {c_in}·{k}·{k} multiplications: {values['multiplications']:,}.",
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    """Channels as cards, one before the other; a kernel is as deep as the input, and makes one output channel."""
+    axes = figure.subplots()
+    axes.set_axis_off()
+    _, c_in, rows, columns = values["input"]
+    _, c_out, rows_out, columns_out = values["output"]
+    kernel = shape(values["weight"][1:])
+    draw_cards(axes, 0.0, 2.0, min(c_in, 8), COLORS[0], f"input\n{c_in} channels of {rows}×{columns}")
+    draw_cards(axes, 3.6, 0.5, min(c_in, 8), COLORS[1], f"a kernel\n{kernel}, {c_out} of them")
+    draw_cards(axes, 5.8, 1.9, min(c_out, 12), COLORS[2], f"output\n{c_out} channels of {rows_out}×{columns_out}")
+    axes.text(3.1, 1.0, "⋆", fontsize=14, ha="center")
+    axes.text(5.2, 1.0, "=", fontsize=14, ha="center")
+    axes.set(xlim=(-0.2, 9.4), ylim=(-1.0, 3.4), aspect="equal")
+
+
+def draw_cards(axes: Axes, x: float, side: float, count: int, color: str, label: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    for i in reversed(range(count)):
+        corner = (x + 0.11 * i, 0.4 + 0.11 * i)
+        axes.add_patch(Rectangle(corner, side, side, facecolor="white", edgecolor=color, linewidth=1.1))
+    axes.text(x, 0.2, label, va="top", fontsize=7)
 
 
 EXERCISES = [

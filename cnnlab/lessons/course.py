@@ -120,6 +120,17 @@ CHAPTERS = {
     ],
 }
 
+PURPOSES = {
+    "What a convolution is": "windows, padding, stride, channels",
+    "Learning, from a line on": "gradient descent, up to a kernel",
+    "From a line to a network": "bends, losses, and why convolutions",
+    "Blocks and parameters": "modules, their weights, starts and files",
+    "How a step is taken": "momentum, Adam and others, schedules",
+    "Training and testing": "normalise, augment, measure honestly",
+    "Networks": "LeNet to DenseNet, and weights of others",
+    "Cases from start to end": "six whole problems, their curves and traps",
+}
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -200,7 +211,7 @@ def find_lesson(name: str) -> Lesson:
     return COURSE[name]
 
 
-def chapters_before(chapter: str) -> list[str]:
-    """The chapters whose lessons this one's stand on, in order: an arrow of the course's map each."""
-    needed = {COURSE[other].chapter for name in CHAPTERS[chapter] for other in COURSE[name].stands_on}
-    return [other for other in CHAPTERS if other in needed - {chapter}]
+def chapters_before(chapter: str) -> dict[str, int]:
+    """The chapters whose lessons this one's stand on, in order, and by how many threads: arrows of the course's map."""
+    needed = [COURSE[other].chapter for name in CHAPTERS[chapter] for other in COURSE[name].stands_on]
+    return {other: needed.count(other) for other in CHAPTERS if other in needed and other != chapter}

@@ -51,8 +51,7 @@ def compute(
     kernel: Matrix = ((0, 1), (2, 3)),
 ) -> Values:
     x, k = torch.tensor(image, dtype=torch.float32), torch.tensor(kernel, dtype=torch.float32)
-    fits = k.numel() > 0 and k.dim() == x.dim() == 2 and k.shape[0] <= x.shape[0] and k.shape[1] <= x.shape[1]
-    if not fits:
+    if not (k.numel() > 0 and k.dim() == x.dim() == 2 and k.shape[0] <= x.shape[0] and k.shape[1] <= x.shape[1]):
         raise ConfigError(
             f"kernel: {shape(k.shape)} was given; expected two sizes of at least 1, "
             f"and at most the image's {shape(x.shape)}"

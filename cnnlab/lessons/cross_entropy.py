@@ -32,7 +32,7 @@ from torch import Tensor
 
 from cnnlab.errors import ConfigError
 from cnnlab.lessons.exercises import Exercise
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Whole
 
 
@@ -104,6 +104,19 @@ def show(values: Values) -> Parts:
             ],
         ),
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    """The loss while one logit moves and the others stay."""
+    axes = figure.subplots()
+    moved = torch.linspace(-4, 6, 101)
+    others = values["logits"][0, 1:].expand(len(moved), -1)
+    logits = torch.cat([moved[:, None], others], dim=1)
+    for target, label in ((0, "it is that of the true class"), (1, "it is that of another class")):
+        losses = -log_softmax(logits)[:, target]
+        axes.plot(moved.numpy(), losses.numpy(), label=label)
+    axes.set(xlabel="one logit, the others fixed", ylabel="cross-entropy")
+    axes.legend()
 
 
 EXERCISES = [

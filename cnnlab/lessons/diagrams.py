@@ -16,8 +16,8 @@ from torch import Tensor, fx, nn
 from cnnlab.lessons.pictures import COLORS, Axes
 from cnnlab.lessons.view import Figure, shape
 
-ROW, LANE = 0.62, 1.62  # inches from row to row, and from branch to branch
-BOX = (1.34, 0.34)  # inches, of a box
+ROW, LANE = 0.72, 1.16  # inches from row to row, and from branch to branch
+BOX = (0.98, 0.44)  # inches, of a box
 TINT = {"conv": "#dbe6f1", "linear": "#f6e0da", "pool": "#e3eedf", "join": "#f5e6c8", "": "#f3f1ec"}
 
 
@@ -72,13 +72,13 @@ def describe_layer(layer: nn.Module) -> tuple[str, str]:
     if isinstance(layer, nn.Conv2d):
         groups = "" if layer.groups == 1 else f", {layer.groups} groups"
         stride = "" if layer.stride == (1, 1) else f", /{layer.stride[0]}"
-        return f"conv {shape(layer.kernel_size)}, {layer.out_channels}{groups}{stride}", "conv"
+        return f"conv {shape(layer.kernel_size)}\n{layer.out_channels}{groups}{stride}", "conv"
     if isinstance(layer, nn.Linear):
-        return f"linear, {layer.out_features}", "linear"
+        return f"linear\n{layer.out_features}", "linear"
     if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
         kind = "max" if isinstance(layer, nn.MaxPool2d) else "average"
         size = layer.kernel_size if isinstance(layer.kernel_size, tuple) else (layer.kernel_size,) * 2
-        return f"{kind} pool {shape(size)}", "pool"
+        return f"{kind} pool\n{shape(size)}", "pool"
     names = {"BatchNorm2d": "batch norm", "ReLU": "relu", "AdaptiveAvgPool2d": "mean of a map", "Identity": ""}
     name = type(layer).__name__
     return names.get(name, name.lower()), "pool" if "Pool" in name else ""
@@ -94,9 +94,9 @@ def describe_call(node: fx.Node) -> tuple[str, str]:
     if name == "rsub" or (name == "sub" and len(node.all_input_nodes) == 1):
         return f"{node.args[0]} − x" if not isinstance(node.args[0], fx.Node) else "1 − x", ""
     if name == "avg_pool2d":
-        return "average pool {0}×{0}".format(node.kwargs.get("kernel_size", "")), "pool"
+        return "average pool\n{0}×{0}".format(node.kwargs.get("kernel_size", "")), "pool"
     names = {
-        "cat": "stack channels",
+        "cat": "stack\nchannels",
         "flatten": "flatten",
         "relu": "relu",
         "sigmoid": "sigmoid",
@@ -110,26 +110,34 @@ def place(steps: list[Step]) -> None:
     for step in steps:
         step.row = 1 + max((source.row for source in step.inputs), default=-1)
         if len(step.inputs) > 1:
-            step.lane = sum(source.lane for source in step.inputs) / len(step.inputs)
-            first = common_source(step)
-            step.lane = first.lane if first else step.lane
+            source = common_source(step)
+            met = {id(other) for joined in step.inputs for other in ancestors(joined)}
+            all_meet = all(id(branch) in met for branch in branches_of(source))
+            step.lane = source.lane if all_meet else max(step.inputs, key=lambda joined: joined.row).lane
         elif step.inputs:
             (source,) = step.inputs
-            branches = [reader for reader in source.readers if len(reader.inputs) == 1]
+            branches = branches_of(source)
             middle = (len(branches) - 1) / 2
             step.lane = source.lane + (branches.index(step) - middle if len(branches) > 1 else 0)
 
 
-def common_source(step: Step) -> Step | None:
+def branches_of(step: Step) -> list[Step]:
+    """The ways that part at a step; a reader that joins others is no way of its own."""
+    return [reader for reader in step.readers if len(reader.inputs) == 1]
+
+
+def ancestors(step: Step) -> list[Step]:
+    """A step and all that it comes from."""
+    return [step] + [other for source in step.inputs for other in ancestors(source)]
+
+
+def common_source(step: Step) -> Step:
     """The nearest step that all inputs of `step` come from."""
-
-    def ancestors(of: Step) -> list[Step]:
-        return [of] + [other for source in of.inputs for other in ancestors(source)]
-
-    shared = set(map(id, ancestors(step.inputs[0])))
+    shared = ancestors(step.inputs[0])
     for source in step.inputs[1:]:
-        shared &= set(map(id, ancestors(source)))
-    return max((s for s in ancestors(step.inputs[0]) if id(s) in shared), key=lambda s: s.row, default=None)
+        known = set(map(id, ancestors(source)))
+        shared = [other for other in shared if id(other) in known]
+    return max(shared, key=lambda other: other.row)
 
 
 def draw_network(figure: Figure, network: nn.Module, images: Tensor) -> None:
@@ -143,19 +151,20 @@ def draw_networks(figure: Figure, networks: dict[str, nn.Module], images: Tensor
     for steps in recorded.values():
         place(steps)
     widths = {name: max(s.lane for s in steps) - min(s.lane for s in steps) for name, steps in recorded.items()}
-    widest = (max(widths.values()) + 1.25) * LANE
-    columns = max(1, min(len(networks), int(figure.get_figwidth() / (widest * 0.62))))
+    widest = (max(widths.values()) + 1.5) * LANE
+    columns = max(1, min(len(networks), int(figure.get_figwidth() / (widest * 0.7))))
     rows = -(-len(networks) // columns)
     tallest = (max(s.row for steps in recorded.values() for s in steps) + 1.1) * ROW
     scale = min(1.0, figure.get_figwidth() / (columns * widest))
-    figure.set_figheight(rows * tallest * max(scale, 0.62) + 0.3 * rows)
+    figure.set_figheight(rows * tallest * scale + 0.3 * rows)
     all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in all_axes:
         axes.set_axis_off()
     for axes, (name, steps) in zip(all_axes, recorded.items(), strict=False):
         axes.set_title(name)
-        draw_steps(axes, steps, font=max(5.8, 8.0 * min(1.0, scale * 1.15)))
+        draw_steps(axes, steps, font=max(6.0, 8.0 * scale))
         middle = (max(s.lane for s in steps) + min(s.lane for s in steps)) / 2 * LANE
+        axes.set_aspect("equal")
         axes.set(xlim=(middle - widest / 2, middle + widest / 2), ylim=(tallest - 0.45 * ROW, -0.45 * ROW))
 
 
@@ -177,24 +186,25 @@ def draw_steps(axes: Axes, steps: list[Step], font: float) -> None:
 
 
 def draw_arrow(axes: Axes, source: Step, step: Step, steps: list[Step]) -> None:
-    """Straight down where nothing stands between, around it where something does."""
-    start = (source.lane * LANE, source.row * ROW + BOX[1] / 2)
-    end = (step.lane * LANE, step.row * ROW - BOX[1] / 2)
+    """Straight where the way is free; where boxes stand in it, along their right side."""
+    half_width, half_height = BOX[0] / 2, BOX[1] / 2
+    x, y = source.lane * LANE, source.row * ROW
+    end_x, end_y = step.lane * LANE, step.row * ROW
     style: Any = {"arrowstyle": "-|>", "color": "#555555", "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
-    between = [s for s in steps if source.row < s.row < step.row and s.lane == source.lane == step.lane]
-    if between:
-        side = start[0] + BOX[0] / 2 + 0.16
-        height = step.row * ROW
-        axes.plot([start[0] + BOX[0] / 2, side, side], [source.row * ROW, source.row * ROW, height], **_line(COLORS[1]))
-        style |= {"color": COLORS[1]}
-        axes.annotate("", (end[0] + BOX[0] / 2, height), (side, height), arrowprops=style)
-    else:
-        if source.lane != step.lane and step.row - source.row > 1:  # down in its own lane first
-            low = (start[0], (step.row - 1) * ROW + BOX[1] / 2)
-            axes.plot([start[0], low[0]], [start[1], low[1]], **_line("#555555"))
-            start = low
-        axes.annotate("", end, start, arrowprops=style)
-
-
-def _line(color: str) -> dict[str, Any]:
-    return {"color": color, "linewidth": 0.9}
+    in_the_way = [s for s in steps if source.row < s.row < step.row and s.lane == source.lane]
+    if in_the_way and source.lane == step.lane:  # a shortcut
+        style["color"] = COLORS[1]
+        side = x + half_width + 0.16
+        axes.plot([x + half_width, side, side], [y, y, end_y], color=COLORS[1], linewidth=0.9)
+        axes.annotate("", (end_x + half_width, end_y), (side, end_y), arrowprops=style)
+        return
+    start = (x, y + half_height)
+    low = end_y - ROW + half_height
+    if in_the_way:
+        side = x + half_width + 0.07
+        axes.plot([x + half_width, side, side], [y, y, low], color="#555555", linewidth=0.9)
+        start = (side, low)
+    elif source.lane != step.lane and step.row - source.row > 1:  # down in its own lane first
+        axes.plot([x, x], [start[1], low], color="#555555", linewidth=0.9)
+        start = (x, low)
+    axes.annotate("", (end_x, end_y - half_height), start, arrowprops=style)

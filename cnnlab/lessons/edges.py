@@ -59,7 +59,7 @@ def show(values: Values) -> Parts:
 
 def draw(values: Values, figure: Figure) -> None:
     names = ("image", "edges", "turned image", "turned both")
-    for axes, name in zip(panels(figure, 4, in_a_row=4), names, strict=True):
+    for axes, name in zip(panels(figure, 4, in_a_row=4, narrow=2), names, strict=True):
         draw_matrix(axes, values[name], name)
 
 

@@ -29,7 +29,7 @@ TOKEN = re.compile(
 
 def render_formula(text: str) -> str:
     """One formula as one or more <math> elements, between which a line may break."""
-    return " ".join(f"<math>{piece}</math>" for piece in Parser(text).pieces())
+    return "<wbr>".join(f"<math>{piece}</math>" for piece in Parser(text).pieces())
 
 
 class Parser:

@@ -32,8 +32,9 @@ import torch
 from torch import nn
 
 from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import panels
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Whole
 
 
@@ -69,7 +70,7 @@ STARTS: dict[str, Callable[[nn.Module], None]] = {
 
 
 def compute(*, features: Count = 64, hidden: Count = 8, seed: Whole = 0) -> Values:
-    rows = []
+    rows, weights = [], {}
     for name, start in STARTS.items():
         with seeded(seed):
             net = nn.Sequential(nn.Linear(features, hidden, bias=False), nn.Tanh(), nn.Linear(hidden, 1))
@@ -78,12 +79,21 @@ def compute(*, features: Count = 64, hidden: Count = 8, seed: Whole = 0) -> Valu
         net(x).square().mean().backward()
         weight, gradient = net[0].weight.detach(), net[0].weight.grad
         distinct = len(torch.unique(gradient, dim=0))
+        weights[name] = weight
         rows.append([name, weight.mean().item(), weight.std().item(), distinct])
-    return {"rows": rows}
+    return {"rows": rows, "weights": weights}
 
 
 def show(values: Values) -> Parts:
     return [Table(["start", "mean of weights", "standard deviation", "distinct gradient rows"], values["rows"])]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    weights = values["weights"]
+    axes_of_each = panels(figure, len(weights), in_a_row=5, narrow=2, height=1.6)
+    for axes, (name, weight) in zip(axes_of_each, weights.items(), strict=True):
+        axes.hist(weight.flatten().numpy(), bins=20, range=(-0.35, 0.35) if name != "constant" else (0, 2))
+        axes.set(title=name, yticks=[])
 
 
 EXERCISES = [

@@ -29,8 +29,9 @@ from torch.nn import functional as F
 
 from cnnlab.lessons.channels import corr2d_multi_in_out
 from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import draw_matrix, panels
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Values
+from cnnlab.lessons.view import Figure, Parts, Values
 from cnnlab.signature import Count, Whole
 
 
@@ -56,6 +57,13 @@ def show(values: Values) -> Parts:
         {f"convolution, channel {o + 1}": matrix for o, matrix in enumerate(values["convolution"])},
         f"Largest difference: {difference:.0e}.",
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    left, middle, right = panels(figure, 3)
+    draw_matrix(left, values["weight"], "weight: a row for each output")
+    draw_matrix(middle, values["image"].flatten(1)[:, :5], "image: a row a channel, first 5 pixels")
+    draw_matrix(right, values["product"].flatten(1)[:, :5], "their product")
 
 
 EXERCISES = [

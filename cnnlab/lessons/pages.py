@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cnnlab.lessons.course import CHAPTERS, COURSE, Lesson, chapters_before
+from cnnlab.lessons.course import CHAPTERS, COURSE, PURPOSES, Lesson, chapters_before
 from cnnlab.lessons.formulas import render_formula
 from cnnlab.lessons.pictures import NARROW, save_picture
 from cnnlab.lessons.running import command_line, compute
@@ -43,7 +43,7 @@ pre.code { font-size: 0.76em; }
 p code, li code, td code { background: var(--tint); padding: 0.08em 0.3em; border-radius: 3px;
                            overflow-wrap: anywhere; }
 pre .k { color: var(--accent); } pre .s { color: #4f7a4d; } pre .c { color: var(--soft); font-style: italic; }
-math { font-size: 1.06em; }
+math { font-size: 1.06em; math-style: normal; }
 .formula { margin: 1rem 0 1rem 1.5rem; }
 .formula p { margin: 0.5rem 0; display: flex; flex-wrap: wrap; gap: 0.3rem 2.4rem; align-items: baseline; }
 .formula td { padding: 0.22rem 1.4rem 0.22rem 0; vertical-align: baseline; }
@@ -54,7 +54,7 @@ nav a:last-child { text-align: right; }
 .matrices { display: flex; flex-wrap: wrap; gap: 0.8rem 2.4rem; margin: 1.2rem 0; align-items: flex-start; }
 .wide { margin: 1.2rem 0; }
 table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums lining-nums; }
-caption { text-align: left; color: var(--soft); padding-bottom: 0.25rem; }
+.caption { color: var(--soft); font-size: 0.88rem; line-height: 1.3; max-width: 13rem; padding-bottom: 0.25rem; }
 td, th { padding: 0.16rem 0.7rem; text-align: left; vertical-align: baseline; }
 th { border-bottom: 1px solid var(--ink); font-weight: 600; }
 .right { text-align: right; }
@@ -67,12 +67,14 @@ ol { padding-left: 1.6rem; margin: 0.3rem 0; }
 li { margin: 0.35rem 0; }
 .map { display: block; width: 100%; max-width: 34rem; margin: 1.5rem 0; }
 .map text { font: 15px Charter, "Bitstream Charter", Georgia, "DejaVu Serif", serif; fill: var(--ink); }
-.map .arc { fill: none; stroke: #b9b2a3; stroke-width: 1.4; }
+.map text.small { font-size: 12.5px; fill: var(--soft); }
+.map .arc { fill: none; stroke: #b9b2a3; }
 .map rect { fill: var(--tint); stroke: var(--rule); } .map a:hover rect { stroke: var(--accent); }
 .needs { color: var(--soft); font-size: 0.8em; }
 @media (max-width: 40rem) {
   main { padding: 1.25rem 1rem 3rem; } h1 { font-size: 1.5rem; } .formula { margin-left: 0; }
-  table { font-size: 0.74rem; } td, th { padding: 0.15rem 0.3rem; } .formula td { padding-right: 0.6rem; }
+  table { font-size: 0.74rem; } table.formula { font-size: 0.86rem; } td, th { padding: 0.15rem 0.3rem; }
+  .formula td { padding-right: 0.6rem; }
   .matrix td { padding: 0.1rem 0.24rem; } pre { padding: 0.7rem 0.6rem; } .matrices { gap: 0.8rem 1.2rem; }
 }
 """
@@ -110,7 +112,8 @@ def index_page() -> str:
         f"<p>{len(COURSE)} lessons, from one sum of products to whole cases. Each says what is computed and why, "
         "shows code that runs by itself and its numbers, answers a question, and asks some of its own. "
         "<code>cnnlab lesson NAME key=value</code> runs one again with other numbers.</p>",
-        "<p>The map: read from top to bottom; a line on the right leads from a chapter to one that stands on it.</p>",
+        "<p>The map: read from top to bottom; a line on the right leads from a chapter to a later one that stands on "
+        "it, the thicker the more.</p>",
         course_map(),
     ]
     start = 1
@@ -129,31 +132,30 @@ def needs(lesson: Lesson) -> str:
 
 
 def course_map() -> str:
-    """The chapters in a column, and at the right an arc from each to those that stand on it."""
-    row, width = 46, 300
+    """The chapters in a column; at the right an arc from each to those that stand on it, the thicker the more."""
+    row, width = 62, 330
     numbers = {chapter: i for i, chapter in enumerate(CHAPTERS)}
     parts = []
     for chapter, i in numbers.items():
-        for j in (numbers[other] for other in chapters_before(chapter)):
-            start, end, right = row * j + 23, row * i + 15, width + 24 + 15 * (i - j)
-            curve = f"M{width + 8} {start} C{right} {start} {right} {end} {width + 14} {end}"
-            parts.append(f'<path class="arc" d="{curve}" marker-end="url(#tip)"/>')
-    for chapter, i in numbers.items():
+        for other, threads in chapters_before(chapter).items():
+            j = numbers[other]
+            start, end, right = row * j + 34, row * i + 16, width + 20 + 15 * (i - j)
+            curve = f"M{width} {start} C{right} {start} {right} {end} {width} {end}"
+            parts.append(f'<path class="arc" d="{curve}" stroke-width="{0.5 + 0.5 * threads}"/>')
         parts.append(
-            f'<a href="#chapter-{i + 1}"><rect x="1" y="{row * i + 2}" width="{width + 6}" height="34" rx="5"/>'
-            f'<text x="14" y="{row * i + 24}">{i + 1}  {escape(chapter)}</text></a>'
+            f'<a href="#chapter-{i + 1}"><rect x="1" y="{row * i + 2}" width="{width - 2}" height="50" rx="5"/>'
+            f'<text x="14" y="{row * i + 23}">{i + 1}  {escape(chapter)}</text>'
+            f'<text class="small" x="30" y="{row * i + 42}">{escape(PURPOSES[chapter])}</text></a>'
         )
-    tip = '<marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-    tip += '<path d="M0 0 L8 4 L0 8 z" fill="#b9b2a3"/></marker>'
-    box = f"0 0 {width + 120} {row * len(CHAPTERS)}"
-    return f'<svg class="map" viewBox="{box}" role="img"><defs>{tip}</defs>{"".join(parts)}</svg>'
+    box = f"0 0 {width + 110} {row * len(CHAPTERS)}"
+    return f'<svg class="map" viewBox="{box}" role="img" aria-label="Map of the course">{"".join(parts)}</svg>'
 
 
 def lesson_page(lesson: Lesson, values: Values, linked: Collection[str]) -> str:
     """One lesson: what and why, code, numbers, picture, questions, exercises, and the way to real data."""
     question, mark, real = lesson.ending.partition("On real data:")
     contents = '<a href="index.html">Contents</a>' if "index" in linked else "Contents"
-    before = ", ".join(link(name, linked) for name in lesson.stands_on) or "school arithmetic"
+    before = ", ".join(link_name(name, linked) for name in lesson.stands_on) or "school arithmetic"
     exercises = "".join(f"<li>{inline(exercise.question, linked)}</li>" for exercise in lesson.exercises)
     parts = [
         f'<p class="place">{contents} · {escape(lesson.chapter)} · lesson {lesson.number}</p>',
@@ -204,6 +206,10 @@ def link(name: str, linked: Collection[str] = COURSE) -> str:
     """A lesson's title; a link where there is a page to lead to."""
     title = inline(COURSE[name].title)
     return f'<a href="{name}.html">{title}</a>' if name in linked else title
+
+
+def link_name(name: str, linked: Collection[str]) -> str:
+    return f'<a href="{name}.html">{name}</a>' if name in linked else name
 
 
 def inline(text: str, linked: Collection[str] = ()) -> str:
@@ -294,7 +300,7 @@ def numbers(parts: Parts, linked: Collection[str] = ()) -> str:
 
 def matrix(caption: str, entries: Tensor) -> str:
     rows = "".join("<tr>" + "".join(f"<td>{entry}</td>" for entry in row) + "</tr>" for row in cells(entries))
-    return f'<table><caption>{inline(caption)}</caption><tbody class="matrix">{rows}</tbody></table>'
+    return f'<div><div class="caption">{inline(caption)}</div><table><tbody class="matrix">{rows}</tbody></table></div>'
 
 
 def table(part: Table) -> str:

@@ -45,11 +45,9 @@ def save_picture(draw: Callable[[Values, Figure], None], values: Values, path: P
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def panels(figure: Figure, count: int, in_a_row: int = 4, height: float = 2.6) -> list[Axes]:
-    """`count` axes, `in_a_row` beside one another; where the figure is narrow, one or two. `height` in inches."""
-    if figure.get_figwidth() <= NARROW:
-        in_a_row = 1 if in_a_row < 4 else 2
-    columns = min(count, in_a_row)
+def panels(figure: Figure, count: int, in_a_row: int = 3, narrow: int = 1, height: float = 2.6) -> list[Axes]:
+    """`count` axes, `in_a_row` beside one another, `narrow` where the figure is narrow. `height` in inches."""
+    columns = min(count, in_a_row if figure.get_figwidth() > NARROW else narrow)
     rows = -(-count // columns)
     figure.set_figheight(max(height * rows, 2.6))
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
@@ -108,7 +106,8 @@ def draw_written(axes: Axes, matrix: Tensor) -> None:
 
 def highlight_each(figure: Figure, curves: dict[str, Any], in_a_row: int = 5, **settings: Any) -> None:
     """One small panel for each curve, in colour before all the others in grey: so none hides behind another."""
-    for axes, (name, (x, y)) in zip(panels(figure, len(curves), in_a_row, height=1.7), curves.items(), strict=True):
+    axes_of_each = panels(figure, len(curves), in_a_row, narrow=2, height=1.7)
+    for axes, (name, (x, y)) in zip(axes_of_each, curves.items(), strict=True):
         for other_x, other_y in curves.values():
             axes.plot(other_x, other_y, color="#dddddd", linewidth=0.8)
         axes.plot(x, y, color=COLORS[0], linewidth=1.8)

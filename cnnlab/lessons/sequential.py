@@ -20,9 +20,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnnlab.lessons.diagrams import draw_network
 from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Whole
 
 
@@ -74,6 +75,10 @@ def show(values: Values) -> Parts:
             ],
         ),
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    draw_network(figure, Row(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 10)), torch.zeros(1, 20))
 
 
 def _three_layers() -> nn.Sequential:

@@ -97,7 +97,7 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    for axes, (name, field) in zip(panels(figure, 4, in_a_row=4), values["fields"].items(), strict=True):
+    for axes, (name, field) in zip(panels(figure, 4, in_a_row=4, narrow=2), values["fields"].items(), strict=True):
         draw_matrix(axes, field, name)
         for text in axes.texts:
             text.set_visible(False)
