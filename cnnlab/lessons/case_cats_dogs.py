@@ -42,7 +42,7 @@ from cnnlab.lessons.pictures import draw_epochs, panels
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count
 
-# The second command of this page: metrics.csv, and the submission of cnnlab predict against the true labels.
+# The second command of this page: metrics.csv, and the submission against the true labels.
 EPOCHS = {
     "train loss":     [0.6978, 0.6950, 0.6881, 0.6093, 0.5642, 0.5219, 0.4911, 0.4660, 0.4271, 0.4106],
     "valid loss":     [1.0199, 1.2644, 0.6308, 0.5630, 0.5380, 0.5626, 0.4822, 0.4455, 0.4471, 0.4424],

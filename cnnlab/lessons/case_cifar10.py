@@ -51,7 +51,7 @@ EPOCHS = {
     "train accuracy": [0.3446, 0.5431, 0.6315, 0.6893, 0.7350, 0.7672],
     "valid accuracy": [0.3226, 0.5436, 0.6188, 0.6728, 0.7412, 0.7680],
 }  # fmt: skip
-TEST_ACCURACY = 0.7651  # of 10,000, by cnnlab predict and the true labels
+TEST_ACCURACY = 0.7651  # of 10,000 that were predicted, by their true labels
 IMAGES_A_SECOND = {"resnet20": 700, "resnet18_cifar": 54}  # in training, two processor cores
 
 
@@ -94,7 +94,7 @@ EXERCISES = [
     Exercise(
         "The notes print a loss every 20 steps. How many lines is that in an epoch of 196 steps?",
         lambda: 196 // 20,
-        "After step 20, 40, …",
+        "After step 20, 40 and so on.",
     ),
     Exercise(
         "The names 9.png, 10.png, 8.png sorted as strings: which comes first? Its number.",

@@ -52,8 +52,9 @@ def fit(x: Tensor, y: Tensor, penalty: str, strength: float, steps: int = 1500, 
         (gradient,) = torch.autograd.grad(loss, w)
         with torch.no_grad():
             w -= lr * gradient
-    # L1's slope jumps at 0, so a weight of no use hops about 0 by less than one step.
-    return torch.where(w.detach().abs() <= lr * strength, 0.0, w.detach())
+    if penalty == "L1":  # its slope jumps at 0, so a weight of no use hops about 0 by less than one step
+        return torch.where(w.detach().abs() <= lr * strength, 0.0, w.detach())
+    return w.detach()
 
 
 def compute(*, strength: NonNegative = 0.2, seed: Whole = 0) -> Values:

@@ -89,7 +89,7 @@ EXERCISES = [
     Exercise(
         "A vector of norm 12 is halved until its norm is at most 1: how many times?",
         lambda: next(n for n in range(10) if 12 / 2**n <= 1),
-        "12, 6, 3, …",
+        "12, 6, 3: go on.",
     ),
     Exercise(
         "x is halved twice on its way. By which factor is its gradient multiplied there?",

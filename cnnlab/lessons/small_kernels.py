@@ -68,7 +68,8 @@ def merge(first: Tensor, second: Tensor) -> Tensor:
 def compute(*, channels: Count = 64, seed: Whole = 0) -> Values:
     rows, fields = [], {}
     for name, kernel_size, layers in (("5×5", 5, 1), ("3×3, 3×3", 3, 2), ("7×7", 7, 1), ("3×3, 3×3, 3×3", 3, 3)):
-        net = stack(kernel_size, layers, channels)
+        with seeded(seed):
+            net = stack(kernel_size, layers, channels)
         fields[name] = receptive_field(net, channels)
         side = int(fields[name].sum().sqrt())
         rows.append([name, sum(p.numel() for p in net.parameters()), f"{side}×{side}", layers])
@@ -108,7 +109,7 @@ EXERCISES = [
     Exercise(
         "Four 3×3 layers in a row: how many pixels a side do they see?",
         lambda: int(receptive_field(stack(3, 4, 1), 1).sum().sqrt()),
-        "3, 5, 7, …",
+        "3, 5, 7: each layer adds 2.",
     ),
     Exercise(
         "They take the place of one kernel of that size. What share of its weights do they have, in per cent?",
