@@ -11,7 +11,7 @@ whole network. To write one, say two things:
 The gradient comes for free, because autograd watches what `forward` does. Parameters are initialised by
 the layers, and `state_dict`, `to` and `train` reach all of them by themselves.
 
-Question: The notes define `_forward` in one place and `__forward__` in another. What happens?
+Question: The notes define `_forward` in one program and `__forward__` in another. What happens?
 Answer: Calling a module calls `forward`, by exactly that name. With any other name the class is defined
 without complaint, and its first call fails with the message above. In the same programs F is used and
 never imported, and `nn.ReLU(out)` builds a layer where relu(out) was meant.

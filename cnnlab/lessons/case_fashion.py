@@ -3,7 +3,7 @@
 Stands on: lenet, initialization, case_mnist.
 
 70,000 pictures of ten kinds of clothing, as large as MNIST's digits and harder. The network is LeNet as in the
-notes, with sigmoids and average pooling: 61,706 parameters. The course behind the notes trains it with plain
+notes, with sigmoids and average pooling: 61,706 parameters. The course that the notes follow trains it with plain
 SGD, batches of 256, ten epochs and the unusual rate of 0.9.
 
 Look at: the first epoch. The loss stays at $log 10 = 2.303$, what guessing costs, for a hundred steps or more:
@@ -51,7 +51,7 @@ TRAIN_LOSS = {
 LAST_TRAIN_ACCURACY = {"seed 0": 0.8459, "seed 1": 0.8424, "seed 2": 0.8381}
 TEST_ACCURACY = {"seed 0": 0.8351, "seed 1": 0.8351, "seed 2": 0.8348}
 
-# The course behind the notes, after ten epochs.
+# The course that the notes follow, after ten epochs.
 PUBLISHED = {"train loss": 0.469, "train accuracy": 0.823, "test accuracy": 0.779}
 
 

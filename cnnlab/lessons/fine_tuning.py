@@ -12,7 +12,7 @@ replaced, and there are three ways to go on:
 
 Freezing is `requires_grad_(False)`: no gradients are computed for these weights, none are kept, and the
 optimizer is given only those of the head. Here both problems are about points of 20 numbers, labelled by the
-same hidden features: the first has ten classes and 2,500 points, the second four classes and 80.
+same hidden features: the first has ten classes and 4,000 points, the second four classes and 80.
 
 Question: Can I also freeze a network with random weights?
 Answer: You can, and its head then learns from random features: the table's last row. It is what happens when
@@ -74,10 +74,10 @@ def accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
 def compute(*, images: Count = 80, steps: Count = 200, seed: Whole = 0) -> Values:
     with seeded(seed):
         hidden = torch.randn(20, 12)
-        x, y, test_x, test_y = make_problem(hidden, classes=10, number=2500)
+        x, y, test_x, test_y = make_problem(hidden, classes=10, number=4000)
         trained = new_backbone()
         source = nn.Sequential(trained, nn.Linear(64, 10))
-        train(source, x, y, lr=0.01, steps=300)
+        train(source, x, y, lr=0.01, steps=400)
         source_accuracy = accuracy(source, test_x, test_y)
 
         x, y, test_x, test_y = make_problem(hidden, classes=4, number=images)

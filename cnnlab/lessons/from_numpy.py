@@ -14,7 +14,7 @@ look at the same numbers in another shape.
 
 Question: "The returned tensor is not resizable", says the manual. What does that mean?
 Answer: A tensor with memory of its own can be made larger in place, with `resize_`. Memory that belongs to
-numpy cannot: torch refuses, with the message in the table. `reshape`, `view` and slices all work, for
+numpy cannot: torch refuses, with the message above. `reshape`, `view` and slices all work, for
 they need no more memory.
 
 Question: The notes wrap everything in `Variable(...)`. Do I have to?

@@ -6,10 +6,10 @@ A training step writes new numbers into the memory of a weight: it changes the t
 watches every operation on a weight in order to differentiate it, and a step is not to be differentiated.
 So there are four ways to write it, and two of them work:
 
-    `w -= lr * w.grad`                       refused: autograd would have to follow the change
-    `w = w - lr * w.grad`                    a new tensor; no weight any more, and has no `.grad`
-    `with torch.no_grad(): w -= lr * w.grad` right: in place, and autograd looks away
-    `w.data -= lr * w.grad`                  the notes' way: also in place, and autograd never hears of it
+    `w -= lr * w.grad`                         refused: autograd would have to follow the change
+    `w = w - lr * w.grad`                      a new tensor; no weight any more, and has no `.grad`
+    `with torch.no_grad(): w -= lr * w.grad`   right: in place, and autograd looks away
+    `w.data -= lr * w.grad`                    the notes' way: also in place, and autograd never hears of it
 
 Question: The notes ask about `conv2d.weight.data[:] -= lr * conv2d.weight.grad`: is that in place?
 Answer: Yes. `.data` is a second tensor on the same memory that autograd does not know, and `[:] -=` writes

@@ -7,8 +7,8 @@ Stands on: initialization, in_place.
     >>> net[0].apply(xavier)
     >>> net[2].apply(forty_two)
 
-And where no ready initialiser fits, a start is whatever you write into the weight. The course behind the notes
-draws each weight from three cases:
+And where no ready initialiser fits, a start is whatever you write into the weight. The course that the notes
+follow draws each weight from three cases:
 
     uniform in (5, 10)      with the probability 1/4
     0                       with the probability 1/2

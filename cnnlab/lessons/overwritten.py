@@ -13,7 +13,7 @@ So the cell asks for a kernel that turns the image's vertical edges into a patte
 
 Question: How could I have noticed?
 Answer: By a shape that had to be changed before it fitted: a correct Y has 6 rows and 5 columns as it is.
-And by a loss that comes to rest far above zero, in a problem whose answer is known to exist. Give
+And by a loss that comes to rest far above zero, in a problem whose solution is known to exist. Give
 results names of their own (edges, turned_edges), and restart a notebook and run all of it before you
 believe it. (That cell's comment also promises a kernel of (2, 2); its code says (1, 2).)
 

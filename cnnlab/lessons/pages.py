@@ -40,8 +40,8 @@ pre { background: var(--tint); padding: 0.8rem 1rem; border-radius: 4px; white-s
       overflow-wrap: anywhere; }
 pre.code { font-size: 0.76em; }
 .line { display: block; padding-left: calc((var(--in) + 4) * 1ch); text-indent: calc((var(--in) + 4) * -1ch); }
-p code, li code, td code { background: var(--tint); padding: 0.08em 0.3em; border-radius: 3px;
-                           overflow-wrap: anywhere; }
+p code, li code, td code { background: var(--tint); padding: 0.08em 0.3em; border-radius: 3px; }
+p code, li code { overflow-wrap: anywhere; }
 pre .k { color: var(--accent); } pre .s { color: #4f7a4d; } pre .c { color: var(--soft); font-style: italic; }
 math { font-size: 1.06em; math-style: normal; }
 .formula { margin: 1rem 0 1rem 1.5rem; }
