@@ -2,10 +2,13 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # How often a thread of torch's looks for its next piece of work before it sleeps: libgomp reads this when torch is
 # imported. By its default, 300,000 times, a thread without work goes on looking for tens of milliseconds, at the cost
 # of whatever else could run on its core, such as the threads that cut images: batches of 32 photographs are made
 # ready in a tenth more time. Fewer than 30,000 cost the steps of a small network a twentieth.
 os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+
+# cuBLAS, read when a CUDA device is first used: with work space of its own its sums have the same bits each time.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

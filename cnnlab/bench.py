@@ -7,17 +7,15 @@ from typing import Any
 
 import torch
 
+from cnnlab.device import start_device
+from cnnlab.engine.compute import DTYPES
 from cnnlab.engine.peak import measure_bandwidth, measure_product_peak
-from cnnlab.engine.precision import DTYPES
 from cnnlab.runs.environment import name_device
-from cnnlab.runtime import choose_device, keep_freed_memory
 
 
 def bench(device_name: str, as_json: bool) -> None:
     """Measure for some seconds and print. Raises ConfigError for a device that is not there."""
-    device = choose_device(device_name)
-    if device.type == "cpu":
-        keep_freed_memory()
+    device = start_device(device_name)
     peaks = {precision: measure_product_peak(device, precision) for precision in DTYPES}
     measured: dict[str, Any] = {
         "device": str(device),

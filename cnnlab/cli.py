@@ -10,7 +10,7 @@ from cnnlab import __version__
 from cnnlab.distributed import run_together, share, started_first
 from cnnlab.errors import CnnlabError, ConfigError, DataError, Interrupted
 
-LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "inits", "experiments")
+LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "averages", "inits", "experiments")
 
 EXAMPLES = """\
 examples:
@@ -33,18 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return train(arguments[1:])
     if arguments[:1] == ["resume"]:
-        return run_together(lambda: answer(arguments), follow)
-    return answer(arguments) if started_first() else 0
+        return run_together(lambda: run(arguments), follow)
+    return run(arguments) if started_first() else 0
 
 
 def follow() -> None:
     """What processes beside the main one do: resume what it has been given."""
-    from cnnlab.runs.training import resume
+    from cnnlab.runs.start import resume
 
     resume(*share(("", [])))
 
 
-def answer(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Run any command but `train`; a mistake is told, and its exit code returned."""
     try:
         if arguments[:1] == ["lesson"]:
@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="for programs")
 
     predict = commands.add_parser("predict", help="what trained runs say of images: a table, and a submission")
-    predict.add_argument("run", nargs="+", help="run directory, or one with folds; several answer together")
+    predict.add_argument("run", nargs="+", help="run directory, or one with folds; several predict together")
     predict.add_argument(
         "--tta", choices=("none", "flip", "multicrop"), default="none", help="look at mirror images too, at corners too"
     )
@@ -162,7 +162,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             raise ConfigError("--layout, --output: expected both, such as --layout folders --output DIR, or neither")
         return 0 if prepare(arguments.overrides, arguments.config_dir, arguments.output) else DataError.exit_code
     if arguments.command == "resume":
-        from cnnlab.runs.folds import resume
+        from cnnlab.runs.start import resume
 
         resume(*share((arguments.run, arguments.overrides)))
     elif arguments.command == "evaluate":

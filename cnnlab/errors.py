@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 
-NUM_LISTED = 10  # names that a message gives
+MAX_LISTED = 10  # names that a message gives
 
 
 class CnnlabError(Exception):
@@ -60,6 +60,12 @@ class StorageError(CnnlabError):
     exit_code = 6
 
 
+class MemoryShortage(CnnlabError):
+    """Not even what cannot be made smaller fits into memory."""
+
+    exit_code = 8
+
+
 class LostProcessError(CnnlabError):
     """Of the processes that train a run together another one has ended."""
 
@@ -78,8 +84,14 @@ class Interrupted(BaseException):
         super().__init__(f"stopped by {signal.Signals(signum).name}")
 
 
+def abridge(names: Iterable[object]) -> str:
+    """The first ten names, and how many more there are."""
+    told = [str(name) for name in names]
+    more = [f"and {len(told) - MAX_LISTED:,} more"] if len(told) > MAX_LISTED else []
+    return ", ".join([*told[:MAX_LISTED], *more])
+
+
 def tell(what: str, names: Iterable[object]) -> str:
     """`what`, how many names there are, and the first ten of them."""
-    told = [str(name) for name in names]
-    more = ", …" if len(told) > NUM_LISTED else ""
-    return f"{what} ({len(told):,}): {', '.join(told[:NUM_LISTED])}{more}"
+    told = list(names)
+    return f"{what} ({len(told):,}): {abridge(told)}"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cnnlab.engine.rate_sweep import MARGIN, Sweep, sweep_rates
 from cnnlab.errors import ConfigError, DivergenceError
-from cnnlab.experiment import assemble, build_experiment
+from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.plots import draw_sweep
 from cnnlab.train import compose
 
@@ -31,8 +32,13 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
             f"batch_size: an epoch of {training.train.num_examples:,} images has {num_steps} steps of "
             f"{config.batch_size}; expected at least {MIN_STEPS} to sweep over: make batch_size smaller"
         )
+    rate = config.optimizer.arguments.get("lr")
+    if not rate:
+        raise ConfigError(
+            f"optimizer: {config.optimizer.name} has no argument lr; expected one whose rate can be swept"
+        )
     # What `optimizer.scale_to_batch` or `optimizer.rates` makes of a rate as it is typed.
-    factor = training.optimizer.param_groups[0]["lr"] / config.optimizer["lr"]
+    factor = training.optimizer.param_groups[0]["lr"] / rate
     sweep = sweep_rates(training, num_steps, lowest, highest, config.engine.micro_batch_size)
     if not sweep.rates:
         raise DivergenceError("the loss is no finite number before the first step: look at the data and at the network")

@@ -14,18 +14,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnlab.config import Config, apply_overrides
-from cnnlab.data import Dataset
+from cnnlab.config import Config, apply_overrides, parse
+from cnnlab.data import Facts
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import build_dataset, build_network, plan_schedule, read_config, read_parts, without_weights
+from cnnlab.experiment.dataset import build_dataset, read_parts
+from cnnlab.experiment.network import build_model
+from cnnlab.experiment.training import plan_schedule
 from cnnlab.models.shapes import Shape, require_size, write_shape
 from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations, summarize
-from cnnlab.optim import SCHEDULES
 from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.schedules import reads_rows
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.plots import draw_rates
-from cnnlab.signature import keyword_arguments
 from cnnlab.train import compose, compose_sweep
 
 HEADER = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
@@ -51,38 +52,38 @@ class Memory:
 def inspect(arguments: list[str], config_dirs: list[str], as_json: bool) -> None:
     """Print the table of the network that `cnnlab train ARGUMENTS` would train, or that a run did.
 
-    Raises ConfigError: for a mistake in the configuration, and behind the table for a network that
+    Raises ConfigError: for a mistake in the configuration, and after the table for a network that
     images of this size do not pass.
     """
     config = find_config(arguments, config_dirs)
-    dataset = build_dataset(config)
-    network = build_network(without_weights(config), dataset)
-    summary = summarize(network, dataset.channels, dataset.image_size)
+    facts = build_dataset(config).facts
+    network = build_model(config, facts)
+    summary = summarize(network, facts.channels, facts.image_size)
     memory = None
     if summary.failure is None:
-        memory = measure_memory(config, network, dataset)
+        memory = measure_memory(config, network, facts)
     if as_json:
-        print(json.dumps(as_plain(config, dataset, summary, memory), indent=2))
+        print(json.dumps(as_plain(config, facts, summary, memory), indent=2))
     else:
-        print_summary(config, dataset, summary, memory)
+        print_summary(config, facts, summary, memory)
     if summary.failure is not None:
-        require_size(network, dataset.channels, dataset.image_size)  # raises, and says what to do
+        require_size(network, facts.channels, facts.image_size)  # raises, and says what to do
 
 
 def find_config(arguments: list[str], config_dirs: list[str]) -> Config:
     """The configuration of a run, if the first argument is its directory, or the one that is typed."""
     if arguments and "=" not in arguments[0] and not arguments[0].startswith("~"):
         run, *overrides = arguments
-        return read_config(apply_overrides(RunDirectory.open(run).read_config(), overrides))
+        return parse(apply_overrides(RunDirectory.open(run).read_config(), overrides))
     return compose(arguments, config_dirs)
 
 
 # --- Memory -----------------------------------------------------------------------------------------
 
 
-def measure_memory(config: Config, network: nn.Module, dataset: Dataset) -> Memory:
+def measure_memory(config: Config, network: nn.Module, facts: Facts) -> Memory:
     """The memory of a training step with `batch_size` images, each part measured rather than reckoned."""
-    per_image = measure_activations(network, dataset.channels, dataset.image_size)
+    per_image = measure_activations(network, facts.channels, facts.image_size)
     return Memory(
         weights=count_bytes(network.parameters()) + count_bytes(network.buffers()),
         gradients=count_bytes(p for p in network.parameters() if p.requires_grad),
@@ -91,7 +92,7 @@ def measure_memory(config: Config, network: nn.Module, dataset: Dataset) -> Memo
     )
 
 
-def look_again() -> tuple[torch.Tensor, torch.Tensor]:
+def refuse_loss() -> tuple[torch.Tensor, torch.Tensor]:
     raise RuntimeError("parameters without numbers have no loss")
 
 
@@ -102,8 +103,8 @@ def measure_optimizer(config: Config, network: nn.Module) -> int | None:
         parameter.grad = torch.zeros_like(parameter)
     try:
         optimizer = build_optimizer(config.optimizer, twin, config.batch_size)
-        plain_step(optimizer)(look_again)
-    except (RuntimeError, TypeError):  # it looks at numbers, or wants the loss again
+        plain_step(optimizer)(refuse_loss)
+    except (RuntimeError, TypeError):  # it reads numbers, or wants the loss again
         return None
     states = (value for state in optimizer.state.values() for value in state.values())
     return count_bytes(value for value in states if isinstance(value, torch.Tensor))
@@ -112,12 +113,12 @@ def measure_optimizer(config: Config, network: nn.Module) -> int | None:
 # --- For programs -------------------------------------------------------------------------------------
 
 
-def as_plain(config: Config, dataset: Dataset, summary: Summary, memory: Memory | None) -> dict[str, Any]:
+def as_plain(config: Config, facts: Facts, summary: Summary, memory: Memory | None) -> dict[str, Any]:
     return {
-        "model": config.model,
-        "dataset": config.dataset,
-        "image": [dataset.channels, dataset.image_size, dataset.image_size],
-        "num_classes": len(dataset.classes),
+        "model": config.model.as_yaml(),
+        "dataset": config.dataset.as_yaml(),
+        "image": [facts.channels, facts.image_size, facts.image_size],
+        "num_classes": len(facts.classes),
         "layers": [asdict(row) for row in summary.rows],
         "parameters": summary.parameters,
         "multiply_adds": summary.multiply_adds,
@@ -130,9 +131,9 @@ def as_plain(config: Config, dataset: Dataset, summary: Summary, memory: Memory 
 # --- For readers --------------------------------------------------------------------------------------
 
 
-def print_summary(config: Config, dataset: Dataset, summary: Summary, memory: Memory | None) -> None:
-    image = write_shape((dataset.channels, dataset.image_size, dataset.image_size))
-    print(f"{config.model['name']} on {config.dataset['name']}: images of {image}, {len(dataset.classes)} classes\n")
+def print_summary(config: Config, facts: Facts, summary: Summary, memory: Memory | None) -> None:
+    image = write_shape((facts.channels, facts.image_size, facts.image_size))
+    print(f"{config.model.name} on {config.dataset.name}: images of {image}, {len(facts.classes)} classes\n")
     total = ("total", "", "", f"{summary.parameters:,}", f"{summary.multiply_adds:,}", "")
     table = [HEADER, *(write_row(row) for row in summary.rows), total]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
@@ -143,7 +144,7 @@ def print_summary(config: Config, dataset: Dataset, summary: Summary, memory: Me
         ]
         print("  ".join(cells).rstrip())
     print("\nMultiply-adds are for one image. A receptive field is in pixels a side, blank where values have no place")
-    print("in the image any more, as behind a flatten or a global pooling.")
+    print("in the image any more, as after a flatten or a global pooling.")
     if memory is not None:
         print_memory(config, memory)
 
@@ -174,7 +175,7 @@ def print_memory(config: Config, memory: Memory) -> None:
     parts = [
         ("weights", memory.weights, "with buffers"),
         ("gradients", memory.gradients, ""),
-        ("optimizer", memory.optimizer or 0, "not known" if unknown else f"the state of {config.optimizer['name']}"),
+        ("optimizer", memory.optimizer or 0, "not known" if unknown else f"the state of {config.optimizer.name}"),
         ("activations", memory.activations, "what autograd keeps for the backward pass, measured with two images"),
     ]
     print(f"\nmemory for a batch of {config.batch_size}: {memory.total / MB:,.1f} MB, and what the libraries work with")
@@ -196,13 +197,13 @@ def draw_schedules(overrides: list[str], config_dirs: list[str], num_images: int
         raise ConfigError(f"--images {num_images}: expected at least one image to train on")
     curves: dict[str, tuple[list[int], list[float]]] = {}
     for label, config in compose_sweep(overrides, config_dirs).items():
-        name = config.schedule["name"]
-        if "rows" in keyword_arguments(SCHEDULES[name]):
+        name = config.schedule.name
+        if reads_rows(config.schedule):
             raise ConfigError(
                 f"schedule: {name} depends on what is measured during the run; plots/curves.png of a run shows its rate"
             )
         dataset = build_dataset(config)
-        network = build_network(without_weights(config), dataset)
+        network = build_model(config, dataset.facts)
         optimizer = build_optimizer(config.optimizer, network, config.batch_size)
         num_examples = num_images or read_parts(config, dataset, torch.device("cpu"))["train"].num_examples
         schedule, num_steps = plan_schedule(config, num_examples)

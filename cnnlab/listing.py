@@ -5,19 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from cnnlab.config import import_modules
-from cnnlab.experiment import REGISTRIES
+from cnnlab.config import REGISTRIES, STAGES
+from cnnlab.models import INITS
+from cnnlab.plugins import import_modules
+from cnnlab.registry import Registry
 from cnnlab.train import CONF
 
-GROUPS = {
-    "models": ["model"],
-    "datasets": ["dataset"],
-    "augments": ["crop", "augment", "mix"],
-    "optimizers": ["optimizer"],
-    "schedules": ["schedule"],
-    "losses": ["loss"],
-    "inits": ["model.init"],
+LISTS: dict[str, Iterable[Registry[Any]]] = {
+    "models": [REGISTRIES["model"]],
+    "datasets": [REGISTRIES["dataset"]],
+    "augments": STAGES.values(),
+    "optimizers": [REGISTRIES["optimizer"]],
+    "schedules": [REGISTRIES["schedule"]],
+    "losses": [REGISTRIES["loss"]],
+    "averages": [REGISTRIES["average"]],
+    "inits": [INITS],
 }
 
 
@@ -25,15 +29,14 @@ def print_lists(whats: Iterable[str], imports: list[str]) -> None:
     """Print the entries of each list named in `whats`, such as "models" or "experiments"."""
     import_modules(imports)
     for what in whats:
-        entries = list_experiments() if what == "experiments" else list_builders(GROUPS[what])
+        entries = list_experiments() if what == "experiments" else list_builders(LISTS[what])
         print(f"{what}:")
         width = max((len(name) for name in entries), default=0)
         for name, line in entries.items():
             print(f"  {name:<{width}}  {line}".rstrip())
 
 
-def list_builders(groups: Iterable[str]) -> dict[str, str]:
-    registries = [REGISTRIES[group] for group in groups]
+def list_builders(registries: Iterable[Registry[Any]]) -> dict[str, str]:
     return {name: (inspect.getdoc(r[name]) or "").partition("\n")[0] for r in registries for name in r}
 
 

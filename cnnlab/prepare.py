@@ -13,11 +13,13 @@ import torch
 from cnnlab.config import Config
 from cnnlab.data import Dataset
 from cnnlab.data.audit import Audit, audit
+from cnnlab.data.dataset import Pictures
 from cnnlab.data.layout import plan_tree, write_tree
-from cnnlab.data.pictures import Pictures, UnsoundPictures
+from cnnlab.data.parts import divide
+from cnnlab.data.pictures import UnsoundPictures
 from cnnlab.errors import ConfigError, DataError
-from cnnlab.experiment import build_dataset, divide
-from cnnlab.runtime import StopRequest
+from cnnlab.experiment.dataset import build_dataset
+from cnnlab.stopping import StopRequest
 from cnnlab.train import compose
 
 
@@ -37,25 +39,25 @@ def prepare(overrides: list[str], config_dirs: list[str], output: str | None) ->
         if dataset.files:
             return prepare_pictures(config, dataset, output)
     if output is not None:
-        raise ConfigError(f"--layout: {config.dataset['name']} is not made of picture files; expected one that is")
-    print(f"{config.dataset['name']}: not made of picture files; nothing to check, training reads it as it is")
+        raise ConfigError(f"--layout: {config.dataset.name} is not made of picture files; expected one that is")
+    print(f"{config.dataset.name}: not made of picture files; nothing to check, training reads it as it is")
     return True
 
 
 def prepare_pictures(config: Config, dataset: Dataset, output: str | None) -> bool:
     found = audit(dataset.files)
-    skip = config.dataset.get("on_bad_image") == "skip"
+    skip = config.dataset.arguments.get("on_bad_image") == "skip"
     parts, problems = dict(dataset.files), []
     if skip:
         for part, pictures in dataset.files.items():
-            whole = [place for place, path in enumerate(pictures.paths) if path not in found.unreadable]
-            parts[part] = pictures.take(whole)
+            whole = [index for index, path in enumerate(pictures.paths) if path not in found.unreadable]
+            parts[part] = pictures.select(whole)
     try:
         parts |= split_files(config, dataset, parts)
-        plan = plan_tree(parts, dataset.classes) if output is not None else {}
+        plan = plan_tree(parts, dataset.facts.classes) if output is not None else {}
     except DataError as error:
         problems.append(str(error))
-    print_contents(config.dataset["name"], dataset.classes, parts, found)
+    print_contents(config.dataset.name, dataset.facts.classes, parts, found)
     sound = report(problems, found, name_labels(dataset), skip=skip)
     trainable = not problems and (skip or not found.unreadable)
     if trainable:
@@ -71,8 +73,9 @@ def prepare_pictures(config: Config, dataset: Dataset, output: str | None) -> bo
 
 def split_files(config: Config, dataset: Dataset, files: Mapping[str, Pictures]) -> dict[str, Pictures]:
     """The files of "train", "valid" and "test" as training would have them. Raises DataError."""
-    chosen = divide(config, dataset, {part: files[part].label_tensor() for part in dataset.parts})
-    return {part: files[source].take(indices.tolist()) for part, (source, indices) in chosen.items()}
+    labels = {part: files[part].label_tensor() for part in dataset.parts}
+    parts = divide(config.division, labels, dataset.facts.classes)
+    return {name: files[part.source].select(part.indices.tolist()) for name, part in parts.items()}
 
 
 # --- What there is ------------------------------------------------------------------------------------
@@ -101,7 +104,7 @@ def print_contents(name: str, classes: Sequence[str], parts: Mapping[str, Pictur
 def name_labels(dataset: Dataset) -> dict[Path, str]:
     """What each labelled file is said to be."""
     return {
-        path: dataset.classes[label]
+        path: dataset.facts.classes[label]
         for pictures in dataset.files.values()
         for path, label in zip(pictures.paths, pictures.labels or (), strict=False)
     }

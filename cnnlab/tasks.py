@@ -1,29 +1,40 @@
-"""The three kinds of problem: what a network answers, and how well.
+"""The three kinds of problem: what a network's outputs mean, how well they fit, and the columns that tell it.
 
-    task         labels                    outputs                     metric
+    task         labels                    outputs                     score
     multiclass   int64 (N,), the class     (N, classes), the largest   accuracy
     binary       int64 (N,), 0 or 1        (N, 1), above 0 means 1     accuracy
     regression   float32 (N, targets)      (N, targets)                mae: mean absolute error
 
 A dataset has a task, a loss fits some of them, and the loop does not care. Where two images were made one, classes
-are `Mixed`, and losses and metrics count both; numbers are mixed themselves.
+are `Mixed`, and losses and scores count both; numbers are mixed themselves.
+
+A task knows the names of its metrics, and so the columns of metrics.csv: what the loop writes, what is selected by,
+drawn and compared, all ask it.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Task = Literal["multiclass", "binary", "regression"]
-TASKS: tuple[Task, ...] = get_args(Task)
-METRIC: dict[Task, str] = {"multiclass": "accuracy", "binary": "accuracy", "regression": "mae"}
-SMALLEST = 1e-15  # probability, in the log loss
+LEAST_PROBABILITY = 1e-15  # in the log loss
+TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
+HIGHER_IS_BETTER = ("accuracy",)
+
+
+def is_higher_better(column: str) -> bool:
+    """Whether a column such as `valid_accuracy` is better the higher it is; others are better the lower they are."""
+    return column.partition("_")[2] in HIGHER_IS_BETTER
+
+
+# --- Labels ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -60,45 +71,119 @@ def mix_labels(labels: Tensor, partners: Tensor, weight: float) -> Labels:
     return Mixed(labels, partners, weight)
 
 
-def add_up_score(task: Task, outputs: Tensor, labels: Labels) -> Tensor:
-    """The sum over a batch of that whose mean over all images is the task's metric."""
-    if isinstance(labels, Mixed):
-        return labels.average(lambda some: add_up_score(task, outputs, some))
-    if task == "regression":
-        return (outputs - labels).abs().mean(1).sum()
-    return (answer(task, outputs) == labels).sum()
-
-
-def as_probabilities(task: Task, outputs: Tensor) -> Tensor:
-    """A network's outputs as probabilities (N, classes); those of regression stay the numbers that they are."""
-    if task == "multiclass":
-        return outputs.softmax(1)
-    if task == "binary":
-        return torch.cat([(-outputs).sigmoid(), outputs.sigmoid()], 1)
-    return outputs
-
-
-def answer(task: Task, outputs: Tensor) -> Tensor:
-    """The class that a network decides for, int64 (N,)."""
-    return outputs.argmax(1) if task == "multiclass" else (outputs[:, 0] > 0).long()
-
-
 def surprise(outputs: Tensor, labels: Tensor) -> Tensor:
-    """-log p (N,) of the right answer, from the logits of the classes or from one logit."""
+    """-log p (N,) of the right class, from the logits of the classes or from one logit."""
     if outputs.shape[1] == 1:
         return F.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype), reduction="none")
     return F.cross_entropy(outputs, labels, reduction="none")
 
 
-def add_up_log_loss(outputs: Tensor, labels: Tensor) -> Tensor:
-    """The sum over a batch of that whose mean is the log loss, as competitions score it: no p is below 1e-15."""
-    return surprise(outputs, labels).clamp(max=-math.log(SMALLEST)).sum()
+# --- Tasks ----------------------------------------------------------------------------------------------
 
 
-def count_answers(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
-    """How often each class (row) was answered with each class (column): int64 (classes, classes)."""
-    num_classes = max(2, outputs.shape[1])
-    cells = (labels * num_classes + answer(task, outputs)).flatten()
-    # Unlike bincount this does not wait for the device.
-    counts = torch.zeros(num_classes**2, dtype=torch.long, device=outputs.device)
-    return counts.scatter_add_(0, cells, torch.ones_like(cells)).view(num_classes, num_classes)
+class Task(ABC):
+    """One of the three, by what they have in common. `score` is the metric that is counted in training as well."""
+
+    name: str
+    score: str
+    metrics: tuple[str, ...]  # of an evaluation
+    selects_by: str  # the column that one wants to be good at
+    has_classes: bool
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def train_columns(self) -> tuple[str, ...]:
+        return ("train_loss", f"train_{self.score}")
+
+    @property
+    def valid_columns(self) -> tuple[str, ...]:
+        return tuple(f"valid_{metric}" for metric in self.metrics)
+
+    @abstractmethod
+    def add_up_score(self, outputs: Tensor, labels: Labels) -> Tensor:
+        """The sum over a batch of that whose mean over all images is the score."""
+
+    @abstractmethod
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        """Outputs as they are told: the probability of each class (N, classes), or the numbers themselves."""
+
+
+class Classification(Task):
+    """Labels are classes."""
+
+    score = "accuracy"
+    metrics = ("loss", "accuracy", "log_loss")
+    selects_by = "valid_accuracy"
+    has_classes = True
+
+    @abstractmethod
+    def predict(self, outputs: Tensor) -> Tensor:
+        """The class that is predicted, int64 (N,)."""
+
+    def add_up_score(self, outputs: Tensor, labels: Labels) -> Tensor:
+        if isinstance(labels, Mixed):
+            return labels.average(lambda some: self.add_up_score(outputs, some))
+        return (self.predict(outputs) == labels).sum()
+
+    def add_up_log_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The sum over a batch of that whose mean is the log loss, as competitions score it: no p is below 1e-15."""
+        return surprise(outputs, labels).clamp(max=-math.log(LEAST_PROBABILITY)).sum()
+
+    def count_confusion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """How often each class (row) was taken for each class (column): int64 (classes, classes)."""
+        num_classes = max(2, outputs.shape[1])
+        cells = (labels * num_classes + self.predict(outputs)).flatten()
+        # Unlike bincount this does not wait for the device.
+        counts = torch.zeros(num_classes**2, dtype=torch.long, device=outputs.device)
+        return counts.scatter_add_(0, cells, torch.ones_like(cells)).view(num_classes, num_classes)
+
+
+class Multiclass(Classification):
+    """One of several classes: a logit for each."""
+
+    name = "multiclass"
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs.argmax(1)
+
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(1)
+
+
+class Binary(Classification):
+    """One of two classes: the logit of the second."""
+
+    name = "binary"
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return (outputs[:, 0] > 0).long()
+
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        return torch.cat([(-outputs).sigmoid(), outputs.sigmoid()], 1)
+
+
+class Regression(Task):
+    """Numbers."""
+
+    name = "regression"
+    score = "mae"
+    metrics = ("loss", "mae")
+    selects_by = "valid_loss"
+    has_classes = False
+
+    def add_up_score(self, outputs: Tensor, labels: Labels) -> Tensor:
+        assert isinstance(labels, Tensor), "numbers are mixed themselves"
+        return (outputs - labels).abs().mean(1).sum()
+
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+
+MULTICLASS, BINARY, REGRESSION = Multiclass(), Binary(), Regression()
+TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS, BINARY, REGRESSION)}
+
+# What a best checkpoint can be selected by, and what can be watched, in some task.
+VALID_COLUMNS = tuple(dict.fromkeys(column for task in TASKS.values() for column in task.valid_columns))
+COLUMNS = (*dict.fromkeys(column for task in TASKS.values() for column in task.train_columns), *VALID_COLUMNS)

@@ -43,13 +43,13 @@ CHOICES = re.compile(r"[\w/-]+(,\s*[\w/-]+)*")
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def run_job(composed: DictConfig) -> None:
     """One composed configuration: checked, then trained in a new run directory."""
-    from cnnlab.experiment import read_config
-    from cnnlab.runs.folds import start
+    from cnnlab.config import parse
+    from cnnlab.runs.start import start
 
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     try:
         tree = resolve(composed)
-        config = read_config(tree)
+        config = parse(tree)
         overrides: list[str] = [text.removeprefix("++") for text in typed]  # type: ignore
         share((tree, overrides))
         start(config, overrides)
@@ -57,7 +57,7 @@ def run_job(composed: DictConfig) -> None:
         report(error)
         if HydraConfig.get().mode == RunMode.RUN:
             sys.exit(error.exit_code)  # which Hydra, unlike an Exception, does not report once more
-        raise  # the other runs of a sweep go on; Hydra raises this again behind the last one
+        raise  # the other runs of a sweep go on; Hydra raises this again after the last one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def follow() -> None:
     """What the processes beside the main one do: train what it has composed and checked."""
-    from cnnlab.experiment import read_config
-    from cnnlab.runs.training import start
+    from cnnlab.config import parse
+    from cnnlab.runs.start import start
 
     job: tuple[dict[str, Any], list[str]] = share(({}, []))
-    start(read_config(job[0]), job[1])
+    start(parse(job[0]), job[1])
 
 
 def compose_and_train(arguments: list[str]) -> int:
@@ -174,7 +174,7 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
         )
     first = [options[0] for options in values]
     others = [
-        [*first[:place], option, *first[place + 1 :]] for place, options in enumerate(values) for option in options[1:]
+        [*first[:index], option, *first[index + 1 :]] for index, options in enumerate(values) for option in options[1:]
     ]
     return [first, *others]
 
@@ -209,7 +209,7 @@ def compose_sweep(overrides: list[str], config_dirs: list[str]) -> dict[str, Con
 
 def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
     """One configuration, composed without running a job. Raises ConfigError."""
-    from cnnlab.experiment import read_config
+    from cnnlab.config import parse
 
     extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
     try:
@@ -217,7 +217,7 @@ def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
             composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
-    return read_config(resolve(composed))
+    return parse(resolve(composed))
 
 
 def resolve(composed: DictConfig) -> dict[str, Any]:

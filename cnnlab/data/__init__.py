@@ -4,6 +4,7 @@ Importing this package fills `DATASETS`, `CROPS`, `AUGMENTS` and `MIXES`.
 """
 
 from cnnlab.data import augment, cifar, colour, crops, digits, folder, image_csv, kaggle, line, mix, mnist, policies  # noqa: F401
-from cnnlab.data.registry import AUGMENTS, CROPS, DATASETS, MIXES, Competition, Dataset, ImageSet, Unlabelled
+from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Unlabelled
+from cnnlab.data.registry import AUGMENTS, CROPS, DATASETS, MIXES
 
-__all__ = ["AUGMENTS", "CROPS", "DATASETS", "MIXES", "Competition", "Dataset", "ImageSet", "Unlabelled"]
+__all__ = ["AUGMENTS", "CROPS", "DATASETS", "MIXES", "Competition", "Dataset", "Facts", "ImageSet", "Unlabelled"]

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnlab.data.dataset import Pictures
 from cnnlab.data.pack import in_threads
-from cnnlab.data.pictures import Pictures, read_picture
+from cnnlab.data.pictures import read_picture
 from cnnlab.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""Images to predict, a chunk at a time by processes beside this one, which decode and, if they can, answer.
+"""Images to predict, a chunk at a time by processes beside this one, which decode and, if they can, predict.
 
 Processes and not threads: of a small picture most of the decoding is Pillow's Python, which threads do in turns.
 A chunk is as large for ten images as for a million, and few are under way at once: so is the memory.
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from cnnlab.data.registry import Unlabelled
+from cnnlab.data.dataset import Unlabelled
 from cnnlab.data.resize import crop_five, crop_square
-from cnnlab.errors import NUM_LISTED, DataError
-from cnnlab.runtime import die_with_parent, num_cores
+from cnnlab.errors import MAX_LISTED, DataError
+from cnnlab.threads import die_with_parent, num_cores
 
 MAX_IMAGES = 500  # in a chunk
 MAX_BYTES = 32 << 20
@@ -44,7 +44,7 @@ def choose_chunk_size(framings: Sequence[Framing], corners: bool) -> int:
 
 
 def map_chunks(
-    answer: Callable[[list[np.ndarray]], np.ndarray],
+    predict: Callable[[list[np.ndarray]], np.ndarray],
     images: Unlabelled,
     framings: Sequence[Framing],
     corners: bool,
@@ -52,13 +52,13 @@ def map_chunks(
     *,
     beside: bool,
 ) -> Iterator[np.ndarray]:
-    """What `answer` says to chunk after chunk of the images from `start`.
+    """What `predict` says of chunk after chunk of the images from `start`.
 
     It is handed the crops for each framing, uint8 (N, crops, size, size, C). With `beside` the processes that decode
-    answer too, each with one thread; else this one does, as it must where that needs the device. Raises DataError
+    predict too, each with one thread; else this one does, as it must where that needs the device. Raises DataError
     naming the pictures of a chunk that cannot be decoded.
     """
-    chunks = _Chunks(images, framings, corners, start, answer if beside else _as_it_is)
+    chunks = _Chunks(images, framings, corners, start, predict if beside else _as_it_is)
     # A chunk alone is decoded here and now. Where processes cannot be forked off, so are all.
     num_workers = min(num_cores(), len(chunks)) if sys.platform == "linux" and len(chunks) > 1 else 0
     loader = DataLoader(
@@ -71,9 +71,9 @@ def map_chunks(
     )
     for result, broken in loader:
         if broken:
-            shown = "".join(f"\n  {reason}" for reason in broken[:NUM_LISTED])
+            shown = "".join(f"\n  {reason}" for reason in broken[:MAX_LISTED])
             raise DataError(f"{len(broken)} pictures cannot be decoded; mend or remove them:{shown}")
-        yield result if beside else answer(result)
+        yield result if beside else predict(result)
 
 
 class _Chunks(Dataset):
@@ -98,9 +98,9 @@ class _Chunks(Dataset):
         start = self.starts[number]
         crops: list[list[np.ndarray]] = [[] for _ in self.framings]
         broken: list[str] = []
-        for place in range(start, min(start + self.size, len(self.images))):
+        for index in range(start, min(start + self.size, len(self.images))):
             try:
-                pictures = {shorter: self.images.open(place, shorter) for shorter in self.scales}
+                pictures = {shorter: self.images.open(index, shorter) for shorter in self.scales}
             except DataError as error:
                 broken.append(str(error))
                 continue

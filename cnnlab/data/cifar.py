@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cnnlab.data.dataset import Dataset, Facts, ImageSet
 from cnnlab.data.download import download_or_explain
-from cnnlab.data.registry import DATASETS, Dataset, ImageSet
+from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize
 from cnnlab.errors import DataError
 from cnnlab.signature import Count
@@ -57,10 +58,11 @@ def cifar10(*, root: str = "data", download: bool = True, image_size: Count = SI
         images = torch.empty(sum(len(labels) for _, labels in batches), SIZE, SIZE, 3, dtype=torch.uint8)
         for target, (pixels, _) in zip(images.split([len(b[1]) for b in batches]), batches, strict=True):
             target.copy_(pixels.view(-1, 3, SIZE, SIZE).permute(0, 2, 3, 1))
-        return ImageSet(resize(images, image_size), torch.cat([labels for _, labels in batches]).long())
+        return ImageSet.of(resize(images, image_size), torch.cat([labels for _, labels in batches]).long())
 
     # Mean and standard deviation of the 50,000 training images.
-    return Dataset(CLASSES, 3, image_size, tuple(FILES), read, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    facts = Facts(CLASSES, 3, image_size, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    return Dataset(facts, tuple(FILES), read)
 
 
 def _read_binary(path: Path) -> tuple[Tensor, Tensor]:

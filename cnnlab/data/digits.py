@@ -12,7 +12,8 @@ from importlib.resources import files
 import numpy as np
 import torch
 
-from cnnlab.data.registry import DATASETS, Dataset, ImageSet
+from cnnlab.data.dataset import Dataset, Facts, ImageSet
+from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize
 from cnnlab.signature import Count
 
@@ -26,12 +27,6 @@ def digits(*, image_size: Count = 28) -> Dataset:
             counts = torch.from_numpy(stored["images"]).float()
             labels = torch.from_numpy(stored["labels"]).long()
         images = (counts * (255 / 16)).round().to(torch.uint8).unsqueeze(-1)  # (1797, 8, 8, 1)
-        return ImageSet(resize(images, image_size), labels)
+        return ImageSet.of(resize(images, image_size), labels)
 
-    return Dataset(
-        classes=tuple(str(digit) for digit in range(10)),
-        channels=1,
-        image_size=image_size,
-        parts=("train",),
-        read=read,
-    )
+    return Dataset(Facts(tuple(str(digit) for digit in range(10)), 1, image_size), ("train",), read)

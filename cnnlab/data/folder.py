@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cnnlab.data.dataset import Competition, Dataset, Pictures
 from cnnlab.data.pictures import (
     ENDINGS,
     OnBadImage,
     PictureDecoder,
-    Pictures,
     UnsoundPictures,
     dataset_of_pictures,
     list_pictures,
     unlabelled_pictures,
 )
-from cnnlab.data.registry import DATASETS, Competition, Dataset
+from cnnlab.data.registry import DATASETS
 from cnnlab.errors import DataError, tell
 from cnnlab.signature import Count
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from cnnlab.data.dataset import Dataset
 from cnnlab.data.pictures import OnBadImage, PictureDecoder, dataset_of_pictures
-from cnnlab.data.registry import DATASETS, Dataset
+from cnnlab.data.registry import DATASETS
 from cnnlab.data.tables import find_by_table
 from cnnlab.signature import Count
 

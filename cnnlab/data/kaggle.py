@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from cnnlab.data.cifar import CLASSES as CIFAR_CLASSES
+from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
 from cnnlab.data.pictures import (
     OnBadImage,
     PictureDecoder,
-    Pictures,
     UnsoundPictures,
     dataset_of_pictures,
     list_pictures,
     unlabelled_pictures,
 )
-from cnnlab.data.registry import DATASETS, Competition, Dataset, ImageSet, Unlabelled
+from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize as resize_images
 from cnnlab.data.tables import check_sample, find_by_table, find_sample, gather, require_folder
 from cnnlab.errors import DataError, tell
@@ -172,20 +172,16 @@ def digit_recognizer(*, root: str, image_size: Count = 28) -> Dataset:
         labels = rows[:, 0].long()
         if int(labels.max()) >= len(DIGITS):
             raise DataError(f"{train}: expected labels from 0 to 9, found {int(labels.max())}")
-        return ImageSet(resize_images(rows[:, 1:].reshape(-1, 28, 28, 1), image_size), labels)
+        return ImageSet.of(resize_images(rows[:, 1:].reshape(-1, 28, 28, 1), image_size), labels)
 
     def open_test() -> Unlabelled:
         images = read_pixel_table(test).reshape(-1, 28, 28, 1)
-        return Unlabelled(ids, lambda place, shorter: resize_images(images[place : place + 1], shorter)[0].numpy())
+        return Unlabelled(ids, lambda index, shorter: resize_images(images[index : index + 1], shorter)[0].numpy())
 
     return Dataset(
-        classes=DIGITS,
-        channels=1,
-        image_size=image_size,
+        Facts(DIGITS, 1, image_size, MNIST_MEAN, MNIST_STD),
         parts=("train",),
         read=read,
-        mean=MNIST_MEAN,
-        std=MNIST_STD,
         unlabelled=open_test if num_test else None,
         competition=competition,
     )

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cnnlab.data.dataset import Pictures
 from cnnlab.data.folder import UNKNOWN
-from cnnlab.data.pictures import Pictures
 from cnnlab.errors import DataError, StorageError, tell
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import torch
 
-from cnnlab.data.registry import DATASETS, Dataset, ImageSet
+from cnnlab.data.dataset import Dataset, Facts, ImageSet
+from cnnlab.data.registry import DATASETS
 from cnnlab.errors import ConfigError
+from cnnlab.tasks import REGRESSION
 
 # fmt: off
 X = (3.3, 4.4, 5.5, 6.71, 6.93, 4.168, 9.779, 6.182, 7.59, 2.167, 7.042, 10.791, 5.313, 7.997, 5.654, 9.27, 3.1)
@@ -26,13 +28,7 @@ def line(*, held_out: tuple[float, ...] = (5.654, 9.27)) -> Dataset:
     def read(part: str) -> ImageSet:
         chosen = [(x, y) for x, y in zip(X, Y, strict=True) if (x in held_out) == (part == "test")]
         points = torch.tensor(chosen)
-        return ImageSet(points[:, 0].reshape(-1, 1, 1, 1), points[:, 1:])
+        return ImageSet.of(points[:, 0].reshape(-1, 1, 1, 1), points[:, 1:])
 
-    return Dataset(
-        classes=("y",),
-        channels=1,
-        image_size=1,
-        parts=("train", "test") if held_out else ("train",),
-        read=read,
-        task="regression",
-    )
+    parts = ("train", "test") if held_out else ("train",)
+    return Dataset(Facts(("y",), channels=1, image_size=1, task=REGRESSION), parts, read)

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cnnlab.data.dataset import Dataset, Facts, ImageSet
 from cnnlab.data.download import download_or_explain
-from cnnlab.data.registry import DATASETS, Dataset, ImageSet
+from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize
 from cnnlab.errors import DataError
 from cnnlab.signature import Count
@@ -110,9 +111,9 @@ def _idx_dataset(
                 f"{paths[labels_name]}: expected labels from 0 to {len(classes) - 1}, found "
                 f"{int(labels.max()) if len(labels) else 'none'}; this is not the dataset that it is named for"
             )
-        return ImageSet(resize(images.unsqueeze(-1), image_size), labels.long())
+        return ImageSet.of(resize(images.unsqueeze(-1), image_size), labels.long())
 
-    return Dataset(classes, 1, image_size, tuple(FILES), read, (mean,), (std,))
+    return Dataset(Facts(classes, 1, image_size, (mean,), (std,)), tuple(FILES), read)
 
 
 def _read_into(file: gzip.GzipFile | BufferedReader, values: Tensor) -> int:

@@ -26,15 +26,14 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from cnnlab.errors import DataError, StorageError
-from cnnlab.runtime import num_cores
+from cnnlab.data.store import Packed, Resident
+from cnnlab.errors import MAX_LISTED, DataError, StorageError
+from cnnlab.threads import num_cores
 
 MARK = b"cnnlab 1"  # of this format, eight bytes so that the int64 behind them are aligned
 SPARE = 64 << 20  # bytes of the disk that packing leaves free
 AT_ONCE = 16  # pictures that a thread takes at a time
-NUM_LISTED = 10  # broken files named in an error
 
 Result = TypeVar("Result")
 
@@ -54,68 +53,29 @@ class Decoder(Protocol):
         ...
 
 
-class PackedImages:
-    """uint8 images of any sizes in mapped files, each a view of one.
-
-    A page of the file comes into memory when it is touched and counts as the process's; the system takes it back
-    when it needs the room.
-    """
-
-    device = torch.device("cpu")  # whatever device computes
-
-    def __init__(self, files: Sequence[np.ndarray], places: np.ndarray, channels: int, image_size: int):
-        self.channels = channels
-        self.image_size = image_size  # pixels a side of what is cut out of each
-        self._files = files  # uint8, the pixels of all images in a row
-        self._places = places  # int64 (N, 4): offset, height, width, file
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """uint8 (H, W, C)."""
-        offset, height, width, file = self._places[index].tolist()
-        pixels = self._files[file][offset : offset + height * width * self.channels]
-        return pixels.reshape(height, width, self.channels)
-
-    def sizes(self, indices: Tensor) -> Tensor:
-        """Heights and widths, int64 (N, 2)."""
-        return torch.from_numpy(self._places[indices.numpy(), 1:3])
-
-    def take(self, indices: Tensor) -> PackedImages:
-        """Some of the images, in the order of `indices`, in the same files."""
-        return PackedImages(self._files, self._places[indices.numpy()], self.channels, self.image_size)
-
-    def join(self, other: PackedImages) -> PackedImages:
-        """These images and those behind them."""
-        behind = other._places + [0, 0, 0, len(self._files)]
-        places = np.concatenate([self._places, behind])
-        return PackedImages([*self._files, *other._files], places, self.channels, self.image_size)
-
-
 class Pack:
     """An open file. A picture that could not be decoded has height and width 0."""
 
     def __init__(self, path: Path, num_pictures: int, channels: int):
         stored = np.memmap(path, mode="c").view(np.ndarray)  # copy on write: nobody can change the file
         begin = len(MARK) + 24 * num_pictures
-        self._places = stored[len(MARK) : begin].view(np.int64).reshape(num_pictures, 3)
+        self._spots = stored[len(MARK) : begin].view(np.int64).reshape(num_pictures, 3)
         self._pixels = stored[begin:]
         self._channels = channels
 
     @property
     def broken(self) -> list[int]:
         """Which pictures could not be decoded."""
-        return np.flatnonzero(self._places[:, 1] == 0).tolist()
+        return np.flatnonzero(self._spots[:, 1] == 0).tolist()
 
-    def as_tensor(self, image_size: int) -> Tensor:
-        """uint8 (N, image_size, image_size, C) of pictures that are all such squares, mapped; broken ones are black."""
-        return torch.from_numpy(self._pixels).view(-1, image_size, image_size, self._channels)
+    def squares(self, image_size: int) -> Resident:
+        """Pictures that are all squares of `image_size`, over the mapped file; broken ones are black."""
+        return Resident(torch.from_numpy(self._pixels).view(-1, image_size, image_size, self._channels))
 
-    def as_images(self, image_size: int) -> PackedImages:
-        """The pictures as large as they are, to have squares of `image_size` cut out of them."""
-        places = np.pad(self._places, ((0, 0), (0, 1)))  # all in file 0
-        return PackedImages([self._pixels], places, self._channels, image_size)
+    def pictures(self, image_size: int) -> Packed:
+        """Pictures as large as they are, to have squares of `image_size` cut out of them."""
+        spots = np.pad(self._spots, ((0, 0), (0, 1)))  # all in file 0
+        return Packed([self._pixels], spots, self._channels, image_size)
 
 
 def open_pack(
@@ -207,8 +167,8 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
     begin = len(MARK) + 24 * len(paths)
     total = begin + int(num_bytes.sum())
     require_room(path.parent, total)
-    places = np.zeros((len(paths), 3), dtype=np.int64)
-    places[:, 0] = num_bytes.cumsum() - num_bytes
+    spots = np.zeros((len(paths), 3), dtype=np.int64)
+    spots[:, 0] = num_bytes.cumsum() - num_bytes
 
     partial = path.with_name(f".{path.name}.partial")
     writing = Lock()
@@ -219,15 +179,15 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
                 pixels = np.ascontiguousarray(decoder.decode(paths[index]))
                 assert pixels.size == num_bytes[index], "a picture is as large as it was measured"
                 with writing:
-                    file.seek(begin + int(places[index, 0]))
+                    file.seek(begin + int(spots[index, 0]))
                     file.write(pixels.data)
-                places[index, 1:] = pixels.shape[:2]
+                spots[index, 1:] = pixels.shape[:2]
 
             faults = [fault for _, fault in in_threads(store, range(len(paths)), "packing") if fault]
             if faults and not allow_broken:
                 raise DataError(explain_broken(faults))
             file.seek(0)
-            file.write(MARK + places.tobytes())
+            file.write(MARK + spots.tobytes())
             file.truncate(total)
             file.flush()
             os.fsync(file.fileno())
@@ -287,7 +247,7 @@ def find_fault(decoder: Decoder, path: Path) -> str:
 
 def explain_broken(reasons: Sequence[str]) -> str:
     """The message about pictures that cannot be decoded, each with its own reason."""
-    shown = "".join(f"\n  {reason}" for reason in reasons[:NUM_LISTED])
+    shown = "".join(f"\n  {reason}" for reason in reasons[:MAX_LISTED])
     return (
         f"{len(reasons)} pictures cannot be decoded; mend or remove them, or leave them out with "
         f"dataset.on_bad_image=skip:{shown}"

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
-from torch import Tensor
 
+from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
 from cnnlab.data.pack import cache_folders, open_pack
-from cnnlab.data.registry import Competition, Dataset, ImageSet, Unlabelled
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
+from cnnlab.data.store import Store
 from cnnlab.errors import ConfigError, DataError, tell
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
@@ -26,37 +26,6 @@ ORIENTATION = ExifTags.Base.Orientation
 NUMBERED = re.compile(r"(.*\W)?(\d+)")  # 17, cat.17
 
 OnBadImage = Literal["error", "skip"]  # what happens to a file that cannot be decoded
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Files that make up one part of a dataset; none is opened yet."""
-
-    paths: tuple[Path, ...]
-    ids: tuple[str, ...]  # what a table of predictions calls each
-    labels: tuple[int, ...] | None = None  # None: not known, as of the images that a competition asks about
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def label_tensor(self) -> Tensor:
-        """int64 (N,)"""
-        assert self.labels is not None, "asked of pictures whose labels are known"
-        return torch.tensor(self.labels, dtype=torch.long)
-
-    def take(self, places: Iterable[int]) -> Pictures:
-        """Some of them, in the order of `places`."""
-        chosen = list(places)
-        return Pictures(
-            tuple(self.paths[place] for place in chosen),
-            tuple(self.ids[place] for place in chosen),
-            None if self.labels is None else tuple(self.labels[place] for place in chosen),
-        )
-
-    def join(self, other: Pictures) -> Pictures:
-        """These and those behind them, all labelled."""
-        assert self.labels is not None and other.labels is not None, "asked of pictures whose labels are known"
-        return Pictures(self.paths + other.paths, self.ids + other.ids, self.labels + other.labels)
 
 
 class UnsoundPictures(DataError):
@@ -213,14 +182,9 @@ def dataset_of_pictures(
     folders = cache_folders(Path(root), cache)
     unlabelled = files.get("unlabelled")
     return Dataset(
-        classes=classes,
-        channels=decoder.channels,
-        image_size=decoder.image_size,
+        Facts(classes, decoder.channels, decoder.image_size, mean, std, resize=decoder.resize),
         parts=tuple(part for part in files if part != "unlabelled"),
         read=lambda part: read_pictures(files[part], part, decoder, folders, on_bad_image),
-        mean=mean,
-        std=std,
-        resize=decoder.resize,
         unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, decoder.grey),
         competition=competition,
         files=files,
@@ -237,15 +201,15 @@ def read_pictures(
     """
     pack = open_pack(pictures.paths, part, decoder, folders, allow_broken=on_bad_image == "skip")
     labels = pictures.label_tensor()
-    images = pack.as_tensor(decoder.image_size) if decoder.resize is None else pack.as_images(decoder.image_size)
+    images: Store = (pack.squares if decoder.resize is None else pack.pictures)(decoder.image_size)
     if pack.broken:
-        names = [pictures.paths[place] for place in pack.broken]
+        names = [pictures.paths[index] for index in pack.broken]
         print(tell("pictures left out, they cannot be decoded", names), file=sys.stderr)
         whole = torch.tensor(sorted(set(range(len(pictures))) - set(pack.broken)), dtype=torch.long)
-        images, labels = images[whole] if isinstance(images, Tensor) else images.take(whole), labels[whole]
+        images, labels = images.select(whole), labels[whole]
     return ImageSet(images, labels)
 
 
 def open_unlabelled(pictures: Pictures, grey: bool) -> Unlabelled:
     """Pictures to predict, decoded one by one as they are asked for, to the same pixels as if they were packed."""
-    return Unlabelled(pictures.ids, lambda place, shorter: read_picture(pictures.paths[place], grey, shorter))
+    return Unlabelled(pictures.ids, lambda index, shorter: read_picture(pictures.paths[index], grey, shorter))

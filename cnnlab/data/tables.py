@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cnnlab.data.pictures import ENDINGS, Pictures, UnsoundPictures, list_names, stem, unlabelled_pictures
-from cnnlab.data.registry import Competition
+from cnnlab.data.dataset import Competition, Pictures
+from cnnlab.data.pictures import ENDINGS, UnsoundPictures, list_names, stem, unlabelled_pictures
 from cnnlab.errors import DataError, tell
 
 SAMPLES = ("sampleSubmission.csv", "sample_submission.csv")  # as competitions name the sample of a submission

@@ -18,7 +18,8 @@ import torch
 
 from cnnlab.errors import CheckpointError, StorageError
 
-FORMAT = 1
+FORMAT = 2
+VERSIONS = {1: "0.1"}  # of cnnlab, that wrote earlier formats
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any], keep: Path | None = None) -> None:
@@ -62,9 +63,18 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: torn or not a checkpoint ({error})") from error
-    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab")
+    if not isinstance(contents, dict) or contents.get("format") not in (FORMAT, *VERSIONS):
+        raise CheckpointError(f"{path}: holds no checkpoint of this version of cnnlab, or an earlier one")
     return contents
+
+
+def require_current(path: Path, contents: dict[str, Any]) -> None:
+    """Raises CheckpointError for a checkpoint of an earlier format, from which no run goes on."""
+    if contents["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: was written by cnnlab {VERSIONS[contents['format']]}, and this version does not go on with it; "
+            "it can be evaluated and predict. To go on, use the version that wrote it, or train anew"
+        )
 
 
 def load_newest(paths: list[Path], device: torch.device | str) -> tuple[dict[str, Any] | None, list[str]]:
@@ -76,9 +86,12 @@ def load_newest(paths: list[Path], device: torch.device | str) -> tuple[dict[str
     for path in paths:
         if path.exists():
             try:
-                return load_checkpoint(path, device), problems
+                contents = load_checkpoint(path, device)
             except CheckpointError as error:
                 problems.append(str(error))
+            else:
+                require_current(path, contents)
+                return contents, problems
     if problems:
         raise CheckpointError("no checkpoint is whole: " + "; ".join(problems))
     return None, problems

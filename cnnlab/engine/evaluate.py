@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnnlab.distributed import add_up, copy_from_main, gather, is_main, num_processes, rank
-from cnnlab.tasks import Labels, Task, add_up_log_loss, add_up_score, count_answers
+from cnnlab.engine.network import Network
+from cnnlab.tasks import Classification, Labels, Task
 
 
 class BatchSource(Protocol):
     """What the engine asks of the data: any batch of any epoch, at any time."""
 
-    num_examples: int
-    batch_size: int
-    channels_last: bool  # the memory format of the images
+    @property
+    def num_examples(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
 
     def __len__(self) -> int: ...
 
     def batch(self, epoch: int, number: int) -> tuple[Tensor, Labels]: ...
 
 
-class Metrics(NamedTuple):
-    """Means over all images, those that the task has; and for classes how often each was taken for each."""
+class Criterion(Protocol):
+    """A loss as the engine calls it."""
 
-    loss: float
-    accuracy: float | None = None
-    mae: float | None = None
-    log_loss: float | None = None
-    confusion: Tensor | None = None  # int64 (classes, classes): a row each class, a column each answer
+    def __call__(self, outputs: Tensor, labels: Labels) -> Tensor:
+        """The mean loss of a batch."""
+        ...
 
-    def as_dict(self) -> dict[str, float]:
-        """The single numbers."""
-        return {name: value for name, value in self._asdict().items() if isinstance(value, float)}
+    def weigh(self, labels: Labels) -> float | Tensor:
+        """What that mean divides by: how much these images count among others."""
+        ...
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Means over all images, by the names that the task has for them; and how often each class was taken for each."""
+
+    values: Mapping[str, float]
+    confusion: Tensor | None = field(default=None, compare=False)  # int64 (classes, classes): a row each class
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
 
 
 class Sums:
@@ -54,7 +66,7 @@ class Sums:
     def add(self, loss: Tensor, outputs: Tensor, labels: Labels) -> None:
         """Count a batch in: its mean loss, its outputs and its labels."""
         self._loss.add_(loss.detach(), alpha=len(labels))
-        self._score.add_(add_up_score(self._task, outputs.detach(), labels))
+        self._score.add_(self._task.add_up_score(outputs.detach(), labels))
         self.num_seen += len(labels)
 
     def read(self) -> tuple[float, float, int]:
@@ -66,38 +78,37 @@ class Sums:
         self._score.fill_(score if is_main() else 0.0)
         self.num_seen = num_seen if is_main() else 0
 
-    def metrics(self) -> Metrics:
+    def means(self) -> dict[str, float]:
+        """The mean loss and the mean score, by their names."""
         loss, score, num_seen = self.read()
-        if self._task == "regression":
-            return Metrics(loss / num_seen, mae=score / num_seen)
-        return Metrics(loss / num_seen, accuracy=score / num_seen)
+        return {"loss": loss / num_seen, self._task.score: score / num_seen}
 
 
-class Answers:
-    """What a network answers where labels are classes, counted on the device as `Sums` does."""
+class ClassCounts:
+    """Which class is taken for which, and the log loss, counted on the device as `Sums` does."""
 
-    def __init__(self, device: torch.device, task: Task, num_outputs: int):
+    def __init__(self, device: torch.device, task: Classification, num_outputs: int):
         self._task = task
         num_classes = max(2, num_outputs)
         self._log_loss = torch.zeros((), dtype=precise_type(device), device=device)
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.long, device=device)
 
     def add(self, outputs: Tensor, labels: Tensor) -> None:
-        self._log_loss.add_(add_up_log_loss(outputs, labels))
-        self._confusion.add_(count_answers(self._task, outputs, labels))
+        self._log_loss.add_(self._task.add_up_log_loss(outputs, labels))
+        self._confusion.add_(self._task.count_confusion(outputs, labels))
 
     def read(self) -> tuple[float, Tensor]:
         return self._log_loss.item(), self._confusion.cpu()
 
 
-def add_answers(metrics: Metrics, answers: Answers | None) -> Metrics:
-    """With what the answers tell, of all processes together; one that has had no batch has no `answers`."""
-    counted = [read for read in gather(answers.read() if answers else None) if read is not None]
+def add_class_counts(means: dict[str, float], counts: ClassCounts | None) -> Metrics:
+    """With what is counted by class, of all processes together; one that has had no batch has no `counts`."""
+    counted = [read for read in gather(counts.read() if counts else None) if read is not None]
     if not counted:
-        return metrics
-    confusion = torch.stack([counts for _, counts in counted]).sum(0)
-    log_loss = sum(log_loss for log_loss, _ in counted) / int(confusion.sum())
-    return metrics._replace(log_loss=log_loss, confusion=confusion)
+        return Metrics(means)
+    confusion = torch.stack([each for _, each in counted]).sum(0)
+    log_loss = sum(each for each, _ in counted) / int(confusion.sum())
+    return Metrics({**means, "log_loss": log_loss}, confusion)
 
 
 def precise_type(device: torch.device) -> torch.dtype:
@@ -105,35 +116,28 @@ def precise_type(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def evaluate(
-    model: nn.Module,
-    loss: Callable[[Tensor, Labels], Tensor],
-    batches: BatchSource,
-    task: Task = "multiclass",
-    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Metrics:
+def evaluate(network: Network, criterion: Criterion, batches: BatchSource) -> Metrics:
     """Mean loss and the task's metrics over all of `batches`, in evaluation mode; every layer's mode is put back.
 
     Of many processes each takes some of the batches, with the main one's statistics of batch normalisation.
     """
+    model, task = network.model, network.task
     modes = {module: module.training for module in model.modules()}
     model.eval()
     copy_from_main(model.buffers())
-    sums = Sums(next(model.parameters(), torch.empty(0)).device, task)
-    answers: Answers | None = None
+    sums = Sums(network.device, task)
+    counts: ClassCounts | None = None
     try:
         with torch.inference_mode():
             for number in range(rank(), len(batches), num_processes()):
                 images, labels = batches.batch(0, number)
-                with autocast():
-                    outputs = model(images)
-                outputs = outputs.float()
-                sums.add(loss(outputs, labels), outputs, labels)
-                if task != "regression":
+                outputs = network(images)
+                sums.add(criterion(outputs, labels), outputs, labels)
+                if isinstance(task, Classification):
                     assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
-                    answers = answers or Answers(outputs.device, task, outputs.shape[1])
-                    answers.add(outputs, labels)
+                    counts = counts or ClassCounts(network.device, task, outputs.shape[1])
+                    counts.add(outputs, labels)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return add_answers(sums.metrics(), answers)
+    return add_class_counts(sums.means(), counts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -22,7 +23,8 @@ from cnnlab.engine.evaluate import Metrics, Sums, evaluate
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.step import Training, compute_gradients
 from cnnlab.errors import DivergenceError
-from cnnlab.runtime import StopRequest
+from cnnlab.stopping import StopRequest
+from cnnlab.tasks import is_higher_better
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Plan:
 class Journal(Protocol):
     """Where the loop reports to: a run directory, or a list in a test."""
 
+    def begin(self, state: State) -> None: ...
+
     def count_step(self) -> None: ...
 
     def say(self, text: str) -> None: ...
@@ -55,24 +59,28 @@ class Journal(Protocol):
     def save_last(self, contents: dict[str, Any]) -> None: ...
 
 
-def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: StopRequest) -> None:
+def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: StopRequest) -> str | None:
     """Train from `state.step` to `plan.num_steps`, changing model, optimizer and `state` in place.
 
-    Ends earlier where the plan's patience or time is over. Raises DivergenceError when the loss or a weight
-    is no finite number, before a checkpoint can take it up, and Interrupted when `stop` asks for it, after
+    Returns why it ended earlier, where the plan's patience or time is over. Raises DivergenceError when the loss or a
+    weight is no finite number, before a checkpoint can take it up, and Interrupted when `stop` asks for it, after
     the step under way and a checkpoint. Of many processes each calls it, and all leave it at the same step.
     """
     t = training
     copy_from_main([*t.model.parameters(), *t.model.buffers()])
     steps_per_epoch = len(t.train)
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
-    sums = Sums(t.device, t.task)
+    sums = Sums(t.device, t.network.task)
     sums.set(state.loss_sum, state.score_sum, state.num_seen)
-    recent: list[Tensor] = []  # losses since the last look at them, still on the device
+    recent: list[Tensor] = []  # losses since they were last checked, still on the device
     t.model.train()
     clock = Stopwatch(state)
+    patience = Patience(plan, (row for row in state.rows if row["step"] % steps_per_epoch == 0))
 
-    ended = find_early_end(plan, state) is not None
+    ended = find_early_end(plan, state, patience)
+    if state.step < plan.num_steps and not ended:  # an epoch that the run's end had cut short goes on
+        state.rows = [row for row in state.rows if row["step"] % steps_per_epoch == 0]
+    journal.begin(state)
     while state.step < plan.num_steps and not ended:
         epoch, number = divmod(state.step, steps_per_epoch)
         if number == 0:
@@ -87,14 +95,13 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         images, labels = t.train.batch(epoch, number)
         t.times.end("data")
         learn = partial(compute_gradients, t, images, labels, state)
-        pieces = state.micro_batch_size
+        size = state.micro_batch_size
         outputs, loss = learn()
-        if state.micro_batch_size != pieces:
-            journal.say(f"memory ran out: batches are worked through in pieces of {state.micro_batch_size} images")
+        if state.micro_batch_size != size:
+            journal.say(f"memory ran out: batches are cut into micro-batches of {state.micro_batch_size} images")
         t.take_step(learn)
         state.step += 1
-        if t.average is not None:
-            t.average.update(state.step)
+        t.average.update(state.step)
         t.times.end("optimizer")
         sums.add(loss, outputs, labels)
         recent.append(loss.detach())
@@ -110,46 +117,65 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
             journal.show_step(state, epoch + 1, newest, rates[0])
         if ends_epoch:
             clock.lap(training=True)
-            with t.averaged():
-                valid = evaluate(t.model, t.loss, t.valid, t.task, t.autocast) if t.valid is not None else None
+            with t.average.averaged():
+                valid = evaluate(t.network, t.criterion, t.valid) if t.valid is not None else None
             clock.lap()
             (state.seconds,) = largest(state.seconds)  # rows, and what is decided by them, are the same in all
-            row = make_row(state, epoch + 1, sums, valid, rates[0])
-            # A run that ended inside an epoch and was prolonged finishes that epoch's row.
-            state.rows = [earlier for earlier in state.rows if earlier["epoch"] != row["epoch"]] + [row]
-            if improves(row, state.best, plan.select_by):
-                state.best = row
-                with t.averaged():
-                    journal.save_best({"model": t.model.state_dict(), "row": row})
+            row = make_row(t, state, epoch + 1, sums, valid, rates[0])
+            state.rows.append(row)
+            # An epoch that the run's end has cut short is not compared with whole ones: see `select`.
+            if state.step % steps_per_epoch == 0:
+                patience.see(row)
+                if improves(row, state.best, plan.select_by):
+                    state.best = row
+                    with t.average.averaged():
+                        journal.save_best({"model": t.model.state_dict(), "row": row})
             journal.show_epoch(state)
-        ended = ends_epoch and find_early_end(plan, state) is not None
+            ended = find_early_end(plan, state, patience)
         if saves or ended:
             clock.lap(training=True)
             state.loss_sum, state.score_sum, state.num_seen = sums.read()
-            with t.averaged():
+            with t.average.averaged():
                 journal.save_last(take_snapshot(t, state))
             clock.lap()
         stop.check()
+    return ended
 
 
-def find_early_end(plan: Plan, state: State) -> str | None:
+def select(state: State, select_by: str) -> Row | None:
+    """The row whose weights are the run's result: the best whole epoch, or the run's end inside one if that is better.
+
+    None where nothing is selected. The weights of the end are those of the last checkpoint.
+    """
+    end = state.rows[-1] if state.rows else None
+    if end is not None and end["step"] == state.step and improves(end, state.best, select_by):
+        return end
+    return state.best
+
+
+def find_early_end(plan: Plan, state: State, patience: Patience) -> str | None:
     """Why a run ends before its last step; None if it goes on. The same again after a resume."""
     if state.seconds >= plan.max_seconds:
         return f"engine.max_time is over after {state.seconds:.0f} s"
-    if plan.patience is not None and count_stale(state.rows, plan.stop_by, plan.min_delta) >= plan.patience:
+    if plan.patience is not None and patience.num_stale >= plan.patience:
         return f"{plan.stop_by} did not improve for {plan.patience} epochs"
     return None
 
 
-def count_stale(rows: list[Row], stop_by: str, min_delta: float) -> int:
-    """How many epochs have passed since the column `stop_by` last got better by more than `min_delta`."""
-    best: Row | None = None
-    stale = 0
-    for row in rows:
-        stale += 1
-        if improves(row, best, stop_by, min_delta):
-            best, stale = row, 0
-    return stale
+class Patience:
+    """How many whole epochs have passed since the column `stop_by` last got better by more than `min_delta`."""
+
+    def __init__(self, plan: Plan, rows: Iterable[Row]):
+        self.num_stale = 0
+        self._plan = plan
+        self._best: Row | None = None
+        for row in rows:
+            self.see(row)
+
+    def see(self, row: Row) -> None:
+        self.num_stale += 1
+        if improves(row, self._best, self._plan.stop_by, self._plan.min_delta):
+            self._best, self.num_stale = row, 0
 
 
 class Stopwatch:
@@ -187,24 +213,19 @@ def require_finite_losses(recent: list[Tensor], step: int, lr: float) -> float:
     return values[-1]
 
 
-def make_row(state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: float) -> Row:
+def make_row(t: Training, state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: float) -> Row:
     """A row of metrics.csv: the epoch's training as it went, and the validation after it (empty without)."""
-    train, (_, _, num_seen) = sums.metrics(), sums.read()
-    row = {
+    train, (_, _, num_seen) = sums.means(), sums.read()
+    task = t.network.task
+    return {
         "epoch": epoch,
         "step": state.step,
-        "train_loss": train.loss,
-        "train_accuracy": train.accuracy,
-        "valid_loss": valid.loss if valid else None,
-        "valid_accuracy": valid.accuracy if valid else None,
-        "valid_log_loss": valid.log_loss if valid else None,
+        **{f"train_{name}": value for name, value in train.items()},
+        **{f"valid_{name}": valid[name] if valid else None for name in task.metrics},
         "lr": lr,
         "seconds": round(state.seconds, 3),
         "images_per_second": round(num_seen / max(state.train_seconds, 1e-9), 1),
     }
-    if train.mae is not None:
-        row |= {"train_mae": train.mae, "valid_mae": valid.mae if valid else None}
-    return row
 
 
 def improves(row: Row, best: Row | None, column: str, min_delta: float = 0.0) -> bool:
@@ -213,7 +234,7 @@ def improves(row: Row, best: Row | None, column: str, min_delta: float = 0.0) ->
         return False
     if best is None:
         return True
-    if column.endswith("_accuracy"):
+    if is_higher_better(column):
         return row[column] > best[column] + min_delta
     return row[column] < best[column] - min_delta
 
@@ -221,7 +242,7 @@ def improves(row: Row, best: Row | None, column: str, min_delta: float = 0.0) ->
 def take_snapshot(training: Training, state: State) -> dict[str, Any]:
     """Everything the next step needs. Raises DivergenceError rather than keep weights that are no numbers.
 
-    Called inside `training.averaged()`: under "model" are the weights that are evaluated.
+    Called inside `average.averaged()`: under "model" are the weights that are evaluated.
     """
     weights = training.model.state_dict()
     for name, value in weights.items():
@@ -230,25 +251,30 @@ def take_snapshot(training: Training, state: State) -> dict[str, Any]:
                 f"'{name}' holds values that are no finite numbers after step {state.step}; "
                 "a smaller optimizer.lr may help. Checkpoints from before are kept"
             )
-    snapshot = {"model": weights, "optimizer": training.optimizer.state_dict(), "state": state.as_dict()}
-    if training.average is not None:
-        snapshot["average"] = training.average.state_dict()
+    snapshot = {
+        "model": weights,
+        "optimizer": training.optimizer.state_dict(),
+        "average": training.average.state_dict(),
+        "state": state.as_dict(),
+    }
     if training.scaler is not None:
         snapshot["scaler"] = training.scaler.state_dict()
     return snapshot
 
 
-def restore(training: Training, snapshot: dict[str, Any]) -> State:
-    """Put a snapshot back into the model and the optimizer; returns the state that goes with them."""
+def restore(training: Training, snapshot: dict[str, Any], rows: list[Row]) -> State:
+    """Put a snapshot back into the model and the optimizer; returns the state that goes with them.
+
+    `rows` are those of metrics.csv.
+    """
     rates = [group["lr"] for group in training.optimizer.param_groups]
     training.model.load_state_dict(snapshot["model"])
-    # Behind the model: what averages sets its weights too.
+    # After the model: what averages sets its weights too.
     training.optimizer.load_state_dict(snapshot["optimizer"])
-    if training.average is not None:
-        training.average.load_state_dict(snapshot["average"])
+    training.average.load_state_dict(snapshot["average"])
     if training.scaler is not None and "scaler" in snapshot:
         training.scaler.load_state_dict(snapshot["scaler"])
     # What was saved is the rate of that step; the schedule multiplies the configured one.
     for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-    return State.from_dict(snapshot["state"])
+    return State.from_dict(snapshot["state"], rows)

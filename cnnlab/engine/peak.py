@@ -9,18 +9,19 @@ import time
 
 import torch
 
-from cnnlab.engine.precision import DTYPES, explain_missing, read_clock, set_precision
+from cnnlab.engine.compute import DTYPES, Compute, Precision, explain_missing
+from cnnlab.engine.timing import read_clock
 
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)  # rows and columns
 GROWTH = 1.03  # from one size to the next; less, and the peak is reached
 MAX_BYTES = 1 << 28  # of a tensor to copy: larger than any cache
 
 
-def measure_product_peak(device: torch.device, precision: str, seconds: float = 1.0) -> float | None:
+def measure_product_peak(device: torch.device, precision: Precision, seconds: float = 1.0) -> float | None:
     """The most multiply-adds per second, in about `seconds`; None for a precision that the device does not have."""
     if explain_missing(precision, device):
         return None
-    set_precision(precision, device)
+    Compute(precision).autocast(device)  # for the numbers of products in float32; the factors have their own
     deadline = time.perf_counter() + seconds
     peak = 0.0
     for size in SIZES:

@@ -16,7 +16,7 @@ from cnnlab.engine.step import Training, compute_gradients, unchanged
 
 EXPLODED = 4  # times the lowest loss: the sweep ends here
 MARGIN = 10  # from the rate with the lowest loss down to the suggestion
-REACH = 2  # steps on either side that smoothing looks at
+REACH = 2  # steps on either side that smoothing takes in
 
 
 class Sweep(NamedTuple):
@@ -65,6 +65,6 @@ def sweep_rates(
 
 
 def smooth(values: list[float]) -> list[float]:
-    """The mean of each value and those up to REACH places before and behind it."""
-    windows = [values[max(0, place - REACH) : place + REACH + 1] for place in range(len(values))]
+    """The mean of each value and those up to REACH before and after it."""
+    windows = [values[max(0, index - REACH) : index + REACH + 1] for index in range(len(values))]
     return [sum(window) / len(window) for window in windows]

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # of metrics.csv
 
 
 @dataclass
 class State:
-    """Plain numbers only, so that a checkpoint can hold them and a person can read them."""
+    """Plain numbers only, so that a checkpoint can hold them and a person can read them.
+
+    Of its rows a checkpoint holds no more than their number, so that it takes as long after many epochs as after one.
+    """
 
     step: int = 0  # steps taken
     rows: list[Row] = field(default_factory=list)  # of metrics.csv: one an epoch
-    best: Row | None = None  # the row of the best checkpoint so far
+    best: Row | None = None  # the row of the best whole epoch so far, whose weights are in best.pt
     micro_batch_size: int | None = None  # images worked through at once; None: the whole batch
     # Of the epoch under way, since its first step:
     loss_sum: float = 0.0
-    score_sum: float = 0.0  # right answers, or absolute errors
+    score_sum: float = 0.0  # right predictions, or absolute errors
     num_seen: int = 0
     train_seconds: float = 0.0
     seconds: float = 0.0  # of the whole run, interruptions left out
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        stored = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "rows"}
+        return {**stored, "num_rows": len(self.rows)}
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> State:
+    def from_dict(cls, stored: Mapping[str, Any], rows: list[Row]) -> State:
+        """What was stored, with those of `rows` that there were then."""
         known = {item.name for item in fields(cls)}
-        return cls(**{key: value for key, value in stored.items() if key in known})
+        return cls(**{key: value for key, value in stored.items() if key in known}, rows=rows[: stored["num_rows"]])

@@ -1,13 +1,13 @@
 """What learns, and the gradients of one step: forward and backward over a batch.
 
-Where a batch does not fit into memory it is cut into pieces. Order and size of the batch stay what they are:
-each piece's loss counts by its share, and the gradients add up to those of the whole. (Batch normalisation
-takes the statistics of the pieces, and dropout draws for each in turn.)
+Where a batch does not fit into memory it is worked through in micro-batches. Order and size of the batch stay what
+they are: each micro-batch's loss counts by its share, and the gradients accumulate to those of the whole. (Batch
+normalisation takes the statistics of the micro-batches, and dropout draws for each in turn.)
 
-Many processes divide a batch in the same way. Their gradients are added up here, behind the backward pass, and
-not by torch's DistributedDataParallel: so a process may have no image of a small last batch, halve its pieces by
-itself, freeze what it likes, or be asked for gradients several times a step, and checkpoints know of no wrapper.
-What that costs is that the exchange begins behind the backward pass and not within it.
+Many processes divide a batch in the same way. Their gradients are added up here, after the backward pass, and
+not by torch's DistributedDataParallel: so a process may have no image of a small last batch, halve its micro-batches
+by itself, freeze what it likes, or be asked for gradients several times a step, and checkpoints know of no wrapper.
+What that costs is that the exchange begins after the backward pass and not within it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -25,22 +25,26 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from cnnlab.distributed import add_up_tensors, num_processes, rank
-from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.compute import Compute
+from cnnlab.engine.evaluate import BatchSource, Criterion
 from cnnlab.engine.frozen import Frozen
+from cnnlab.engine.network import Network
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.timing import StepTimes
-from cnnlab.runtime import seed_step
-from cnnlab.tasks import Labels, Task
+from cnnlab.errors import MemoryShortage
+from cnnlab.seeds import seed_step
+from cnnlab.tasks import Labels
 
-Pass = Callable[[], tuple[Tensor, Tensor]]  # forward and backward over one batch → outputs, loss
+ComputeGradients = Callable[[], tuple[Tensor, Tensor]]  # over one batch → outputs, loss; leaves gradients
 
 
 class Average(Protocol):
-    """An average of the weights over the steps, that takes the model's place where it is evaluated and kept."""
+    """An average of the weights over the steps, which is what is evaluated and kept; or the plain weights."""
 
     def update(self, step: int) -> None: ...
 
-    def averaged(self) -> AbstractContextManager[None]: ...
+    @property
+    def averaged(self) -> Callable[[], AbstractContextManager[None]]: ...  # inside, it is in the model's place
 
     def state_dict(self) -> dict[str, Any]: ...  # asked for inside `averaged`
 
@@ -51,26 +55,45 @@ class Average(Protocol):
 class Training:
     """The objects that learn and what they learn from. Test data is not among them: nothing can select on it."""
 
-    model: nn.Module
-    loss: Callable[[Tensor, Labels], Tensor]
+    network: Network
+    criterion: Criterion
     optimizer: Optimizer
-    take_step: Callable[[Pass], None]  # of the optimizer
+    plain_step: Callable[[ComputeGradients], None]  # of the optimizer
     schedule: Callable[[int, list[Row]], float]  # step, rows so far → multiplier of the learning rate
+    average: Average
     train: BatchSource
     valid: BatchSource | None  # chooses the best checkpoint
-    device: torch.device
     seed: int
-    task: Task = "multiclass"
-    weigh: Callable[[Labels], float | Tensor] = len  # labels → what the loss divides by: how much a piece counts
     clip_norm: float | None = None  # of all gradients together
     clip_value: float | None = None  # of each number
-    average: Average | None = None
-    averaged: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the weights to evaluate and keep
-    autocast: Callable[[], AbstractContextManager[None]] = nullcontext  # inside, the precision of forward passes
     frozen: Frozen | None = None  # what does not learn, or not yet
-    may_cut: bool = True  # batches in pieces, where memory runs out
+    can_cut: bool = True  # batches into micro-batches, where memory runs out
     scaler: GradScaler | None = None  # of the loss, where gradients in float16 would vanish
     times: StepTimes = field(default_factory=StepTimes)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.network.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    def computed_as(self, compute: Compute) -> Training:
+        """The same training, from now on in this way; the model is changed in place."""
+        scaler = GradScaler(self.device.type) if compute.precision == "fp16" else None
+        return replace(self, network=self.network.computed_as(compute), scaler=scaler)
+
+    def take_step(self, learn: ComputeGradients) -> None:
+        """Move the weights by the gradients that `learn` has left, or asks for once more.
+
+        Where a scaled gradient overflowed the step is left out, and the scale follows.
+        """
+        if self.scaler is None:
+            self.plain_step(learn)
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
 
 
 def compute_gradients(training: Training, images: Tensor, labels: Labels, state: State) -> tuple[Tensor, Tensor]:
@@ -80,7 +103,7 @@ def compute_gradients(training: Training, images: Tensor, labels: Labels, state:
     are those of the whole batch.
 
     Where memory runs out the batch is cut in halves, quarters and so on; `state.micro_batch_size` remembers it.
-    Raises what the allocator raised if a single image does not fit.
+    Raises MemoryShortage if it cannot be cut further.
     """
     while True:
         size = state.micro_batch_size or len(labels)
@@ -88,8 +111,10 @@ def compute_gradients(training: Training, images: Tensor, labels: Labels, state:
             outputs, loss = accumulate_gradients(training, images, labels, state.step, size)
             break
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
-            if not is_out_of_memory(error) or min(size, len(labels)) <= 1 or not training.may_cut:
+            if not is_out_of_memory(error):
                 raise
+            if min(size, len(labels)) <= 1 or not training.can_cut:
+                raise MemoryShortage(explain_shortage(training, size, error)) from error
             state.micro_batch_size = -(-min(size, len(labels)) // 2)
         gc.collect()  # the failed pass is held by nothing any more
         if training.device.type == "cuda":
@@ -105,7 +130,7 @@ def compute_gradients(training: Training, images: Tensor, labels: Labels, state:
 def accumulate_gradients(
     training: Training, images: Tensor, labels: Labels, step: int, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Forward and backward over pieces of at most `size` images, the gradients adding up to the batch's.
+    """Forward and backward over micro-batches of at most `size` images, the gradients accumulating to the batch's.
 
     Of many processes each counts by what it has of a full batch; `add_up_processes` goes on from there.
     """
@@ -119,23 +144,23 @@ def accumulate_gradients(
     alone = num_processes() == 1
     if alone and size >= len(labels):
         outputs, loss = compute_loss(t, images, labels)
-        go_back(t, loss)
+        backpropagate(t, loss)
         return outputs, loss
-    whole = t.weigh(labels) if alone else t.train.batch_size
-    pieces, losses = [], []
-    for start in range(0, max(len(labels), 1), max(size, 1)):  # no images are one piece, whose gradients are zeros
-        piece = slice(start, start + size)
-        outputs, loss = compute_loss(t, images[piece], labels[piece])
-        loss = loss * (t.weigh(labels[piece]) / whole)
-        go_back(t, loss)
-        pieces.append(outputs.detach())
+    whole = t.criterion.weigh(labels) if alone else t.train.batch_size
+    parts, losses = [], []
+    for start in range(0, max(len(labels), 1), max(size, 1)):  # no images are one, whose gradients are zeros
+        micro = slice(start, start + size)
+        outputs, loss = compute_loss(t, images[micro], labels[micro])
+        loss = loss * (t.criterion.weigh(labels[micro]) / whole)
+        backpropagate(t, loss)
+        parts.append(outputs.detach())
         losses.append(loss.detach())
-    return torch.cat(pieces), torch.stack(losses).sum()
+    return torch.cat(parts), torch.stack(losses).sum()
 
 
 def add_up_processes(training: Training, loss: Tensor, labels: Labels) -> Tensor:
     """The loss of the whole batch, from this process's part of it; the parameters' gradients likewise."""
-    weight = torch.as_tensor(training.weigh(labels), dtype=loss.dtype) / training.train.batch_size
+    weight = torch.as_tensor(training.criterion.weigh(labels), dtype=loss.dtype) / training.train.batch_size
     sums = torch.stack([loss.detach(), loss.new_ones(()) * weight])
     gradients = [p.grad for group in training.optimizer.param_groups for p in group["params"] if p.grad is not None]
     add_up_tensors([sums, *gradients])
@@ -146,15 +171,13 @@ def add_up_processes(training: Training, loss: Tensor, labels: Labels) -> Tensor
 
 def compute_loss(training: Training, images: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
     """Outputs and mean loss, the loss always in float32; zero for no images."""
-    with training.autocast():
-        outputs = training.model(images)
-    outputs = outputs.float()
-    loss = training.loss(outputs, labels) if len(labels) else outputs.sum()
+    outputs = training.network(images)
+    loss = training.criterion(outputs, labels) if len(labels) else outputs.sum()
     training.times.end("forward")
     return outputs, loss
 
 
-def go_back(training: Training, loss: Tensor) -> None:
+def backpropagate(training: Training, loss: Tensor) -> None:
     """The backward pass of a loss, scaled where the precision asks for it."""
     scaled: Tensor = loss if training.scaler is None else training.scaler.scale(loss)
     scaled.backward()
@@ -175,6 +198,14 @@ def clip_gradients(training: Training) -> None:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an allocator raised it; that of the processor has no class of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def explain_shortage(training: Training, size: int, error: RuntimeError) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    remedy = "a smaller dataset.image_size or network, or another engine.device"
+    if not training.can_cut:
+        remedy = f"a smaller batch_size, engine.sync_batch_norm=false, {remedy}"
+    return f"memory ran out with {size} images at once ({reason}); expected less to hold: {remedy}"
 
 
 @contextmanager

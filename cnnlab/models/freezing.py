@@ -52,15 +52,15 @@ class OnFeatures(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        self.head = find_head(network)
+        self.name = find_head(network)  # of the head
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.network.get_submodule(self.head)(features)
+        return self.network.get_submodule(self.name)(features)
 
-    def look(self, images: Tensor) -> Tensor:
+    def extract_features(self, images: Tensor) -> Tensor:
         """The features of images: what reaches the head, in evaluation mode and without gradients."""
         seen: list[Tensor] = []
-        handle = self.network.get_submodule(self.head).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        handle = self.network.get_submodule(self.name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
             with keep_modes(self.network), torch.no_grad():
                 self.network.eval()
@@ -75,12 +75,12 @@ class OnFeatures(nn.Module):
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         return self.network.load_state_dict(state_dict, strict, assign)
 
-    def ends_in_head(self, in_channels: int, image_size: int) -> bool:
-        """Whether the head is handed one row an image, and what it answers is the network's answer."""
+    def ends_the_network(self, in_channels: int, image_size: int) -> bool:
+        """Whether the head is handed one row an image, and its outputs are the network's."""
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(2, in_channels, image_size, image_size, generator=generator)
         images = images.to(next(self.network.parameters()).device)
-        features = self.look(images)
+        features = self.extract_features(images)
         with keep_modes(self.network), torch.no_grad():
             self.network.eval()
             return features.dim() == 2 and torch.equal(self(features), self.network(images))

@@ -1,25 +1,48 @@
 """The two registries that model files fill: networks, and ways to initialise them."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from cnnlab.durations import Duration
 from cnnlab.registry import Registry
-from cnnlab.signature import Count, Fraction, Whole
+from cnnlab.signature import Count, Fraction, OneOf, Whole
+
+# An initialiser is called with each module in turn, as `nn.Module.apply` does.
+INITS: Registry[None] = Registry("init", supplied=("module",))
 
 
 @dataclass(frozen=True)
 class ForEveryModel:
-    """Keys that stand beside any network's own: what fine-tuning needs."""
+    """Keys that stand beside any network's own: how its weights begin, and what fine-tuning needs."""
 
+    init: Annotated[str, OneOf(INITS)] | None = None  # None: as torch initialises
+    weights: str | None = None  # trained ones to begin with: see `weights.py`
     freeze: Literal["backbone"] | list[str | int] = field(default_factory=list)  # starts of parameters' names
-    unfreeze_after: str | None = None  # a duration, such as "5 epochs"; None: never
+    unfreeze_after: Duration | None = None  # None: never
     head: list[Count] = field(default_factory=list)  # widths of hidden layers in the place of the last layer
     head_dropout: Fraction = 0.0  # in front of the last layer
     feature_views: Literal["auto"] | Whole = "auto"  # views of each image whose features are kept; 0: none
 
+    @property
+    def keeps_backbone(self) -> bool:
+        """Whether the backbone stays as it is throughout."""
+        return self.freeze == "backbone" and self.unfreeze_after is None
 
-# The dataset tells these; a builder asks for those it needs.
+    def find_problems(self) -> list[str]:
+        problems = []
+        if self.init is not None and self.weights is not None:
+            problems.append("init, model.weights: both were given; expected one of them (init overwrites weights)")
+        if self.unfreeze_after is not None and not self.freeze:
+            problems.append(f"unfreeze_after: {self.unfreeze_after} was given; expected null where model.freeze is []")
+        if self.feature_views not in ("auto", 0) and not self.keeps_backbone:
+            problems.append(
+                f"feature_views: {self.feature_views} was given; features can be kept of a backbone that stays as it "
+                "is: expected model.freeze=backbone and model.unfreeze_after=null, or feature_views auto or 0"
+            )
+        return problems
+
+
+# The dataset tells what is supplied; a builder asks for what it needs.
 MODELS = Registry("model", supplied=("num_classes", "in_channels", "image_size"), shared=ForEveryModel)
-
-# An initialiser is called with each module in turn, as `nn.Module.apply` does.
-INITS = Registry("model.init", supplied=("module",))

@@ -88,16 +88,17 @@ def summarize(network: nn.Module, in_channels: int, image_size: int) -> Summary:
     return Summary(rows, count_numbers(network.parameters()), charged, failure)
 
 
-def count_multiply_adds(network: nn.Module, in_channels: int, image_size: int) -> int:
-    """Those of one image's forward pass, as `summarize` counts them; a compiled network is counted as it was written.
+def count_training_work(network: nn.Module, images: Tensor) -> int:
+    """Multiply-adds of a forward and a backward pass over `images` (N, …), as `summarize` counts them, divided by N.
 
-    The network stays as it is.
+    Of the backward pass those that parameters which learn ask for. The network stays as it is.
     """
-    images = blank_images(network, 1, in_channels, image_size)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     work = FlopCounterMode(display=False)
-    with keep_modes(network), plain_attention(), torch.no_grad(), work:
-        network.eval().forward(images)
-    return work.get_total_flops() // 2
+    with keep_modes(network), plain_attention(), torch.enable_grad(), work:
+        outputs = network.eval().forward(images)  # a compiled network is counted as it was written
+        torch.autograd.grad(outputs.sum(), learning, allow_unused=True)
+    return work.get_total_flops() // 2 // len(images)
 
 
 @contextmanager

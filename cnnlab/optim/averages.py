@@ -9,12 +9,13 @@ An average is what is evaluated, selected on and kept; the steps go on from the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
 from cnnlab.optim.registry import AVERAGES
 from cnnlab.signature import Fraction
@@ -26,6 +27,22 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, epoch: int, number: int) -> tuple[Tensor, Any]: ...
+
+
+class PlainWeights:
+    """No average: the weights as they are, or as an optimizer without a schedule averages them itself."""
+
+    def __init__(self, optimizer: Optimizer):
+        self.averaged: Callable[[], AbstractContextManager[None]] = getattr(optimizer, "averaged", nullcontext)
+
+    def update(self, step: int) -> None:
+        """Nothing to take in."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, stored: dict[str, Any]) -> None:
+        """Nothing to go on with."""
 
 
 class Average:
@@ -95,8 +112,9 @@ class Average:
 
 
 @AVERAGES.register
-def none() -> None:
+def none(*, optimizer: Optimizer) -> PlainWeights:
     """The weights as they are."""
+    return PlainWeights(optimizer)
 
 
 @AVERAGES.register
@@ -107,7 +125,7 @@ def ema(*, model: nn.Module, decay: Fraction = 0.999) -> Average:
 
 @AVERAGES.register
 def swa(*, model: nn.Module, num_steps: int, train: Source, start: Fraction = 0.75) -> Average:
-    """The plain mean of the weights after each epoch behind the share `start` of the run.
+    """The plain mean of the weights after each epoch after the share `start` of the run.
 
     Statistics of batch normalisation are computed anew for the averaged weights, by a pass over the epoch's batches.
     """

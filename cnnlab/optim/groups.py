@@ -6,31 +6,30 @@ The keys that concern every optimizer are worked in here, so that no builder kno
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from cnnlab.errors import ConfigError
-from cnnlab.optim.registry import OPTIMIZERS, ForEveryOptimizer, Groups
+from cnnlab.optim.registry import ForEveryOptimizer, Groups
 from cnnlab.prefixes import require_prefixes, starts
+from cnnlab.registry import Component
 
 
 def build_optimizer(
-    given: Mapping[str, Any], model: nn.Module, batch_size: int, late: Collection[nn.Parameter] = ()
+    chosen: Component[ForEveryOptimizer], model: nn.Module, batch_size: int, late: Collection[nn.Parameter] = ()
 ) -> Optimizer:
-    """The optimizer that `given` (checked YAML) describes, over the parameters of `model` that train.
+    """The optimizer that is chosen, over the parameters of `model` that train.
 
     Those that begin `late`, when others have a history already, are in groups of their own.
 
     Raises ConfigError for a key of `rates` that no parameter's name starts with, and for what torch
     itself finds wrong with arguments beside each other.
     """
-    shared: ForEveryOptimizer = OPTIMIZERS.read_shared(given)
-    rates = {str(prefix): factor for prefix, factor in shared.rates.items()}  # YAML reads 0 as a number
-    groups = group_parameters(model, rates, shared.decay_norms_and_biases, late)
+    shared = chosen.shared
+    groups = group_parameters(model, shared.factors, shared.decay_norms_and_biases, late)
     try:
-        optimizer: Optimizer = OPTIMIZERS.build(given, params=groups, model=model)
+        optimizer: Optimizer = chosen.build(params=groups, model=model)
     except ValueError as error:
         raise ConfigError(f"optimizer: {error}") from error
     for group in optimizer.param_groups:

@@ -6,9 +6,9 @@ is the weighted one. Builders return losses of plain labels; `build_loss` makes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,32 +16,33 @@ from torch.nn import functional as F
 
 from cnnlab.errors import ConfigError
 from cnnlab.optim.registry import LOSSES, Loss
+from cnnlab.registry import Component
 from cnnlab.signature import Fraction, NonNegative, Positive
-from cnnlab.tasks import TASKS, Labels, Mixed, Task, surprise
+from cnnlab.tasks import BINARY, MULTICLASS, REGRESSION, TASKS, Labels, Mixed, Task, surprise
 
 Builder = TypeVar("Builder", bound=Callable[..., Loss])
 Weights = tuple[Positive, ...] | Literal["auto"] | None  # one for each class; None: all count alike
 
 
 def build_loss(
-    given: Mapping[str, Any],
+    chosen: Component[None],
     task: Task,
     num_classes: int,
     device: torch.device,
     class_counts: Tensor | None = None,
 ) -> Criterion:
-    """The loss that `given` (checked YAML) describes. Raises ConfigError if it does not fit the task.
+    """The loss that is chosen. Raises ConfigError if it does not fit the task.
 
     `class_counts` (classes,) are the numbers of training images, which weights that are "auto" come from; before
     they are known all classes count alike.
     """
     fitting = [name for name in LOSSES if task in tasks_of(name)]
-    if given["name"] not in fitting:
+    if chosen.name not in fitting:
         raise ConfigError(
-            f"loss: {given['name']} is for {' and '.join(tasks_of(given['name']))}, and the dataset's task is {task}; "
-            f"expected one of {', '.join(fitting)}"
+            f"loss: {chosen.name} is for {' and '.join(map(str, tasks_of(chosen.name)))}, and the dataset's task is "
+            f"{task}; expected one of {', '.join(fitting)}"
         )
-    return Criterion(LOSSES.build(given, num_classes=num_classes, device=device, class_counts=class_counts))
+    return Criterion(chosen.build(num_classes=num_classes, device=device, class_counts=class_counts))
 
 
 class Criterion:
@@ -65,14 +66,14 @@ class Criterion:
         return len(labels) if self._class_weights is None else self._class_weights[labels].sum()
 
 
-def needs_class_counts(given: Mapping[str, Any]) -> bool:
-    """Whether weights of this loss (checked YAML) are to come from the training images."""
-    return "auto" in (given.get("class_weights"), given.get("pos_weight"))
+def needs_class_counts(chosen: Component[None]) -> bool:
+    """Whether weights of this loss are to come from the training images."""
+    return "auto" in (chosen.arguments.get("class_weights"), chosen.arguments.get("pos_weight"))
 
 
 def tasks_of(name: str) -> tuple[Task, ...]:
     """The tasks that a registered loss fits: all of them where it doesn't say."""
-    return getattr(LOSSES[name], "tasks", TASKS)
+    return getattr(LOSSES[name], "tasks", tuple(TASKS.values()))
 
 
 def fits(*tasks: Task) -> Callable[[Builder], Builder]:
@@ -89,7 +90,7 @@ def fits(*tasks: Task) -> Callable[[Builder], Builder]:
 
 
 @LOSSES.register
-@fits("multiclass")
+@fits(MULTICLASS)
 def cross_entropy(
     *,
     num_classes: int,
@@ -104,11 +105,11 @@ def cross_entropy(
 
 
 @LOSSES.register
-@fits("multiclass")
+@fits(MULTICLASS)
 def nll(
     *, num_classes: int, device: torch.device, class_counts: Tensor | None = None, class_weights: Weights = None
 ) -> Loss:
-    """Negative log-likelihood of outputs that are log-probabilities already, as behind nn.LogSoftmax.
+    """Negative log-likelihood of outputs that are log-probabilities already, as after nn.LogSoftmax.
 
     Per pixel too: outputs (N, classes, H, W) with labels (N, H, W).
     """
@@ -116,7 +117,7 @@ def nll(
 
 
 @LOSSES.register
-@fits("binary")
+@fits(BINARY)
 def bce_with_logits(*, class_counts: Tensor | None = None, pos_weight: Positive | Literal["auto"] = 1.0) -> Loss:
     """Binary cross-entropy of a logit; an image of class 1 counts `pos_weight` times ("auto": both classes as much)."""
     if pos_weight == "auto":
@@ -130,9 +131,9 @@ def bce_with_logits(*, class_counts: Tensor | None = None, pos_weight: Positive 
 
 
 @LOSSES.register
-@fits("multiclass", "binary")
+@fits(MULTICLASS, BINARY)
 def focal(*, gamma: NonNegative = 2.0) -> Loss:
-    """Cross-entropy in which an answer given with probability p counts (1 - p)^gamma (Lin et al., arXiv:1708.02002)."""
+    """Cross-entropy in which a class given probability p counts (1 - p)^gamma (Lin et al., arXiv:1708.02002)."""
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         missing = surprise(outputs, labels)
@@ -144,7 +145,7 @@ def focal(*, gamma: NonNegative = 2.0) -> Loss:
 
 
 @LOSSES.register
-@fits("multiclass", "binary")
+@fits(MULTICLASS, BINARY)
 def poly(*, epsilon: float = 1.0) -> Loss:
     """Cross-entropy + epsilon · (1 - p): PolyLoss-1 (Leng et al., arXiv:2204.12511); above -1."""
 
@@ -178,21 +179,21 @@ def balance(class_counts: Tensor) -> Tensor:
 
 
 @LOSSES.register
-@fits("regression")
+@fits(REGRESSION)
 def mse() -> Loss:
     """Mean squared error."""
     return F.mse_loss
 
 
 @LOSSES.register
-@fits("regression")
+@fits(REGRESSION)
 def l1() -> Loss:
     """Mean absolute error: a few wild targets matter less."""
     return F.l1_loss
 
 
 @LOSSES.register
-@fits("regression")
+@fits(REGRESSION)
 def smooth_l1(*, beta: Positive = 1.0) -> Loss:
     """Squared below `beta`, absolute above (Girshick, arXiv:1504.08083)."""
     return partial(F.smooth_l1_loss, beta=beta)

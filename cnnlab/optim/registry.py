@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from cnnlab.durations import Duration
 from cnnlab.registry import Registry
 from cnnlab.signature import Count, Positive
 
@@ -31,16 +32,21 @@ class ForEveryOptimizer:
     clip_value: Positive | None = None  # each of their numbers
     rates: dict[str | int, Positive] = field(default_factory=dict)  # start of parameters' names → factor of `lr`
 
+    @property
+    def factors(self) -> dict[str, float]:
+        """`rates` by names; YAML reads a 0 among them as a number."""
+        return {str(prefix): factor for prefix, factor in self.rates.items()}
+
 
 @dataclass(frozen=True)
 class ForEverySchedule:
     """Keys that stand beside any schedule's own."""
 
-    warmup: str | None = None  # a duration, such as "500 steps" or "1 epoch"
+    warmup: Duration | None = None
 
 
 OPTIMIZERS = Registry("optimizer", supplied=("params", "model"), shared=ForEveryOptimizer)
 SCHEDULES = Registry("schedule", supplied=("step", "num_steps", "steps_per_epoch", "rows"), shared=ForEverySchedule)
-LOSSES = Registry("loss", supplied=("num_classes", "device", "class_counts"))
-# `train` is the engine's source of batches; the engine's protocol `Average` says what an entry returns, None for none.
-AVERAGES = Registry("average", supplied=("model", "num_steps", "train"))
+LOSSES: Registry[None] = Registry("loss", supplied=("num_classes", "device", "class_counts"))
+# `train` is the engine's source of batches; the engine's protocol `Average` says what an entry returns.
+AVERAGES: Registry[None] = Registry("average", supplied=("model", "optimizer", "num_steps", "train"))

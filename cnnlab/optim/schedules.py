@@ -12,30 +12,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from cnnlab.optim.registry import SCHEDULES, Schedule
-from cnnlab.signature import Count, Fraction, NonNegative, Positive, Whole, keyword_arguments
+from cnnlab.optim.registry import SCHEDULES, ForEverySchedule, Schedule
+from cnnlab.registry import Component
+from cnnlab.signature import Count, Fraction, NonNegative, OneOf, Positive, Whole, keyword_arguments
+from cnnlab.tasks import COLUMNS, is_higher_better
 
 
-def build_schedule(given: Mapping[str, Any], num_steps: int, steps_per_epoch: int, num_warmup: int = 0) -> Schedule:
-    """The schedule that `given` (checked YAML) describes, behind `num_warmup` steps in which the rate rises evenly."""
-    multiply = SCHEDULES[given["name"]]
-    arguments = {key: given[key] for key in SCHEDULES.arguments(given["name"]) if key in given}
-    wanted = keyword_arguments(multiply)
+def build_schedule(
+    chosen: Component[ForEverySchedule], num_steps: int, steps_per_epoch: int, num_warmup: int = 0
+) -> Schedule:
+    """The schedule that is chosen, after `num_warmup` steps in which the rate rises evenly."""
 
     def schedule(step: int, rows: Sequence[Mapping[str, Any]] = ()) -> float:
         if step < num_warmup:
             return (step + 1) / (num_warmup + 1)
-        progress = {
-            "step": step - num_warmup,
-            "num_steps": num_steps - num_warmup,
-            "steps_per_epoch": steps_per_epoch,
-            "rows": rows,
-        }
-        return multiply(**{key: value for key, value in progress.items() if key in wanted}, **arguments)
+        return chosen.build(
+            step=step - num_warmup, num_steps=num_steps - num_warmup, steps_per_epoch=steps_per_epoch, rows=rows
+        )
 
     return schedule
+
+
+def reads_rows(chosen: Component[ForEverySchedule]) -> bool:
+    """Whether the rate depends on what is measured during the run."""
+    return "rows" in keyword_arguments(chosen.builder)
 
 
 # --- By the calendar --------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ def exponential(*, step: int, steps_per_epoch: int, factor: Fraction = 0.95) -> 
 
 @SCHEDULES.register
 def linear(*, step: int, num_steps: int, final: Fraction = 0.0) -> float:
-    """A straight line from 1 at the first step to `final` behind the last."""
+    """A straight line from 1 at the first step to `final` after the last."""
     return 1 + (final - 1) * share(step, num_steps)
 
 
@@ -84,7 +86,7 @@ def polynomial(*, step: int, num_steps: int, power: Positive = 0.9) -> float:
 
 @SCHEDULES.register
 def cosine(*, step: int, num_steps: int, final: Fraction = 0.0) -> float:
-    """Half a cosine from 1 at the first step to `final` behind the last (Loshchilov & Hutter, arXiv:1608.03983)."""
+    """Half a cosine from 1 at the first step to `final` after the last (Loshchilov & Hutter, arXiv:1608.03983)."""
     return half_cosine(1, final, share(step, num_steps))
 
 
@@ -92,7 +94,7 @@ def cosine(*, step: int, num_steps: int, final: Fraction = 0.0) -> float:
 def one_cycle(
     *, step: int, num_steps: int, start: Fraction = 0.04, peak: Fraction = 0.3, final: Fraction = 0.000004
 ) -> float:
-    """Half a cosine up from `start` to 1 at the share `peak` of the run, another down to `final` behind the last.
+    """Half a cosine up from `start` to 1 at the share `peak` of the run, another down to `final` after the last.
 
     Smith & Topin, "Super-convergence" (arXiv:1708.07120); the momentum stays as it is.
     """
@@ -114,7 +116,7 @@ def restarts(
 
 
 def share(step: int, num_steps: int) -> float:
-    """How much of the run lies before `step`, 1 behind its end."""
+    """How much of the run lies before `step`, 1 after its end."""
     return min(1.0, step / num_steps) if num_steps > 0 else 1.0
 
 
@@ -131,9 +133,7 @@ def reduce_on_plateau(
     *,
     rows: Sequence[Mapping[str, Any]],
     steps_per_epoch: int,
-    metric: Literal[
-        "train_loss", "train_accuracy", "train_mae", "valid_loss", "valid_accuracy", "valid_mae"
-    ] = "valid_loss",
+    metric: Annotated[str, OneOf(COLUMNS)] = "valid_loss",
     factor: Fraction = 0.1,
     patience: Whole = 10,
     threshold: NonNegative = 0.0001,
@@ -145,7 +145,7 @@ def reduce_on_plateau(
     Better is by more than the share `threshold` of the best so far; for `cooldown` epochs after a reduction
     nothing is counted.
     """
-    sign = 1 if metric.endswith("accuracy") else -1
+    sign = 1 if is_higher_better(metric) else -1
     multiplier, best, num_bad, num_cool = 1.0, -math.inf, 0, 0
     for row in rows:
         if row["step"] % steps_per_epoch:  # of a run that ended inside the epoch and was prolonged

@@ -12,22 +12,22 @@ MEAN = "mean of classes"
 
 
 class ClassScore(NamedTuple):
-    """How well a class is recognised. What nothing is known of counts 0: the precision of a class never answered."""
+    """How well a class is recognised. What nothing is known of counts 0: the precision of a class never predicted."""
 
     name: str
     images: int  # of the class
-    precision: float  # share of the answers with this class that are right
+    precision: float  # share of the predictions of this class that are right
     recall: float  # share of the images of this class that are recognised
     f1: float  # 2 · precision · recall / (precision + recall)
 
 
 def score_classes(confusion: Tensor, classes: Sequence[str]) -> list[ClassScore]:
-    """A score for each class. `confusion` is int64 (classes, classes): a row each class, a column each answer."""
+    """A score for each class. `confusion` is int64 (classes, classes): a row each class, a column each prediction."""
     right = confusion.diagonal().double()
-    images, answers = confusion.sum(1), confusion.sum(0)
-    precision = right / answers.clamp(min=1)
+    images, predictions = confusion.sum(1), confusion.sum(0)
+    precision = right / predictions.clamp(min=1)
     recall = right / images.clamp(min=1)
-    f1 = 2 * right / (images + answers).clamp(min=1)
+    f1 = 2 * right / (images + predictions).clamp(min=1)
     columns = (images, precision, recall, f1)
     return [ClassScore(*row) for row in zip(classes, *(column.tolist() for column in columns), strict=True)]
 

@@ -1,11 +1,17 @@
-"""The run directory: its file names, and how to claim, lock, fill and read one."""
+"""The run directory: its file names, and how to claim, lock, fill and read one.
+
+It appears whole: configuration, what was typed and a summary are written aside and renamed into place together, so
+that whatever directory there is can be resumed.
+"""
 
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,23 +20,12 @@ from typing import Any
 
 import yaml
 
+import cnnlab
 from cnnlab.distributed import is_main
+from cnnlab.engine.compute import Compute
 from cnnlab.errors import CheckpointError, ConfigError, StorageError
 
-METRICS = (
-    "epoch",
-    "step",
-    "train_loss",
-    "train_accuracy",
-    "valid_loss",
-    "valid_accuracy",
-    "valid_log_loss",
-    "lr",
-    "seconds",
-    "images_per_second",
-)
-REGRESSION_METRICS = ("train_mae", "valid_mae")  # behind them where labels are numbers
-TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
+WHOLE_NUMBERS = ("epoch", "step")  # columns of metrics.csv
 
 
 class RunDirectory:
@@ -67,7 +62,7 @@ class RunDirectory:
         return RunDirectory(self.path / f"fold_{number}")
 
     @classmethod
-    def claim(cls, output_dir: str, name: str) -> RunDirectory:
+    def claim(cls, output_dir: str, name: str, config: Mapping[str, Any], overrides: list[str]) -> RunDirectory:
         """A new directory that no other run has, even one started in the same second.
 
         Raises StorageError if none can be made.
@@ -75,21 +70,40 @@ class RunDirectory:
         moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         number = 1
         while True:
-            path = Path(output_dir, name, moment if number == 1 else f"{moment}-{number}")
+            run = cls(Path(output_dir, name, moment if number == 1 else f"{moment}-{number}"))
+            if run.make(config, overrides):
+                return run
+            number += 1
+
+    def make(self, config: Mapping[str, Any], overrides: list[str]) -> bool:
+        """Make this directory, unless something is there; whether it was made. Raises StorageError."""
+        if not is_main():
+            return True
+        aside = RunDirectory(self.path.with_name(f".{self.path.name}.{os.getpid()}.partial"))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                return False
+            aside.path.mkdir()
+            aside.write_yaml(aside.config, config)
+            aside.write_yaml(aside.overrides, overrides)
+            aside.write_json(aside.summary, {"cnnlab": cnnlab.__version__, "status": "running", "reason": None})
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.mkdir()  # atomic: of two processes one gets FileExistsError
-            except FileExistsError:
-                if not path.exists():
-                    raise StorageError(f"{path.parent}: is a file; expected a folder for runs") from None
-                number += 1
-                continue
+                os.rename(aside.path, self.path)  # atomic: of two processes one finds a directory with files
             except OSError as error:
-                raise StorageError(
-                    f"{path}: the run directory cannot be made ({error}); "
-                    "free some space, mend the permissions, or choose another place with output_dir=FOLDER"
-                ) from error
-            return cls(path)
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    return False
+                raise
+            return True
+        except FileExistsError as error:
+            raise StorageError(f"{self.path.parent}: is a file; expected a folder for runs") from error
+        except (OSError, StorageError) as error:
+            raise StorageError(
+                f"{self.path}: the run directory cannot be made ({error}); "
+                "free some space, mend the permissions, or choose another place with output_dir=FOLDER"
+            ) from error
+        finally:
+            shutil.rmtree(aside.path, ignore_errors=True)
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -159,10 +173,27 @@ class RunDirectory:
         self.write_text(path, _format_csv(rows))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """metrics.csv anew: after a resume it must not hold epochs that will be run again."""
-        added = REGRESSION_METRICS if any(REGRESSION_METRICS[0] in row for row in rows) else ()
-        columns = (*METRICS, *added)
-        self.write_csv(self.metrics, [columns, *([row.get(column) for column in columns] for row in rows)])
+        """metrics.csv anew: after a resume it must not hold epochs that will be run again. No file without rows."""
+        if rows:
+            self.write_csv(self.metrics, [list(rows[0]), *(list(row.values()) for row in rows)])
+        elif is_main():
+            self.metrics.unlink(missing_ok=True)
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """One row more, on the disk when this returns. Raises StorageError."""
+        if not is_main():
+            return
+        if not self.metrics.is_file():
+            self.write_metrics([row])
+            return
+        (line,) = _format_csv([list(row.values())])
+        try:
+            with self.metrics.open("a", encoding="utf-8", newline="") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(f"{self.metrics}: cannot be written ({error})") from error
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -184,23 +215,54 @@ class RunDirectory:
         """A JSON file of the run; empty if it is not there yet."""
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
-    def read_metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv as text, which is exact."""
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.csv, numbers as they were written, None where a cell is empty; a torn row ends them."""
         if not self.metrics.is_file():
             return []
         with self.metrics.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            table = csv.reader(file)
+            header = next(table, [])
+            rows = []
+            for cells in table:
+                try:
+                    rows.append({name: _read_cell(name, cell) for name, cell in zip(header, cells, strict=True)})
+                except ValueError:
+                    break
+        return rows
+
+    def read_compute(self) -> Compute:
+        """How the run computes, as far as it was decided. Before version 0.2 that was told under "engine"."""
+        summary = self.read_json(self.summary)
+        return Compute.from_dict(summary.get("compute") or summary.get("engine"))
 
     def find_weights(self, which: str = "best") -> Path:
-        """The checkpoint to use a trained network from: the best, or the last where nothing was selected."""
-        if which == "best" and not self.best.is_file():
-            which = "last"
-        path = {"best": self.best, "last": self.last}[which]
+        """The checkpoint to use a trained network from: "last", or the "best", which a run names when it is completed.
+
+        Raises CheckpointError if it is not there.
+        """
         if self.fold(0).path.is_dir():
             raise ConfigError(f"{self}: holds the folds of a cross-validation; expected one of them: {self.fold(0)}")
-        if not path.is_file():
-            raise CheckpointError(f"{self}: has no checkpoint yet; train it first: cnnlab resume {self}")
-        return path
+        chosen = self.read_json(self.summary).get("chosen")
+        if which == "last":
+            path = self.last
+        elif chosen is not None:
+            path = self.last.with_name(Path(chosen).name)
+        else:
+            path = self.best if self.best.is_file() else self.last
+        if path.is_file():
+            return path
+        if path == self.best:
+            raise CheckpointError(
+                f"{path}: missing, and with it the weights that were chosen; expected the file as training left it "
+                "(the last weights, if they are in last.pt, are those of --checkpoint last)"
+            )
+        raise CheckpointError(f"{self}: has no checkpoint yet; train it first: cnnlab resume {self}")
+
+
+def _read_cell(column: str, cell: str) -> int | float | None:
+    if not cell:
+        return None
+    return int(cell) if column in WHOLE_NUMBERS else float(cell)
 
 
 def _format_csv(rows: Iterable[Sequence[Any]]) -> Iterator[str]:

@@ -3,59 +3,46 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from cnnlab.config import Config
-from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.engine.evaluate import evaluate
-from cnnlab.engine.precision import set_precision
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import Assembly, assemble, find_loss, read_config, read_parts, without_weights
+from cnnlab.experiment.assembly import build_criterion
 from cnnlab.runs.classes import ClassScore, average, score_classes, write_table
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.trained import repeat_choice
+from cnnlab.runs.trained import load_trained
 
 
 def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dict[str, Any]:
     """Loss and metrics of a run's network on "train", "valid" or "test" images, without augmentation.
 
     Where labels are classes, "classes" has a score for each and "confusion" the matrix: a row each class, a column
-    each answer.
+    each prediction.
 
     Raises ConfigError if the run has no such part.
     """
     run = RunDirectory.open(path)
-    config = repeat_choice(read_config(run.read_config()), run)
-    weights = run.find_weights(checkpoint)
-    assembly = load_trained(config, weights)
-    parts = read_parts(config, assembly.dataset, assembly.device)
+    trained = load_trained(run, checkpoint)
+    parts = trained.read_parts()
     if part not in parts:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
-    loss = find_loss(config, assembly, parts["train"])
-    autocast = set_precision(config.engine.precision, assembly.device)
-    metrics = evaluate(assembly.model, loss, parts[part].in_order(), assembly.dataset.task, autocast)
+    labels = parts["train"].labels
+    criterion = build_criterion(trained.config, trained.facts, trained.network.device, labels)
+    metrics = evaluate(trained.network, criterion, parts[part].in_order())
     by_class: dict[str, Any] = {}
     if metrics.confusion is not None:
-        scores = score_classes(metrics.confusion, assembly.dataset.classes)
+        scores = score_classes(metrics.confusion, trained.facts.classes)
         by_class["classes"] = [score._asdict() for score in scores]
         by_class["mean_of_classes"] = average(scores)._asdict()
         by_class["confusion"] = metrics.confusion.tolist()
     return {
         "run": str(run),
-        "checkpoint": weights.name,
+        "checkpoint": trained.weights.name,
         "part": part,
         "images": parts[part].num_examples,
-        **metrics.as_dict(),
+        **metrics.values,
         **by_class,
     }
-
-
-def load_trained(config: Config, weights: Path) -> Assembly:
-    """What a run trained, with the weights of one of its checkpoints."""
-    assembly = assemble(without_weights(config))
-    assembly.model.load_state_dict(load_checkpoint(weights, assembly.device)["model"])
-    return assembly
 
 
 def print_evaluation(evaluation: dict[str, Any], as_json: bool) -> None:

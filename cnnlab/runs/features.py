@@ -7,16 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cnnlab.data import Dataset, ImageSet
+from cnnlab.data import ImageSet
 from cnnlab.data.batches import Batches
-from cnnlab.data.crops import take_centres
+from cnnlab.data.normalise import Normalise
 from cnnlab.data.pictures import PictureDecoder
 from cnnlab.data.resize import crop_square
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import read_config, read_parts
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.evaluation import load_trained
 from cnnlab.runs.plots import new_figure, save_figure
+from cnnlab.runs.trained import Trained, load_trained
 
 MAX_LAYERS = 6  # of which feature maps are drawn, spread evenly over the depth
 MAX_MAPS = 16  # of each layer
@@ -27,8 +26,8 @@ COLUMNS = 16  # of kernels
 def draw_features(arguments: list[str], image: str | None = None) -> list[Path]:
     """plots/kernels.png and plots/feature_maps.png of a run, drawn with its best weights.
 
-    `image` is a picture file; without one the first test image is looked at, or the first validation or
-    training image where there are no others. Returns the files. Raises ConfigError where there is nothing to
+    `image` is a picture file; without one it is the first test image, or the first validation or training image where
+    there are no others. Returns the files. Raises ConfigError where there is nothing to
     draw, DataError for a picture that cannot be decoded.
     """
     if len(arguments) != 1 or "=" in arguments[0]:
@@ -37,31 +36,31 @@ def draw_features(arguments: list[str], image: str | None = None) -> list[Path]:
             "or a learning rate: cnnlab inspect schedule=NAME --plot"
         )
     run = RunDirectory.open(arguments[0])
-    config = read_config(run.read_config())
-    assembly = load_trained(config, run.find_weights())
-    convolutions = [(name, m) for name, m in assembly.model.named_modules() if isinstance(m, nn.Conv2d)]
+    trained = load_trained(run)
+    model = trained.network.model
+    convolutions = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
     if not convolutions:
-        raise ConfigError(f"{run}: its network, {config.model['name']}, has no convolution: nothing to draw")
+        raise ConfigError(f"{run}: its network, {trained.config.model.name}, has no convolution: nothing to draw")
     draw_kernels(run, convolutions[0][1].weight.detach().cpu())
-    parts = read_parts(config, assembly.dataset, assembly.device)
-    pixels, images = choose_image(parts, assembly.dataset, image)
-    draw_feature_maps(run, pixels, feature_maps(assembly.model, spread(convolutions, MAX_LAYERS), images))
+    pixels, images = choose_image(trained, image)
+    draw_feature_maps(run, pixels, feature_maps(model, spread(convolutions, MAX_LAYERS), images))
     return [run.kernels, run.feature_maps]
 
 
-def choose_image(parts: dict[str, Batches], dataset: Dataset, path: str | None) -> tuple[Tensor, Tensor]:
+def choose_image(trained: Trained, path: str | None) -> tuple[Tensor, Tensor]:
     """One image as it lies, uint8 (H, W, C), and as the network is given it, (1, C, H, W)."""
-    part = next(parts[name] for name in ("test", "valid", "train") if name in parts)
+    facts, device = trained.facts, trained.network.device
     if path is None:
-        first = part.indices[:1]
-        pixels = take_centres(part.images.images, first)
+        parts = trained.read_parts()
+        part = next(parts[name] for name in ("test", "valid", "train") if name in parts)
+        store = part.images.images
+        pixels = store.take_centres(part.indices[:1].to(store.device))
     else:
-        decoder = PictureDecoder(dataset.image_size, dataset.resize, grey=dataset.channels == 1)
-        square = crop_square(decoder.decode(Path(path)), dataset.image_size, dataset.resize)
+        decoder = PictureDecoder(facts.image_size, facts.resize, grey=facts.channels == 1)
+        square = crop_square(decoder.decode(Path(path)), facts.image_size, facts.resize)
         pixels = torch.from_numpy(square).unsqueeze(0)
-    device = part.images.labels.device
-    one = ImageSet(pixels.to(device), torch.zeros(1, dtype=torch.long, device=device))
-    images, _ = part.of_others(one).batch(0, 0)
+    one = ImageSet.of(pixels.to(device), torch.zeros(1, dtype=torch.long, device=device))
+    images, _ = Batches(one, torch.arange(1), 1, Normalise(facts.mean, facts.std)).batch(0, 0)
     return pixels[0].cpu(), images
 
 

@@ -11,57 +11,28 @@ from cnnlab.engine.state import State
 from cnnlab.runs.directory import RunDirectory
 
 
-class Silence:
-    """The journal of processes beside the main one: they say and write nothing."""
-
-    def start_bar(self, step: int) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
-
-    def stop_bar(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def count_step(self) -> None:
-        pass
-
-    def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None:
-        pass
-
-    def show_epoch(self, state: State) -> None:
-        pass
-
-    def save_best(self, contents: dict[str, Any]) -> None:
-        pass
-
-    def save_last(self, contents: dict[str, Any]) -> None:
-        pass
-
-
 class Journal:
-    """The loop's reports, written into a run directory.
+    """The loop's reports, written into a run directory. Of many processes one `speaks`, the others keep silent.
 
     On a terminal one bar shows the steps, with the epochs' lines above it. Where the output goes to a
     file or a pipe there is no bar: only the lines, one an epoch.
     """
 
-    def __init__(self, run: RunDirectory, config: dict[str, Any], num_steps: int, num_epochs: int):
+    def __init__(self, run: RunDirectory, config: dict[str, Any], num_steps: int, num_epochs: int, speaks: bool = True):
         self.run = run
         self.config = config
         self.num_epochs = num_epochs
         self.num_steps = num_steps
+        self._speaks = speaks
         self._bar: Any = None
         self._log = logging.Logger(f"cnnlab {run}")  # its own: no handler of another run hears it
-        handler = logging.FileHandler(run.log, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
-        self._log.addHandler(handler)
+        if speaks:
+            handler = logging.FileHandler(run.log, encoding="utf-8")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+            self._log.addHandler(handler)
 
     def start_bar(self, step: int) -> None:
-        if sys.stderr.isatty():
+        if self._speaks and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=self.num_steps, initial=step, unit="step", dynamic_ncols=True, leave=False)
@@ -71,7 +42,7 @@ class Journal:
         self._log.info(text)
         if self._bar is not None:
             self._bar.write(text, file=sys.stdout)
-        else:
+        elif self._speaks:
             print(text, flush=True)
 
     def stop_bar(self) -> None:
@@ -86,6 +57,9 @@ class Journal:
 
     # --- What the loop calls ------------------------------------------------------------------------
 
+    def begin(self, state: State) -> None:
+        self.run.write_metrics(state.rows)
+
     def count_step(self) -> None:
         if self._bar is not None:
             self._bar.update()
@@ -96,22 +70,23 @@ class Journal:
             self._bar.set_postfix(epoch=f"{epoch}/{self.num_epochs}", loss=f"{loss:.4f}", refresh=False)
 
     def show_epoch(self, state: State) -> None:
-        self.run.write_metrics(state.rows)
         row = state.rows[-1]
-        metric = "mae" if "train_mae" in row else "accuracy"
-        parts = [
-            f"epoch {row['epoch']:>{len(str(self.num_epochs))}}/{self.num_epochs}",
-            f"train loss {row['train_loss']:.4f} {metric} {row[f'train_{metric}']:.4f}",
-        ]
-        if row["valid_loss"] is not None:
-            parts.append(f"valid loss {row['valid_loss']:.4f} {metric} {row[f'valid_{metric}']:.4f}")
+        self.run.append_metrics(row)
+        parts = [f"epoch {row['epoch']:>{len(str(self.num_epochs))}}/{self.num_epochs}"]
+        for part in ("train", "valid"):
+            values = {column.partition("_")[2]: row[column] for column in row if column.startswith(f"{part}_")}
+            if values["loss"] is not None:
+                shown = [f"{name} {value:.4f}" for name, value in values.items() if name != "log_loss"]
+                parts.append(f"{part} {' '.join(shown)}")
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         if state.best is row:
             parts.append("best so far")
         self.say(" | ".join(parts))
 
     def save_best(self, contents: dict[str, Any]) -> None:
-        save_checkpoint(self.run.best, {**contents, "config": self.config})
+        if self._speaks:
+            save_checkpoint(self.run.best, {**contents, "config": self.config})
 
     def save_last(self, contents: dict[str, Any]) -> None:
-        save_checkpoint(self.run.last, {**contents, "config": self.config}, keep=self.run.previous)
+        if self._speaks:
+            save_checkpoint(self.run.last, {**contents, "config": self.config}, keep=self.run.previous)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.network import Network
 from cnnlab.engine.rate_sweep import Sweep
 from cnnlab.errors import StorageError
 from cnnlab.runs.directory import RunDirectory
@@ -46,20 +47,19 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise StorageError(f"{path}: cannot be written ({error})") from error
 
 
-def draw_curves(run: RunDirectory) -> None:
-    """plots/curves.png: loss, metric and learning rate by epoch, the best epoch marked. Nothing without rows."""
+def draw_curves(run: RunDirectory, best: int | None) -> None:
+    """plots/curves.png: loss, score and learning rate by epoch, the `best` epoch marked. Nothing without rows."""
     rows = run.read_metrics()
     if not rows:
         return
-    best = (run.read_json(run.summary).get("best") or {}).get("epoch")
-    epochs = [int(row["epoch"]) for row in rows]
+    epochs = [row["epoch"] for row in rows]
     figure = new_figure(12, 3.6)
-    metric = "mae" if "train_mae" in rows[0] else "accuracy"
-    for axes, title in zip(figure.subplots(1, 3), ("loss", metric, "lr"), strict=True):
+    titles = [column.removeprefix("train_") for column in rows[0] if column.startswith("train_")] + ["lr"]
+    for axes, title in zip(figure.subplots(1, len(titles)), titles, strict=True):
         curves = ["lr"] if title == "lr" else [f"train_{title}", f"valid_{title}"]
         for curve in curves:
-            values = [float(row[curve]) if row[curve] else float("nan") for row in rows]
-            if any(value == value for value in values):
+            values = [row[curve] for row in rows]
+            if any(value is not None for value in values):
                 axes.plot(epochs, values, marker="o", markersize=3, label=curve.replace("_", " "))
         if best is not None and title != "lr":
             axes.axvline(best, color="grey", linewidth=0.8, linestyle="--", label="best epoch")
@@ -75,7 +75,7 @@ def draw_curves(run: RunDirectory) -> None:
 def draw_confusion(run: RunDirectory, part: str, confusion: Tensor, classes: Sequence[str]) -> None:
     """plots/confusion.png: which share of the images of each class was taken for which.
 
-    `confusion` is int64 (classes, classes): a row each class, a column each answer. Up to MAX_COUNTED classes the
+    `confusion` is int64 (classes, classes): a row each class, a column each prediction. Up to MAX_COUNTED classes the
     cells show how many images they are.
     """
     from matplotlib.colors import PowerNorm
@@ -90,7 +90,7 @@ def draw_confusion(run: RunDirectory, part: str, confusion: Tensor, classes: Seq
     image = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     axes.set_xticks(range(num_classes), classes, rotation=90, fontsize=8 if is_counted else 4)
     axes.set_yticks(range(num_classes), classes, fontsize=8 if is_counted else 4)
-    axes.set(xlabel="answer", ylabel="class")
+    axes.set(xlabel="predicted", ylabel="class")
     if is_counted:
         for row, column in confusion.nonzero().tolist():
             colour = "white" if shares[row, column] > 0.25 else "black"
@@ -101,8 +101,8 @@ def draw_confusion(run: RunDirectory, part: str, confusion: Tensor, classes: Seq
     save_figure(figure, run.confusion)
 
 
-def draw_line(run: RunDirectory, model: nn.Module, parts: Mapping[str, BatchSource | None]) -> None:
-    """plots/line.png: the points of each part, and what the network answers from the first to the last of them.
+def draw_line(run: RunDirectory, network: Network, parts: Mapping[str, BatchSource | None]) -> None:
+    """plots/line.png: the points of each part, and what the network predicts from the first to the last of them.
 
     For one number fitted to one number.
     """
@@ -116,9 +116,9 @@ def draw_line(run: RunDirectory, model: nn.Module, parts: Mapping[str, BatchSour
             axes.plot(x.cpu(), y.cpu(), "o", label=f"{part} points")
             inputs.append(x)
     x = torch.cat(inputs).sort().values
-    model.eval()
+    network.model.eval()
     with torch.inference_mode():
-        axes.plot(x.cpu(), model(x.reshape(-1, 1, 1, 1)).flatten().cpu(), label="network")
+        axes.plot(x.cpu(), network(x.reshape(-1, 1, 1, 1)).flatten().cpu(), label="network")
     axes.set(xlabel="x", ylabel="y")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -1,6 +1,6 @@
 """`cnnlab predict`: what one trained network, or several together, say of images; a table and a submission.
 
-Images pass by in chunks: decoded, cut to squares, normalised as in an evaluation, answered by every network for every
+Images pass by in chunks: decoded, cut to squares, normalised as in an evaluation, predicted by every network for every
 view, appended to a file; all but the last by processes beside this one, unless another device computes. Stopped and
 started again, it goes on from there.
 """
@@ -11,7 +11,6 @@ import hashlib
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +19,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cnnlab.data import Competition, Dataset, Unlabelled
+from cnnlab.config import parse
+from cnnlab.data import Competition, Facts, Unlabelled
 from cnnlab.data.chunks import choose_chunk_size, map_chunks
-from cnnlab.data.pictures import Pictures, list_pictures, open_unlabelled
+from cnnlab.data.dataset import Pictures
+from cnnlab.data.pictures import list_pictures, open_unlabelled
 from cnnlab.data.resize import scale_shorter
 from cnnlab.errors import ConfigError, DataError, Interrupted
-from cnnlab.experiment import build_dataset, read_config, read_parts
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.scores import Scores
 from cnnlab.runs.submission import (
@@ -36,8 +36,7 @@ from cnnlab.runs.submission import (
     plan_submission,
     require_sound,
 )
-from cnnlab.runs.trained import Trained, load_network
-from cnnlab.tasks import as_probabilities
+from cnnlab.runs.trained import Trained, load_trained
 
 Views = Literal["none", "flip", "multicrop"]
 Average = Literal["probabilities", "logits"]
@@ -66,13 +65,13 @@ def predict(
 ) -> list[Path]:
     """Predict the images that the first run's dataset asks about, or `images` (a file or a folder), or a `part`.
 
-    The answer of several runs, or of a cross-validation's folds, is the mean of theirs. Writes predictions.csv
+    Several runs, or a cross-validation's folds, predict together: the mean of what each says. Writes predictions.csv
     and, for what a competition asks about, submission.csv into the first run's directory (the last of them to
     `output` where given) and returns the files. Raises ConfigError for runs that do not go together, DataError
     for images that cannot be decoded and for a submission that would be wrong; nothing is written then.
     """
     home = RunDirectory.open(paths[0])
-    members = [load_network(run) for path in paths for run in find_members(path)]
+    members = [load_trained(run) for path in paths for run in find_members(path)]
     require_agreement(members)
     first = members[0]
     series, competition = choose_series(first, images, part)
@@ -80,15 +79,15 @@ def predict(
         competition = Competition(value)
     if value is not None and (images is not None or part is not None):
         raise ConfigError(f"--format {value}: is for a submission, and --images and --part make a table")
-    layout = plan_submission(first.dataset, competition, series.images.ids, value) if competition else None
+    layout = plan_submission(first.facts, competition, series.images.ids, value) if competition else None
     subject = describe_subject(members, series, views, average)
     chunk = choose_chunk_size(find_framings(members), views == "multicrop")
     with home.locked(home.scores, "predicting"):
-        scores = Scores(home.scores, subject, len(first.dataset.classes), chunk)
+        scores = Scores(home.scores, subject, len(first.facts.classes), chunk)
         fill(scores, members, series.images, views, average)
         table = scores.read()
-        require_sound(first.dataset, series.images.ids, table)
-        files = write_files(home, first.dataset, series, table, layout, output)
+        require_sound(first.facts, series.images.ids, table)
+        files = write_files(home, first.facts, series, table, layout, output)
         home.scores.unlink()
     return files
 
@@ -99,17 +98,17 @@ def predict(
 def find_members(path: str) -> list[RunDirectory]:
     """The run itself, or those of its folds where it is a cross-validation."""
     run = RunDirectory.open(path)
-    num_runs = read_config(run.read_config()).num_runs
+    num_runs = parse(run.read_config()).num_runs
     return [run] if num_runs == 1 else [RunDirectory.open(run.fold(number).path) for number in range(num_runs)]
 
 
 def require_agreement(members: Sequence[Trained]) -> None:
-    """Raises ConfigError naming every difference between networks that are to answer together."""
+    """Raises ConfigError naming every difference between networks that are to predict together."""
     first, *others = members
     problems = []
     for other in others:
         for fact in ("task", "classes", "channels"):
-            ours, theirs = getattr(first.dataset, fact), getattr(other.dataset, fact)
+            ours, theirs = getattr(first.facts, fact), getattr(other.facts, fact)
             if ours != theirs:
                 problems.append(
                     f"{fact} of {other.run}: {describe_difference(theirs, ours)}; "
@@ -146,16 +145,16 @@ def choose_series(first: Trained, images: str | None, part: str | None) -> tuple
     if images is not None and part is not None:
         raise ConfigError("--images, --part: both were given; expected one of them")
     if images is not None:
-        return list_images(Path(images), grey=first.dataset.channels == 1), None
+        return list_images(Path(images), grey=first.facts.channels == 1), None
     if part is not None:
         return read_part(first, part), None
-    dataset = build_dataset(first.config)
+    dataset = first.dataset
     if dataset.unlabelled is None:
         raise ConfigError(
-            f"{first.run}: its dataset, {first.config.dataset['name']}, has no images without labels; "
+            f"{first.run}: its dataset, {first.config.dataset.name}, has no images without labels; "
             "expected --images FOLDER_OR_FILE or --part test"
         )
-    return Series(dataset.unlabelled(), f"unlabelled images of {first.config.dataset}"), dataset.competition
+    return Series(dataset.unlabelled(), f"unlabelled images of {first.config.dataset.as_yaml()}"), dataset.competition
 
 
 def list_images(path: Path, grey: bool) -> Series:
@@ -172,23 +171,22 @@ def list_images(path: Path, grey: bool) -> Series:
 
 
 def read_part(first: Trained, part: str) -> Series:
-    """The labelled images of a part of the first run's dataset, called by their place in what the dataset reads."""
-    dataset = build_dataset(first.config)
-    parts = read_parts(first.config, dataset, ON_CPU)  # where the processes that look at them can
+    """The labelled images of a part of the first run's dataset, called by their index in what the dataset reads."""
+    parts = first.read_parts(ON_CPU)  # where processes beside this one can take them
     if part not in parts:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
     chosen = parts[part]
-    places = chosen.indices.tolist()
+    indices = chosen.indices.tolist()
     images = chosen.images.images
 
-    def open_scaled(number: int, shorter: int) -> np.ndarray:
-        return scale_shorter(np.asarray(images[places[number]]), shorter)
+    def open_scaled(index: int, shorter: int) -> np.ndarray:
+        return scale_shorter(images[indices[index]], shorter)
 
-    unlabelled = Unlabelled(tuple(map(str, places)), open_scaled)
-    return Series(unlabelled, f"{part} images of {first.config.dataset}", chosen.labels)
+    unlabelled = Unlabelled(tuple(map(str, indices)), open_scaled)
+    return Series(unlabelled, f"{part} images of {first.config.dataset.as_yaml()}", chosen.labels)
 
 
-# --- Answers ------------------------------------------------------------------------------------------
+# --- Predictions ------------------------------------------------------------------------------------------
 
 
 def describe_subject(members: Sequence[Trained], series: Series, views: Views, average: Average) -> dict[str, Any]:
@@ -206,18 +204,18 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
 def fill(scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views, average: Average) -> None:
     """Predict the images that have no scores yet, with a bar on a terminal. Raises Interrupted on Ctrl-C."""
     if len(scores):
-        print(f"going on behind {len(scores):,} of {len(images):,} images")
+        print(f"going on after {len(scores):,} of {len(images):,} images")
     try:
         with tqdm(total=len(images), initial=len(scores), unit="image", disable=None, leave=False) as bar:
-            for rows in answer_in_chunks(members, images, views, average, start=len(scores)):
+            for rows in predict_in_chunks(members, images, views, average, start=len(scores)):
                 scores.append(rows)
                 bar.update(len(rows))
     except KeyboardInterrupt:
-        print(f"stopped behind {len(scores):,} of {len(images):,} images; the same command goes on from there")
+        print(f"stopped after {len(scores):,} of {len(images):,} images; the same command goes on from there")
         raise Interrupted(signal.SIGINT) from None
 
 
-def answer_in_chunks(
+def predict_in_chunks(
     members: Sequence[Trained],
     images: Unlabelled,
     views: Views = "none",
@@ -227,78 +225,78 @@ def answer_in_chunks(
     """Scores (N, classes or targets) of chunk after chunk, float64: probabilities, or the numbers of a regression."""
     framings = find_framings(members)
 
-    def answer_crops(crops: list[np.ndarray]) -> np.ndarray:
+    def predict_crops(crops: list[np.ndarray]) -> np.ndarray:
         pixels = map(torch.from_numpy, crops)
-        return answer(members, dict(zip(framings, pixels, strict=True)), views, average).numpy()
+        return average_views(members, dict(zip(framings, pixels, strict=True)), views, average).numpy()
 
-    on_cpu = all(member.device.type == "cpu" for member in members)
-    return map_chunks(answer_crops, images, framings, views == "multicrop", start, beside=on_cpu)
+    on_cpu = all(member.network.device.type == "cpu" for member in members)
+    return map_chunks(predict_crops, images, framings, views == "multicrop", start, beside=on_cpu)
 
 
-def answer(members: Sequence[Trained], crops: dict, views: Views, average: Average) -> Tensor:
+def average_views(members: Sequence[Trained], crops: dict, views: Views, average: Average) -> Tensor:
     """The mean of all members over all views of some images: of their probabilities, or of their logits.
 
     `crops`: for each framing uint8 (N, crops, size, size, C). Returns float64 (N, scores).
     """
-    to_probabilities = partial(as_probabilities, members[0].dataset.task)
-    each = to_probabilities if average == "probabilities" else Tensor.double
-    answers = []
+    to_scores = members[0].facts.task.to_scores
+    each = to_scores if average == "probabilities" else Tensor.double
+    found = []
     for member in members:
         for pixels in crops[member.framing].unbind(1):
-            answers += member.map_views(pixels, views != "none", each)
-    mean = torch.stack(answers).mean(0)
-    return to_probabilities(mean) if average == "logits" else mean
+            found += member.map_views(pixels, views != "none", each)
+    mean = torch.stack(found).mean(0)
+    return to_scores(mean) if average == "logits" else mean
 
 
 # --- Files --------------------------------------------------------------------------------------------
 
 
 def write_files(
-    home: RunDirectory, dataset: Dataset, series: Series, scores: np.ndarray, layout: Layout | None, output: str | None
+    home: RunDirectory, facts: Facts, series: Series, scores: np.ndarray, layout: Layout | None, output: str | None
 ) -> list[Path]:
-    """predictions.csv, and behind it submission.csv if there is a layout for it."""
+    """predictions.csv, and after it submission.csv if there is a layout for it."""
     predictions, submission = home.predictions, home.submission
     if output is not None and layout is None:
         predictions = Path(output)
     elif output is not None:
         submission = Path(output)
-    home.write_csv(predictions, format_table(dataset, series, scores))
+    home.write_csv(predictions, format_table(facts, series, scores))
     if layout is None:
-        print_table(dataset, series, scores)
+        print_table(facts, series, scores)
         return [predictions]
     home.write_csv(submission, format_submission(layout, scores))
     return [predictions, submission]
 
 
-def format_table(dataset: Dataset, series: Series, scores: np.ndarray) -> Iterator[list[str]]:
+def format_table(facts: Facts, series: Series, scores: np.ndarray) -> Iterator[list[str]]:
     """Header and rows: the image's id, its label if that is known, the likeliest class, the score of each class.
 
     For regression, the id, the numbers that are known, the numbers that are predicted.
     """
-    is_number = dataset.task == "regression"
+    is_number = not facts.task.has_classes
     likeliest = scores.argmax(1).tolist()
     labels: list[list[str]] = [[]] * len(scores)
     titles: list[str] = []
     if series.labels is not None and is_number:
-        titles = [f"label_{name}" for name in dataset.classes]
+        titles = [f"label_{name}" for name in facts.classes]
         labels = [[format_number(value) for value in row] for row in series.labels.tolist()]
     elif series.labels is not None:
         titles = ["label"]
-        labels = [[dataset.classes[label]] for label in series.labels.tolist()]
-    yield ["id", *titles, *([] if is_number else ["prediction"]), *dataset.classes]
+        labels = [[facts.classes[label]] for label in series.labels.tolist()]
+    yield ["id", *titles, *([] if is_number else ["prediction"]), *facts.classes]
     for name, label, first, numbers in zip(series.images.ids, labels, likeliest, scores, strict=True):
-        prediction = [] if is_number else [dataset.classes[first]]
+        prediction = [] if is_number else [facts.classes[first]]
         yield [name, *label, *prediction, *map(format_number, numbers.tolist())]
 
 
-def print_table(dataset: Dataset, series: Series, scores: np.ndarray) -> None:
-    """A line for each of the first images: what it is called, the answer, and how sure."""
+def print_table(facts: Facts, series: Series, scores: np.ndarray) -> None:
+    """A line for each of the first images: what it is called, what is predicted, and how sure."""
     names = series.images.ids[:MAX_PRINTED]
     width = max(map(len, names))
     for name, numbers in zip(names, scores, strict=False):
-        if dataset.task == "regression":
+        if not facts.task.has_classes:
             print(f"{name:{width}}  {' '.join(f'{number:.4f}' for number in numbers)}")
         else:
-            print(f"{name:{width}}  {dataset.classes[int(numbers.argmax())]}  {numbers.max():.4f}")
+            print(f"{name:{width}}  {facts.classes[int(numbers.argmax())]}  {numbers.max():.4f}")
     if len(scores) > MAX_PRINTED:
         print(f"… and {len(scores) - MAX_PRINTED:,} more")

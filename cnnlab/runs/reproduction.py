@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any
 
 import torch
 
-from cnnlab.config import apply_overrides
+from cnnlab.config import apply_overrides, parse
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import read_config
-from cnnlab.runs.directory import METRICS, REGRESSION_METRICS, TIMINGS, RunDirectory
-from cnnlab.runs.training import start
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.start import start
+from cnnlab.tasks import TIMINGS
 
 # Of environment.json: how the run was called says nothing about the machine.
 NOT_ENVIRONMENT = ("command",)
+
+Difference = tuple[str, str, str, str]  # where, which number, first run, second run
 
 
 def reproduce(path: str, overrides: list[str]) -> bool:
     """Run the configuration of a completed run in a new directory and print how the two compare.
 
-    Returns whether every number but the timings is the same, and so is every weight.
+    Of a cross-validation every fold. Returns whether every number but the timings is the same, and so is every weight.
     """
     first = RunDirectory.open(path)
     status = first.read_json(first.summary).get("status")
     if status != "completed":
         raise ConfigError(f"{path}: is {status}, not completed; finish it first: cnnlab resume {path}")
-    config = read_config(apply_overrides(first.read_config(), overrides))
-    second = start(config, overrides, first.read_json(first.summary).get("engine"))
-    differences = compare_metrics(first.read_metrics(), second.read_metrics())
+    config = parse(apply_overrides(first.read_config(), overrides))
+    second = start(config, overrides, repeats=first)
+    pairs = [(first, second)]
+    if config.num_runs > 1:
+        pairs = [(first.fold(number), second.fold(number)) for number in range(config.num_runs)]
+    print(f"\n{first}\n{second}")
+    is_same = True
+    for old, new in pairs:
+        if len(pairs) > 1:
+            print(f"\n{old.path.name}:")
+        is_same &= compare_runs(old, new)
+    return is_same
+
+
+def compare_runs(first: RunDirectory, second: RunDirectory) -> bool:
+    """Print how two runs compare; whether all of their numbers and weights are the same."""
+    rows = first.read_metrics()
+    differences = compare_metrics(rows, second.read_metrics())
     differences += compare_summaries(first.read_json(first.summary), second.read_json(second.summary))
     weights = same_weights(first, second)
-    print(f"\n{first}\n{second}")
     if not differences and weights:
-        print(f"identical: {len(first.read_metrics())} epochs, the test metrics and every weight")
+        print(f"identical: {len(rows)} epochs, the test metrics and every weight")
         return True
     print_differences(differences, weights)
     print_environments(first.read_json(first.environment), second.read_json(second.environment))
     return False
 
 
-Difference = tuple[str, str, str, str]  # where, which number, first run, second run
-
-
-def compare_metrics(first: list[dict[str, str]], second: list[dict[str, str]]) -> list[Difference]:
-    """Every number that differs between two metrics.csv, row by row, timings apart; compared as written."""
+def compare_metrics(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[Difference]:
+    """Every number that differs between two metrics.csv, row by row, timings apart."""
     differences = []
-    for index in range(max(len(first), len(second))):
-        old = first[index] if index < len(first) else {}
-        new = second[index] if index < len(second) else {}
+    pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]] = zip_longest(first, second, fillvalue={})
+    for old, new in pairs:
         epoch = old.get("epoch") or new.get("epoch")
-        for column in (*METRICS, *REGRESSION_METRICS):
+        for column in dict.fromkeys([*old, *new]):
             if column not in TIMINGS and old.get(column) != new.get(column):
-                differences.append((f"epoch {epoch}", column, old.get(column, "-"), new.get(column, "-")))
+                differences.append((f"epoch {epoch}", column, str(old.get(column, "-")), str(new.get(column, "-"))))
     return differences
 
 

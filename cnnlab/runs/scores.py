@@ -1,6 +1,6 @@
 """Rows of scores in a file that grows chunk by chunk, so that a prediction that was stopped goes on where it was.
 
-The first line tells what is predicted by what; the rows of another prediction are thrown away. Behind it each
+The first line tells what is predicted by what; the rows of another prediction are thrown away. After it each
 row is its float64 numbers and a seal made of their bits, by which rows that were never wholly written are known.
 """
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from cnnlab.data import Competition, Dataset
+from cnnlab.data import Competition, Facts
 from cnnlab.data.tables import check_sample, find_repeated, read_csv
 from cnnlab.errors import ConfigError, DataError, tell
 
@@ -26,59 +26,59 @@ TOLERANCE = 1e-6  # of the sum of an image's probabilities
 
 @dataclass(frozen=True)
 class Layout:
-    """What a submission will look like; all of it is known before an image is looked at."""
+    """What a submission will look like; all of it is known before an image is decoded."""
 
     value: Value
     header: tuple[str, ...]
     ids: tuple[str, ...]  # row by row
-    places: tuple[int, ...]  # of the row's image in the series that is predicted
+    indices: tuple[int, ...]  # of the row's image in the series that is predicted
     names: tuple[str, ...]  # of the scores' columns
     columns: tuple[int, ...]  # of the scores, for "probabilities", in the order of the header
 
 
-def plan_submission(dataset: Dataset, competition: Competition, ids: Sequence[str], value: Value | None) -> Layout:
+def plan_submission(facts: Facts, competition: Competition, ids: Sequence[str], value: Value | None) -> Layout:
     """The layout for images called `ids`; `value` overrides the competition's.
 
     Raises ConfigError for a format that the task does not have, DataError telling all that does not fit
     between the images, the classes and the sample.
     """
     competition = replace(competition, value=value or competition.value)
-    require_format(dataset, competition.value)
+    require_format(facts, competition.value)
     problems: list[str] = []
     twice = find_repeated(ids)
     if twice:
         problems.append(tell("ids of more than one image", twice))
-    check_sample(competition, dataset.classes, ids, problems)
+    check_sample(competition, facts.classes, ids, problems)
     if problems:
         raise DataError("no submission is written:" + "".join(f"\n  - {problem}" for problem in problems))
     tells_all = competition.value == "probabilities"
     if competition.sample is None:
-        header = [competition.id_column, *(dataset.classes if tells_all else [competition.value_column])]
+        header = [competition.id_column, *(facts.classes if tells_all else [competition.value_column])]
         wanted = list(ids)
     else:
         header, rows = read_csv(competition.sample)
         wanted = [row[0].strip() for _, row in rows]
-    place = {name: number for number, name in enumerate(ids)}
+    index = {name: number for number, name in enumerate(ids)}
     return Layout(
         value=competition.value,
         header=tuple(header),
         ids=tuple(wanted),
-        places=tuple(place[name] for name in wanted),
-        names=dataset.classes,
-        columns=tuple(map(dataset.classes.index, header[1:])) if tells_all else (),
+        indices=tuple(index[name] for name in wanted),
+        names=facts.classes,
+        columns=tuple(map(facts.classes.index, header[1:])) if tells_all else (),
     )
 
 
-def require_format(dataset: Dataset, value: Value) -> None:
-    """Raises ConfigError if the task's answers cannot be told so."""
-    if value == "probability" and (dataset.task == "regression" or len(dataset.classes) != 2):
+def require_format(facts: Facts, value: Value) -> None:
+    """Raises ConfigError if the task's predictions cannot be told so."""
+    if value == "probability" and (not facts.task.has_classes or len(facts.classes) != 2):
         raise ConfigError(
-            f"--format probability: is that of the second of two classes, and there are {len(dataset.classes)} "
-            f"({dataset.task}); expected class or probabilities"
+            f"--format probability: is that of the second of two classes, and there are {len(facts.classes)} "
+            f"({facts.task}); expected class or probabilities"
         )
-    if dataset.task == "regression" and (value == "probabilities") != (len(dataset.classes) > 1):
+    if not facts.task.has_classes and (value == "probabilities") != (len(facts.classes) > 1):
         raise ConfigError(
-            f"--format {value}: there are {len(dataset.classes)} numbers to tell of each image; "
+            f"--format {value}: there are {len(facts.classes)} numbers to tell of each image; "
             "expected class for one, probabilities for several"
         )
 
@@ -86,11 +86,11 @@ def require_format(dataset: Dataset, value: Value) -> None:
 def format_submission(layout: Layout, scores: np.ndarray) -> Iterator[list[str]]:
     """The rows of the file, the header first. `scores`: (N, scores) of the images in the series' own order."""
     yield list(layout.header)
-    for name, place in zip(layout.ids, layout.places, strict=True):
-        yield [name, *format_answer(layout, scores[place])]
+    for name, index in zip(layout.ids, layout.indices, strict=True):
+        yield [name, *format_prediction(layout, scores[index])]
 
 
-def format_answer(layout: Layout, scores: np.ndarray) -> list[str]:
+def format_prediction(layout: Layout, scores: np.ndarray) -> list[str]:
     if layout.value == "probabilities":
         return [format_number(scores[column]) for column in layout.columns]
     if layout.value == "probability":
@@ -104,10 +104,10 @@ def format_number(value: float) -> str:
     return f"{value:.9g}"
 
 
-def require_sound(dataset: Dataset, ids: Sequence[str], scores: np.ndarray) -> None:
+def require_sound(facts: Facts, ids: Sequence[str], scores: np.ndarray) -> None:
     """Raises DataError, naming ids, for scores that nobody could have meant."""
-    if dataset.task == "regression":
-        found = {"answers that are no finite numbers": ~np.isfinite(scores).all(1)}
+    if not facts.task.has_classes:
+        found = {"predictions that are no finite numbers": ~np.isfinite(scores).all(1)}
     else:
         finite = np.isfinite(scores).all(1)
         found = {
@@ -116,7 +116,7 @@ def require_sound(dataset: Dataset, ids: Sequence[str], scores: np.ndarray) -> N
             "probabilities that do not sum to one": finite & (abs(scores.sum(1) - 1) > TOLERANCE),
         }
     problems = [
-        tell(what, (ids[place] for place in np.flatnonzero(bad).tolist())) for what, bad in found.items() if bad.any()
+        tell(what, (ids[index] for index in np.flatnonzero(bad).tolist())) for what, bad in found.items() if bad.any()
     ]
     if problems:
         raise DataError("nothing is written:" + "".join(f"\n  - {problem}" for problem in problems))

@@ -1,32 +1,35 @@
-"""A trained network and what it was trained for, from its run directory alone: the images may be far away."""
+"""A trained network and what it was trained for, from its run directory: what evaluates, predicts and is drawn."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cnnlab.config import Config
-from cnnlab.data import Dataset, ImageSet
+from cnnlab.config import Config, parse
+from cnnlab.data import Dataset, Facts, ImageSet
 from cnnlab.data.batches import Batches
 from cnnlab.data.chunks import Framing
+from cnnlab.data.normalise import Normalise
+from cnnlab.device import start_device
 from cnnlab.engine.checkpoint import load_checkpoint
-from cnnlab.engine.choice import plain_choice, recall
-from cnnlab.engine.precision import set_precision
+from cnnlab.engine.compute import PLAIN
+from cnnlab.engine.network import Network
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import build_model, read_config, start_device, without_weights
+from cnnlab.experiment.dataset import build_dataset, read_parts
+from cnnlab.experiment.network import build_network
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runtime import worker_threads
-
-FACTS = ("task", "classes", "channels", "image_size", "resize", "mean", "std")  # of a Dataset, kept in dataset.json
+from cnnlab.tasks import TASKS
+from cnnlab.threads import worker_threads
 
 # A core takes so many values of images at a time, of large images at least so many. Cores that share out a batch wait
-# for each other; with images of their own they do not, and how many cores there are changes no answer.
+# for each other; with images of their own they do not, and how many cores there are changes no prediction.
 VALUES_AT_ONCE, LEAST_AT_ONCE = 3 << 17, 32
 
 
@@ -36,15 +39,22 @@ class Trained:
 
     run: RunDirectory
     config: Config
-    dataset: Dataset  # its facts; it has no images
+    facts: Facts
     weights: Path
-    model: nn.Module
-    device: torch.device
-    autocast: Callable[[], AbstractContextManager[None]] = nullcontext  # the precision that it computes in
+    network: Network
 
     @property
     def framing(self) -> Framing:
-        return Framing(self.dataset.image_size, self.dataset.resize or self.dataset.image_size)
+        return Framing(self.facts.image_size, self.facts.shorter_side)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset that it was trained on. Raises DataError if that is not there any more."""
+        return build_dataset(self.config)
+
+    def read_parts(self, device: torch.device | None = None) -> dict[str, Batches]:
+        """The images that it was trained, validated and tested on, on its device or another. Raises DataError."""
+        return read_parts(self.config, self.dataset, device or self.network.device)
 
     def identify(self) -> str:
         """A digest of the weights, other for any other weights."""
@@ -55,56 +65,48 @@ class Trained:
 
         Each is float64 (N, ...) on the CPU; images are normalised as in an evaluation.
         """
+        device, normalise = self.network.device, Normalise(self.facts.mean, self.facts.std)
 
-        def look(some: Tensor) -> list[Tensor]:
-            images = ImageSet(some.to(self.device), torch.zeros(len(some), dtype=torch.long, device=self.device))
-            channels_last = self.config.engine.memory_format == "channels_last"
-            mean, std = self.dataset.mean, self.dataset.std
-            indices = torch.arange(len(some))
-            batch, _ = Batches(images, indices, len(some), mean, std, channels_last=channels_last).batch(0, 0)
+        def predict(some: Tensor) -> list[Tensor]:
+            images = ImageSet.of(some.to(device), torch.zeros(len(some), dtype=torch.long, device=device))
+            batch, _ = Batches(images, torch.arange(len(some)), len(some), normalise).batch(0, 0)
             views = [batch, batch.flip(3)] if mirrored else [batch]
-            with torch.inference_mode(), self.autocast():
-                return [function(self.model(view).cpu().double()) for view in views]
+            with torch.inference_mode():
+                return [function(self.network(view).cpu().double()) for view in views]
 
         size, num_threads = self.config.engine.eval_batch_size, 1
-        if self.device.type == "cpu":
+        if device.type == "cpu":
             size = max(VALUES_AT_ONCE // pixels[0].numel(), LEAST_AT_ONCE)
             num_threads = torch.get_num_threads()
         pieces = pixels.split(size)
-        answers = list(map(look, pieces) if num_threads == 1 else worker_threads(num_threads).map(look, pieces))
-        return [torch.cat(view) for view in zip(*answers, strict=True)]
+        found = list(map(predict, pieces) if num_threads == 1 else worker_threads(num_threads).map(predict, pieces))
+        return [torch.cat(view) for view in zip(*found, strict=True)]
 
 
-def write_facts(run: RunDirectory, dataset: Dataset) -> None:
-    run.write_json(run.dataset, {name: getattr(dataset, name) for name in FACTS})
+def write_facts(run: RunDirectory, facts: Facts) -> None:
+    """dataset.json: what a run's network is trained for."""
+    run.write_json(run.dataset, {**asdict(facts), "task": facts.task.name})
 
 
-def read_facts(run: RunDirectory) -> Dataset:
+def read_facts(run: RunDirectory) -> Facts:
     """What a run's network was trained for. Raises ConfigError if the run did not get so far as to write it down."""
-    facts = run.read_json(run.dataset)
-    if not facts:
+    stored: dict[str, Any] = run.read_json(run.dataset)
+    if not stored:
         raise ConfigError(f"{run}: has no {run.dataset.name}; it was not trained yet: cnnlab resume {run}")
-    facts = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
-    return Dataset(parts=(), read=_read_nothing, **facts)
+    facts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    return Facts(**{**facts, "task": TASKS[stored["task"]]})
 
 
-def load_network(run: RunDirectory) -> Trained:
-    """The network of a run with the weights that were chosen. Raises ConfigError, or CheckpointError."""
-    config = repeat_choice(read_config(run.read_config()), run)
-    weights = run.find_weights()
-    dataset = read_facts(run)
-    device = start_device(config)
-    model = build_model(without_weights(config), dataset).to(device)
-    model.load_state_dict(load_checkpoint(weights, device)["model"])
-    return Trained(run, config, dataset, weights, model.eval(), device, set_precision(config.engine.precision, device))
+def load_trained(run: RunDirectory, checkpoint: str = "best") -> Trained:
+    """The network of a run with the weights that were chosen, or the "last", computing as it did there.
 
-
-def repeat_choice(config: Config, run: RunDirectory) -> Config:
-    """The configuration of a run with what "auto" became there; the network is not compiled for one look."""
-    chosen = run.read_json(run.summary).get("engine") or {}
-    choice = plain_choice(recall(asdict(config.engine), chosen))
-    return replace(config, engine=replace(config.engine, **asdict(replace(choice, compile="off"))))
-
-
-def _read_nothing(part: str) -> ImageSet:
-    raise AssertionError(f"'{part}' was asked for; only the facts of this dataset are known")
+    Raises ConfigError, or CheckpointError.
+    """
+    config = parse(run.read_config())
+    weights, facts = run.find_weights(checkpoint), read_facts(run)
+    device = start_device(config.engine.device, config.engine.threads, config.engine.deterministic)
+    network = build_network(config, facts, device, trained=True)
+    network.model.load_state_dict(load_checkpoint(weights, device)["model"])
+    network.model.eval()
+    compute = config.compute.fill(run.read_compute()).fill(PLAIN)
+    return Trained(run, config, facts, weights, network.computed_as(compute.uncompiled()))  # for one pass

@@ -2,15 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cnnlab.data.registry import Dataset, ImageSet
+from cnnlab.data.dataset import Dataset, ImageSet
 from cnnlab.errors import DataError, tell
-from cnnlab.runtime import derive_seed
+from cnnlab.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a dataset becomes "train", "valid" and "test" where it does not come with these parts.
+
+    The shares are of the training images. Of `num_folds` folds one may be held out to validate on; images of the
+    dataset's own validation part then join the training images, as they do where `fit_on` is "train_valid". With
+    `num_kept` no more than so many images are trained, and validated, on.
+    """
+
+    valid: float
+    test: float
+    seed: int
+    num_folds: int | None = None
+    fold: int | None = None
+    fit_on: Literal["train", "train_valid"] = "train"
+    num_kept: int | None = None
+
+    @property
+    def joins_valid(self) -> bool:
+        """Whether the validation images join the training images: all of them, or before folds are made."""
+        return self.fit_on == "train_valid" or self.num_folds is not None
+
+    def has_valid(self, dataset: Dataset) -> bool:
+        """Whether there are images that choose the best checkpoint."""
+        if self.num_kept is not None or self.num_folds is not None or "valid" in dataset.parts:
+            return True
+        return self.valid > 0 and not self.joins_valid
+
+
+class Part(NamedTuple):
+    """Some images of a part that the dataset itself has."""
+
+    source: str
+    indices: Tensor  # int64 (N,)
+
+
+def divide(division: Division, labels: Mapping[str, Tensor], classes: Sequence[str]) -> dict[str, Part]:
+    """What makes up each part, of "train", "valid" and "test". Splitting copies no image.
+
+    `labels` are those of the dataset's own parts. Raises DataError where they cannot be split so.
+    """
+    parts = {part: Part(part, torch.arange(len(of_part))) for part, of_part in labels.items()}
+    pool = parts["train"].indices
+    shares = {"test": division.test, "valid": 0.0 if division.joins_valid else division.valid}
+    for part, fraction in shares.items():
+        if part not in parts and fraction > 0:
+            kept, taken = split_off(labels["train"][pool], fraction, division.seed, part, classes)
+            if len(taken) == 0 or len(kept) == 0:
+                raise DataError(
+                    f"split.{part}={fraction:g} of {len(pool)} images leaves {len(kept)} to train on and "
+                    f"{len(taken)} for '{part}'; expected at least one each: change the share or set it to 0"
+                )
+            parts[part], pool = Part("train", pool[taken]), pool[kept]
+    if division.num_folds is not None and division.fold is not None:
+        folds = assign_folds(labels["train"][pool], division.num_folds, division.seed, classes)
+        parts["valid"], pool = Part("train", pool[folds == division.fold]), pool[folds != division.fold]
+    if division.num_kept is not None:
+        few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(division.seed))
+        pool = pool[few[: division.num_kept]]
+        parts = {"valid": Part("train", pool)}
+    parts["train"] = Part("train", pool)
+    return parts
 
 
 def split_off(
@@ -63,7 +128,7 @@ def assign_folds(labels: Tensor, num_folds: int, seed: int, classes: Sequence[st
 
 
 def join_valid(dataset: Dataset) -> Dataset:
-    """The dataset with its own validation images, if it has them, behind its training images."""
+    """The dataset with its own validation images, if it has them, after its training images."""
     if "valid" not in dataset.parts:
         return dataset
 

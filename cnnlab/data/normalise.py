@@ -1,0 +1,57 @@
+"""From pixels to what a network reads: (x / 255 - mean) / std, and where mean and standard deviation come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from cnnlab.data.dataset import ImageSet
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Of pixels in 0…1 a mean and a standard deviation a channel; without them numbers stay as they are."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(N, H, W, C) → float32 (N, H, W, C), as one product and one sum."""
+        if self.mean is None or self.std is None:
+            return pixels.to(torch.float32)
+        _, _, width, channels = pixels.shape
+        scale, shift = row_factors(self.mean, self.std, channels, width, pixels.device)
+        rows = pixels.flatten(2).to(torch.float32)  # (N, H, W·C): channel by channel is several times slower
+        return rows.mul_(scale).add_(shift).unflatten(2, (width, channels))
+
+
+@lru_cache(16)
+@torch.inference_mode(False)  # also for a first call in an evaluation: training uses them too
+def row_factors(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int, width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What a row of pixels is multiplied by, and what is added: float32 (W·C,). One number serves all channels."""
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale.expand(channels).repeat(width), shift.expand(channels).repeat(width)
+
+
+def measure_pixels(images: ImageSet, indices: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over the chosen images, of pixels in 0…1.
+
+    Of packed images all pixels count, not only those in the centre.
+    """
+    # Counting how often each of the 256 values occurs is exact and needs no floating-point copy.
+    histograms = torch.zeros(images.images.channels, 256, dtype=torch.float64)
+    for pixels in images.images.pieces(indices):
+        for channel, histogram in enumerate(histograms):
+            histogram += torch.bincount(pixels[..., channel].flatten().int(), minlength=256)
+    share = histograms / histograms.sum(dim=1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ values
+    std = (share @ values.square() - mean.square()).clamp(min=0).sqrt()
+    std[std == 0] = 1.0  # a channel of one colour stays as it is
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,0 +1,91 @@
+"""What a run needs beside images: making it finds what the configuration's checks cannot, before an image is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cnnlab.config import Config
+from cnnlab.data import Dataset, Facts
+from cnnlab.data.parts import divide
+from cnnlab.device import start_device
+from cnnlab.distributed import num_processes
+from cnnlab.engine.network import Network
+from cnnlab.errors import ConfigError
+from cnnlab.experiment.dataset import build_dataset
+from cnnlab.experiment.network import build_network
+from cnnlab.models.batch_norm import synchronise_batch_norm
+from cnnlab.models.freezing import find_frozen
+from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The objects that need no images."""
+
+    dataset: Dataset
+    network: Network
+    optimizer: Optimizer
+    criterion: Criterion
+
+
+def assemble(config: Config, *, trained: bool = False) -> Assembly:
+    """Network, optimizer and loss. Raises ConfigError, or DataError for a dataset that is not there.
+
+    `trained`: as of `build_network`.
+    """
+    device = start_device(config.engine.device, config.engine.threads, config.engine.deterministic)
+    dataset = build_dataset(config)
+    facts = dataset.facts
+    criterion = build_criterion(config, facts, device)
+    require_metrics(config, dataset)
+    if dataset.files:  # whose labels are known before a picture is opened
+        divide(config.division, {part: dataset.files[part].label_tensor() for part in dataset.parts}, facts.classes)
+    network = build_network(config, facts, device, trained=trained)
+    if config.engine.sync_batch_norm and num_processes() > 1:
+        network = replace(network, model=synchronise_batch_norm(network.model, device))
+    shared = config.model.shared
+    late = find_frozen(network.model, shared.freeze)[0] if shared.unfreeze_after is not None else []
+    optimizer = build_optimizer(config.optimizer, network.model, config.batch_size, late)
+    if config.average.name != "none" and hasattr(optimizer, "averaged"):
+        raise ConfigError(
+            f"average: {config.average.name} was given beside optimizer {config.optimizer.name}, which averages "
+            "the weights itself; expected average=none"
+        )
+    return Assembly(dataset, network, optimizer, criterion)
+
+
+def build_criterion(
+    config: Config, facts: Facts, device: torch.device, train_labels: Tensor | None = None
+) -> Criterion:
+    """The loss; where that is asked for its classes are weighted by how rare they are among the training images.
+
+    Before their labels are known all classes count alike. Raises ConfigError for a loss that does not fit the task.
+    """
+    counts = None
+    if train_labels is not None and needs_class_counts(config.loss):
+        counts = torch.bincount(train_labels, minlength=len(facts.classes))
+    return build_loss(config.loss, facts.task, len(facts.classes), device, counts)
+
+
+def require_metrics(config: Config, dataset: Dataset) -> None:
+    """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
+    task, select_by = dataset.facts.task, config.engine.select_by
+    problems = []
+    has_valid = config.division.has_valid(dataset)
+    if select_by != "auto" and select_by not in task.valid_columns:
+        expected = " or ".join(task.valid_columns)
+        problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {task}")
+    if config.sampling == "balanced" and not task.has_classes:
+        problems.append("sampling: balanced was given; expected shuffled: regression has no classes to balance")
+    columns = task.train_columns + (task.valid_columns if has_valid else ())
+    watched = {"schedule.metric": config.schedule.arguments.get("metric"), "engine.stop_by": config.engine.stop_by}
+    for key, column in watched.items():
+        if column not in (None, "auto", *columns):
+            problems.append(f"{key}: {column} was given; this run has {', '.join(columns)}")
+    if problems:
+        raise ConfigError(problems)

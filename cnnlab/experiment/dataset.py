@@ -1,0 +1,78 @@
+"""The dataset that a configuration names, and its images as batches of training, validation and test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from cnnlab.config import Config
+from cnnlab.data import Dataset, Facts, ImageSet
+from cnnlab.data.batches import Augment, Batches
+from cnnlab.data.normalise import Normalise, measure_pixels
+from cnnlab.data.parts import Part, divide, join_valid
+from cnnlab.errors import ConfigError, DataError
+from cnnlab.tasks import TASKS
+
+
+def build_dataset(config: Config) -> Dataset:
+    """The dataset with the task that the configuration chooses for it. Raises ConfigError if it cannot have it."""
+    dataset: Dataset = config.dataset.build()
+    if config.division.joins_valid:
+        dataset = join_valid(dataset)
+    task, facts = config.dataset.shared.task, dataset.facts
+    if task is None or task == facts.task.name:
+        return dataset
+    if not facts.task.has_classes or len(facts.classes) != 2:
+        raise ConfigError(
+            f"dataset.task: {task} was given; expected null: {config.dataset.name} is {facts.task} with "
+            f"{len(facts.classes)} outputs, and two classes are needed for a choice"
+        )
+    return replace(dataset, facts=replace(facts, task=TASKS[task]))
+
+
+def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[str, Batches]:
+    """The parts there are, of "train", "valid" and "test", as batches on the device. Raises DataError."""
+    read = {part: dataset.read(part) for part in dataset.parts}
+    for part, images in read.items():
+        if len(images) == 0:
+            raise DataError(f"dataset {config.dataset.name}: its part '{part}' holds no images")
+    parts = divide(config.division, {part: images.labels for part, images in read.items()}, dataset.facts.classes)
+    normalise = find_normalisation(config, dataset.facts, read["train"], parts["train"])
+    augment = choose_augment(config)
+    if (augment.crop or augment.augmentations) and not read["train"].images.holds_pixels:
+        names = ", ".join(component.name for component in config.augment)
+        raise ConfigError(f"augment: {names} change pixels, and dataset {config.dataset.name} has other numbers")
+    resident = {part: images.to(device) for part, images in read.items()}
+    batches = {
+        name: Batches(resident[part.source], part.indices, config.engine.eval_batch_size, normalise)
+        for name, part in parts.items()
+    }
+    batches["train"] = replace(
+        batches["train"],
+        batch_size=config.batch_size,
+        seed=config.seed,
+        sampling=config.sampling,
+        augment=augment,
+    )
+    return batches
+
+
+def find_normalisation(config: Config, facts: Facts, images: ImageSet, train: Part) -> Normalise:
+    """By the dataset's own mean and deviation, or those of the images to train on."""
+    own = facts.mean is None or facts.std is None or config.dataset.shared.normalize == "auto"
+    if own and images.images.holds_pixels:
+        return Normalise(*measure_pixels(images, train.indices))
+    return Normalise(facts.mean, facts.std)
+
+
+def choose_augment(config: Config) -> Augment:
+    """What happens to training images; nothing to those that a network is to learn by heart."""
+    if config.engine.overfit is not None:
+        return Augment()
+    given = config.augment
+    return Augment(
+        given.crop.bind() if given.crop else None,
+        {component.name: component.bind() for component in given.augmentations},
+        {component.name: component.bind() for component in given.mixes},
+    )

@@ -1,0 +1,108 @@
+"""The network that a configuration describes, from the facts of its dataset alone; and which part of it learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from cnnlab.config import Config
+from cnnlab.data import Facts
+from cnnlab.data.batches import Batches
+from cnnlab.durations import Duration
+from cnnlab.engine.compute import PLAIN
+from cnnlab.engine.evaluate import BatchSource
+from cnnlab.engine.frozen import Frozen
+from cnnlab.engine.kept_features import KeptFeatures
+from cnnlab.engine.network import Network
+from cnnlab.errors import ConfigError
+from cnnlab.models import INITS
+from cnnlab.models.backbones import find_published
+from cnnlab.models.freezing import OnFeatures, find_frozen
+from cnnlab.models.head import replace_head
+from cnnlab.models.shapes import require_size
+from cnnlab.models.weights import load_weights
+from cnnlab.seeds import derive_seed
+
+
+def build_model(config: Config, facts: Facts) -> nn.Module:
+    """The model for such images as its builder leaves it, but for its head and what never learns; on the CPU.
+
+    Its arithmetic may yet keep it from running.
+    """
+    torch.default_generator.manual_seed(derive_seed(config.seed, "init"))
+    model: nn.Module = config.model.build(
+        num_classes=facts.num_outputs, in_channels=facts.channels, image_size=facts.image_size
+    )
+    shared = config.model.shared
+    if shared.head or shared.head_dropout:
+        replace_head(model, shared.head, shared.head_dropout)
+    if shared.freeze:
+        parameters, _ = find_frozen(model, shared.freeze)
+        for parameter in parameters:
+            parameter.requires_grad_(shared.unfreeze_after is not None)
+    return model
+
+
+def build_network(config: Config, facts: Facts, device: torch.device, *, trained: bool) -> Network:
+    """The network for such images on its device, computing as far as it is decided how.
+
+    One that is `trained` gets its weights from a checkpoint, another begins with those that the configuration names.
+    Raises ConfigError, naming the layer, if its arithmetic has no room for images of this size.
+    """
+    model = build_model(config, facts)
+    require_size(model, facts.channels, facts.image_size)
+    shared = config.model.shared
+    if shared.weights is not None and not trained:
+        load_weights(model, shared.weights, find_published(config.model.name, config.model.arguments.get("arch")))
+    if shared.init is not None:
+        model.apply(INITS[shared.init])
+    return Network(model.to(device), device, facts.task).computed_as(config.compute.fill(PLAIN).uncompiled())
+
+
+def count_learning(model: nn.Module) -> int:
+    """How many numbers training may change; a tensor that two layers share counts once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def hold_frozen(config: Config, model: nn.Module, count_steps: Callable[[Duration], int]) -> Frozen | None:
+    """What of the network does not learn, and until when."""
+    shared = config.model.shared
+    if not shared.freeze:
+        return None
+    until = count_steps(shared.unfreeze_after) if shared.unfreeze_after else math.inf
+    return Frozen(*find_frozen(model, shared.freeze), until)
+
+
+def keep_features(
+    config: Config, network: Network, facts: Facts, parts: Mapping[str, Batches]
+) -> tuple[Network, Mapping[str, BatchSource]]:
+    """What learns, and from what: the network and images, or its head and features where these are kept.
+
+    Raises ConfigError where features are asked for of a network that has none to keep.
+    """
+    shared, train = config.model.shared, parts["train"]
+    num_views = shared.feature_views
+    if num_views == "auto":
+        num_views = 1 if shared.keeps_backbone and not train.augment else 0
+    if num_views == 0:
+        return network, parts
+    if train.augment.mixes:
+        raise ConfigError(
+            f"model.feature_views: {num_views} was given beside augment.{' and augment.'.join(train.augment.mixes)}; "
+            "expected 0: features are kept of single images"
+        )
+    head = OnFeatures(network.model)
+    if not head.ends_the_network(facts.channels, facts.image_size):
+        if shared.feature_views == "auto":
+            return network, parts
+        raise ConfigError(
+            f"model.feature_views: {num_views} was given, but {config.model.name} goes on after its last layer, "
+            f"{head.name}; expected 0, or a network that ends in that layer"
+        )
+    views = {part: num_views if part == "train" else 1 for part in parts}
+    kept = {part: KeptFeatures(batches, head.extract_features, views[part]) for part, batches in parts.items()}
+    return replace(network, model=head), kept

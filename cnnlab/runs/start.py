@@ -1,0 +1,70 @@
+"""The one door to training: a new run, one that goes on, one that repeats another; single or a cross-validation.
+
+Under torchrun every process calls the same function with the same arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cnnlab.config import Config, apply_overrides, parse
+from cnnlab.distributed import by_all, by_main
+from cnnlab.engine.compute import Compute
+from cnnlab.errors import ConfigError
+from cnnlab.experiment.assembly import assemble
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.folds import train_folds
+from cnnlab.runs.training import train
+from cnnlab.signature import as_yaml
+
+# What may change when a run goes on: how long and on what, never what is learned or how the best is told.
+LENGTHS = ("epochs", "steps", "examples")
+FIXED = ("engine.overfit", "engine.select_by")
+
+
+def start(config: Config, overrides: list[str], *, repeats: RunDirectory | None = None) -> RunDirectory:
+    """A new run in a directory of its own, or one with a run for each fold; `overrides` is what was typed.
+
+    One that `repeats` another computes as that did. What is wrong is told before there is a directory.
+    """
+    whole = config.num_runs > 1
+    assembly = by_all(lambda: assemble(replace(config, fold=0) if whole else config))
+    run = by_main(lambda: RunDirectory.claim(config.output_dir, config.name, as_yaml(config), overrides))
+    if whole:
+        train_folds(run, config, repeats)
+    else:
+        train(config, run, assembly, by_main(repeats.read_compute) if repeats else Compute())
+    return run
+
+
+def resume(path: str, overrides: list[str]) -> RunDirectory:
+    """Go on with a run from its last whole checkpoint, or from its beginning if it has none yet.
+
+    Of a cross-validation with those folds that are not complete. Raises ConfigError for overrides that would make
+    another experiment of it.
+    """
+    run = RunDirectory.open(path)
+    config = by_main(lambda: parse(run.read_config()))
+    if config.num_runs > 1:
+        if overrides:
+            raise ConfigError(
+                f"{' '.join(overrides)}: {run} holds the folds of a cross-validation, which go on as they began; "
+                "expected no changes"
+            )
+        train_folds(run, config)
+        return run
+    require_resumable(overrides)
+    config = parse(apply_overrides(as_yaml(config), overrides))
+    assembly = by_all(lambda: assemble(config, trained=run.last.is_file()))
+    train(config, run, assembly, by_main(run.read_compute))
+    return run
+
+
+def require_resumable(overrides: list[str]) -> None:
+    """Raises ConfigError for what cannot change within a run."""
+    keys = {text: text.partition("=")[0] for text in overrides}
+    allowed = [text for text, key in keys.items() if key in LENGTHS or key.startswith("engine.") and key not in FIXED]
+    foreign = [text for text in overrides if text not in allowed]
+    if foreign:
+        expected = f"{', '.join(LENGTHS)} and engine.* but for {' and '.join(FIXED)}"
+        raise ConfigError([f"{text}: cannot change within a run; expected {expected}" for text in foreign])
