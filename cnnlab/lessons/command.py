@@ -12,7 +12,7 @@ from typing import Any
 from cnnlab.errors import CnnlabError, ConfigError, StorageError
 from cnnlab.lessons.course import CHAPTERS, COURSE, Lesson, chapters_before, find_lesson
 from cnnlab.lessons.exercises import check
-from cnnlab.lessons.running import check_keys, command_line, compute, keys_help
+from cnnlab.lessons.running import command_line, compute, keys_help, read_keys
 from cnnlab.lessons.view import render, render_prose
 from cnnlab.signature import suggest
 
@@ -66,7 +66,7 @@ class Request:
 def run(arguments: list[str]) -> int:
     """Run `cnnlab lesson ARGUMENTS` and return the exit code: 0, or an error's, its message on stderr."""
     try:
-        request = read_arguments(arguments)
+        request = read_request(arguments)
         if request.name is None and request.help:
             print(HELP, end="")
         elif request.name is None:
@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
 # --- What was typed -------------------------------------------------------------------------------
 
 
-def read_arguments(arguments: list[str]) -> Request:
+def read_request(arguments: list[str]) -> Request:
     """The words of a command line; every word that has no meaning there is named in one ConfigError."""
     request = Request()
     problems = []
@@ -188,12 +188,12 @@ def run_one(lesson: Lesson, request: Request) -> None:
     if request.help:
         print(keys_help(lesson))
         return
-    check_keys(lesson, request.given)
+    given = read_keys(lesson, request.given)
     if request.plot and not lesson.has_picture:
         drawn = ", ".join(name for name, other in COURSE.items() if other.has_picture)
         raise ConfigError(f"lesson {lesson.name}: it has no picture; these have one: {drawn}")
     files = [f"--{name}" for name in ("html", "notebook") if getattr(request, name)]
-    if files and request.given:
+    if files and given:
         raise ConfigError(f"{files[0]}: keys do not go with it; it shows the lesson's own numbers")
     if request.code:
         print(lesson.script, end="")
@@ -202,8 +202,8 @@ def run_one(lesson: Lesson, request: Request) -> None:
     elif request.notebook:
         write_notebook(lesson, request.notebook)
     else:
-        values = compute(lesson, request.given)
-        print(page(lesson, request.given, values))
+        values = compute(lesson, given)
+        print(page(lesson, given, values))
         if request.plot:
             write_picture(lesson, values, request.plot)
             print(f"\npicture: {request.plot}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from cnnlab.errors import ConfigError
 from cnnlab.lessons.course import Lesson
-from cnnlab.signature import check_arguments, describe, keyword_arguments
+from cnnlab.signature import describe, keyword_arguments, read_arguments
 
 
 def compute(lesson: Lesson, given: dict[str, Any]) -> dict[str, Any]:
@@ -25,11 +25,12 @@ def compute(lesson: Lesson, given: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"lesson {lesson.name}: torch refuses these values: {reason}") from error
 
 
-def check_keys(lesson: Lesson, given: dict[str, Any]) -> None:
-    """A ConfigError that names every key of `given` which `compute` does not take as it is."""
-    problems = check_arguments("", given, keyword_arguments(lesson.module.compute))
+def read_keys(lesson: Lesson, given: dict[str, Any]) -> dict[str, Any]:
+    """The keys of `given` as `compute` has them; a ConfigError that names every one which it does not take."""
+    values, problems = read_arguments("", given, keyword_arguments(lesson.module.compute))
     if problems:
         raise ConfigError([f"lesson {lesson.name}: {problem}" for problem in problems])
+    return values
 
 
 def command_line(lesson: Lesson, given: dict[str, Any]) -> str:
