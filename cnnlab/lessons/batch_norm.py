@@ -20,7 +20,8 @@ Answer: It works, because it stands before the batch is sent through; once, befo
 must not be missing is `net.train()` at the start of the next epoch, which they have, and the order: with
 `eval()` after `net(images)` the first test batch would be normalised by itself and would move the averages.
 
-On real data: twenty layers of it; evaluation leaves each as it was.
+On real data: twenty layers of it. Each has two parameters a channel, a scale and a shift; its running
+averages are not counted among them.
 
     cnnlab inspect model=resnet18_cifar dataset=cifar10
 """

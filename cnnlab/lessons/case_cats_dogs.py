@@ -6,27 +6,27 @@ Stands on: problems, repeat, augmentation, best_epoch.
 is handed in is the probability of a dog. Two of the notes set out for it. One ends with an error and "to be
 continued", the other counts its files and gets different numbers on two computers. Neither trains a network.
 
-Look at: the first epochs, where nothing seems to happen: 0.5 is guessing, and two of ten epochs end near it. And
-at the log loss of the submission, 0.693 for guessing, where a confident mistake costs most.
+Look at: the first epochs, in which nothing seems to happen: 0.5 is guessing, and two of the ten end near it. And
+look at the log loss of the submission: guessing costs 0.693, and a confident mistake costs most.
 
-In the notes: `else` makes everything a dog that is not a cat, also files of the operating system, and
+In the notes: `else` makes a dog of everything that is not a cat, files of the operating system included, and
 `os.listdir` has no order: hence two results (lesson `repeat`). One-hot labels are explained and indices used,
 which is right (lesson `one_hot`). Paths are glued together by `dir + '/train/'`, with `dir` the name of one of
 Python's own functions; `os.path.join` and `pathlib` know the separators.
 
-Try next: the recipe of the experiment on Kaggle's photographs, which begins with ImageNet weights: a head first,
-then everything at a tenth of the rate (lesson `fine_tuning`). `dataset.task=binary` for one output in place of
+Try next: Kaggle's photographs and the recipe of the experiment, which begins with ImageNet weights: first a new
+head, then everything at a tenth of the rate (lesson `fine_tuning`). `dataset.task=binary` for one output in place of
 two; `--tta flip` for the prediction.
 
 The test set: Kaggle's 12,500. The validation images are a tenth of the 25,000, the same share of both.
 
 Question: Are these Kaggle's photographs?
-Answer: No: those do not come with cnnlab. Measured are the 10,000 cats and dogs of CIFAR-10 at 32×32 (JPEG
-copies) in Kaggle's folders and names, with a small network from scratch; the 2,000 of its test part were
-predicted and scored by their true labels. Kaggle's photographs are larger and easier.
+Answer: No: those do not come with cnnlab. The curves are of the 10,000 cats and dogs of CIFAR-10, 32×32 (JPEG
+copies), in Kaggle's folders and with Kaggle's names, and of a small network from scratch; the 2,000 of its test
+part were predicted and scored by their true labels. Kaggle's photographs are larger and easier.
 
-On real data: DIR is the download as Kaggle unzips it. The first is for the photographs, with ImageNet weights;
-the second was Measured: 164 seconds on two cores.
+On real data: DIR is the download as Kaggle unzips it. The first command is for the photographs, with ImageNet
+weights; the second is the one whose curves are shown, 164 seconds on two cores.
 
     cnnlab train experiment=dogs_vs_cats dataset.root=DIR model.weights=resnet34.pth
     cnnlab train dataset=dogs_vs_cats dataset.root=DIR dataset.image_size=32 dataset.resize=null model=resnet20 augment=flip_crop optimizer=sgd optimizer.lr=0.1 optimizer.momentum=0.9 optimizer.weight_decay=0.0005 schedule=one_cycle batch_size=128 epochs=10 split.test=0

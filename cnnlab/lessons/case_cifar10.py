@@ -7,17 +7,18 @@ Kaggle scores 10,000. The notes train ResNet-18 from scratch: crops after paddin
 lr 0.1, momentum 0.9, weight decay 0.0005, batches of 256, 20 epochs. They publish no accuracy.
 
 Look at: the validation loss of the first epoch, which may be far above the training loss (3.01 against 1.74
-here): batch normalisation's averages are young and the rate is rising. And at the gap at the end: train 0.767
-and valid 0.768 are equal, so six epochs are too few, not too many.
+here): batch normalisation's averages are young, and the rate is still rising. And look at the gap at the end:
+train 0.767 and valid 0.768 are equal, so six epochs are too few rather than too many.
 
-In the notes: `torch.no.grad`, `_.predicted`, `toldevice`, and `total += correct/total`: the test loop cannot run.
+In the notes: with `torch.no.grad`, `_.predicted`, `toldevice` and `total += correct/total` the test loop cannot
+run.
 `acc` and `best_acc` are never computed. The loss is printed 256 times too large (lesson `averages`). The best
 epoch is chosen on the test images (lesson `best_epoch`). The red channel is normalised by 0.4731 and 0.2212; its
 pixels have 0.4914 and 0.2470 (lesson `normalize`). A class is called `forg`. `torch.version` is a module; the
 version is `torch.__version__`. A comment promises three 3×3 layers for a 7×7 one, and there is one
 (lesson `small_kernels`).
 
-Try next: the real recipe, where there is a GPU: ResNet-18 for 20 epochs. On two cores it computes 54 images a
+Try next: the real recipe, if there is a GPU: ResNet-18 for 20 epochs. On two cores it computes 54 images a
 second, which makes 14 minutes an epoch; ResNet-20, with a fortieth of the weights, computes about 700. Then
 more epochs, `augment=[flip_crop,cutmix]`, `average=ema`.
 
@@ -26,11 +27,12 @@ too: `fit_on=train_valid epochs=...`. File names are strings: sorted, 10.png com
 predictions must carry its ids; `cnnlab predict` writes the ids of the sample submission in its order.
 
 Question: Are our numbers comparable with Kaggle's?
-Answer: No. They were measured on copies of CIFAR-10 saved as JPEG (quality 75) in Kaggle's folders: some points
-below the originals. 10,000 test images were predicted from a submission.csv and scored by their true labels.
+Answer: No. They were measured on copies of CIFAR-10 that were saved as JPEG (quality 75), in Kaggle's folders,
+and lie some points below those of the originals. The submission for 10,000 test images was scored by their
+true labels.
 
-On real data: DIR is the download as Kaggle unzips it. The first is the notes' recipe, the second was
-Measured: 400 seconds on two cores.
+On real data: DIR is the download as Kaggle unzips it. The first command is the notes' recipe; the second is
+the one whose curves are shown, 400 seconds on two cores.
 
     cnnlab train experiment=cifar10_resnet18 dataset.root=DIR
     cnnlab train experiment=cifar10_resnet18 dataset.root=DIR model=resnet20 epochs=6 schedule=one_cycle

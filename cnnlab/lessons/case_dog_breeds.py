@@ -13,21 +13,23 @@ frozen features have seen these very photographs with their labels: scores here 
 
 In the notes: labels are looked up, and pictures copied into four trees, which takes the disk twice;
 `cnnlab train` reads the folders as they are. The split shuffles `os.listdir`, whose order a seed does not fix
-(lesson `repeat`). Crops are "0.081" and "3/44/3" of the area and side: the web page ate the ~ in 0.08~1 and
+(lesson `repeat`). Crops are "0.081" of the area and "3/44/3" as wide as high: the web page ate the ~ in 0.08~1 and
 3/4~4/3. Ids come from the sorted folder and probabilities from the loader; both happen to be in the same order
-here, and nothing in the program would tell if they were not. `pretrained=False` and then a file of weights is
-right, and reads as if it were not.
+here, and nothing in the program would tell if they were not. And the worst last: the fit on everything has no
+validation, so nobody calls `eval()` before the test pictures are predicted. Batch normalisation then uses the
+averages of each batch, and a picture's probabilities depend on which others stand beside it
+(lesson `batch_norm`). (`pretrained=False` and then a file of weights is right; it only reads oddly.)
 
-Try next: `model.feature_views=20` to look at new crops in every epoch as the notes do; `model.unfreeze_after`,
-to go on with all layers at a small rate; several networks averaged: `cnnlab predict RUN RUN`.
+Try next: `model.feature_views=20`, to look at new crops in every epoch as the notes do; `model.unfreeze_after`,
+to go on with all layers at a small rate; the mean of several networks, `cnnlab predict RUN RUN`.
 
 The test set: Kaggle's. Tune on train and valid, then fit once on both with the settings found
 (`fit_on=train_valid`), predict, and hand in.
 
 Question: What score should I expect?
-Answer: The notes publish none, and this lesson has none of its own: neither the photographs nor ResNet-34's
-weights come with cnnlab. Published for what such a run costs: 40 to 50 minutes for the full training set on
-the GPU that the notes used. What can be computed without the photographs is in the table.
+Answer: The notes publish none, and this lesson has none of its own, for neither the photographs nor ResNet-34's
+weights come with cnnlab. What the notes do tell is the time: 40 to 50 minutes for the full training set, on
+their GPU. What can be computed without the photographs is in the tables.
 
 On real data: DIR is the download as Kaggle unzips it, resnet34.pth torchvision's file of weights.
 

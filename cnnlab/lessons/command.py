@@ -28,7 +28,7 @@ The computations of the course notes, each with its reason, its numbers, its cod
   cnnlab lesson padding padding=2        the same with other numbers; the page's second line names the keys
   cnnlab lesson padding --help           its keys, with types and defaults
   cnnlab lesson padding --check 1=3      is 3 the answer to its first exercise? If not: what to look at again
-  cnnlab lesson padding --check 1=3 2=7x7 3=no      several; shapes as 7x7 or 7,7
+                                         (several: 1=3 2=7x7 3=no; answer=3 is the first one's)
   cnnlab lesson padding --code           a script of torch alone: paste it, or save it as a .py file
   cnnlab lesson padding --notebook FILE  the lesson as a notebook (.ipynb)
   cnnlab lesson padding --html FOLDER    the lesson as a page with its picture
@@ -102,7 +102,7 @@ def read_request(arguments: list[str]) -> Request:
             request.check = {}
             while words and "=" in words[0] and not words[0].startswith("-"):
                 number, _, answer = words.pop(0).partition("=")
-                request.check[number] = answer
+                request.check["1" if number == "answer" else number] = answer
             if not request.check:
                 problems.append("--check: an answer is needed, as in --check 1=3")
         elif word == "--plot":

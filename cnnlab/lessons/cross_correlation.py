@@ -2,22 +2,27 @@
 
 Stands on: school arithmetic.
 
-A convolution takes an image, a matrix of brightnesses, and a *kernel*, a small matrix of weights. Lay the
-kernel on the top left corner of the image. Multiply each pixel by the weight on top of it, add the
-products, write the sum down; move one pixel to the right, and so on, row by row:
+To a computer a picture is a matrix of brightnesses, and nothing in it says where an edge or an eye is. To find
+one, look at the picture a small piece at a time, and ask of each piece: how much does it look like what I
+am searching for? The answer to that question, at every position, is a convolution.
+
+What is searched for is a *kernel*, a small matrix of weights. Lay it on the top left corner of the image.
+Multiply each pixel by the weight on top of it, add the products, and write the sum down; move one pixel to
+the right and do it again, and so on, row by row:
 
     $Y[i, j] = Σ X[i + a, j + b] · K[a, b]$        over all $a < k_h$ and $b < k_w$
 
 The kernel fits $h − k_h + 1$ times from top to bottom and $w − k_w + 1$ times from left to right, which is
-the shape of the output. Every number of it says how well the pixels below the kernel agree with the
-kernel: that is all a convolution is.
+the shape of the output. Each of its numbers says how well the pixels below the kernel agree with the
+kernel: large where they do, small or negative where they do not.
 
 Question: Is this the convolution of mathematics?
 Answer: Not quite: that one turns the kernel by 180° first. What we compute is called
 *cross-correlation*; deep learning says convolution all the same. As kernels are learned it makes no
 difference: the turned one would be learned.
 
-On real data: one such sum for each kernel and position; the column multiply-adds counts them.
+On real data: a network computes such sums for many kernels at once. In its rows Conv2d, the column
+`multiply-adds` counts their products.
 
     cnnlab inspect model=lenet dataset=fashion_mnist
 """

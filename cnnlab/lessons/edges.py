@@ -2,8 +2,8 @@
 
 Stands on: cross_correlation.
 
-It subtracts from each pixel its neighbour on the right. Where the image is even that is 0; where it
-steps down from 1 to 0 it is +1, where it steps up it is −1. A difference of neighbours is the
+The kernel (1, −1) subtracts from each pixel its neighbour on the right. Where the image is even that is 0;
+where it steps down from 1 to 0 it is +1, and where it steps up it is −1. A difference of neighbours is the
 derivative of an image, and edges are where a derivative is large.
 
 The kernel sees vertical edges only. Turn the image on its side and it finds nothing; turn the kernel as
@@ -14,8 +14,8 @@ Answer: Two kernels, one upright and one on its side: $√(a² + b²)$ of their 
 of the edge, whichever way it runs. That is a reason for many output channels: each looks for its own
 thing.
 
-On real data: a network that finds its own kernels for digits. After it, `cnnlab inspect RUN --plot`
-draws them.
+On real data: a network finds its own kernels, here for digits. Afterwards `cnnlab inspect RUN --plot`
+draws them, where RUN is the folder that the last line of the training names.
 
     cnnlab train model=mnist_cnn dataset=digits
 """

@@ -50,7 +50,8 @@ def make_problem(hidden: Tensor, classes: int, number: int) -> tuple[Tensor, Ten
     of hidden features that all problems share."""
     mixtures = torch.randn(hidden.shape[1], classes)
     x = torch.randn(number + 2000, hidden.shape[0])
-    y = ((x @ hidden).relu() @ mixtures).sub(((x @ hidden).relu() @ mixtures).mean(dim=0)).argmax(dim=1)
+    strengths = (x @ hidden).relu() @ mixtures
+    y = (strengths - strengths.mean(dim=0)).argmax(dim=1)
     return x[:number], y[:number], x[number:], y[number:]
 
 

@@ -19,7 +19,12 @@ layer, the optimizer and every tied layer see them.
 Question: Then why `no_grad` and not `.data`?
 Answer: Because autograd counts changes. If a value that a backward pass needs has been changed in the
 meantime, torch says so. Through `.data` the change is not counted, and the gradient is wrong without a
-word: below, $y = w²$ at w = 3 has the slope 6; after `w.data` was set to 10 the backward pass says 20.
+word: in the second table $y = w²$ at w = 3 has the slope 6, and after `w.data` was set to 10 the backward
+pass says 20.
+
+Question: What is in place about `nn.ReLU(inplace=True)` and `out += shortcut` in the notes' ResNet?
+Answer: They overwrite what the layer before them computed, which saves its memory. Autograd counts these
+changes too. Both are safe there: the backward pass of a ReLU needs its output only, that of a sum nothing.
 
 On real data: every optimizer takes its steps in place, under no_grad.
 

@@ -18,6 +18,10 @@ Question: What is the 784 of the notes' `Reshape`?
 Answer: 28·28: their images come as rows, and have to become (N, 1, 28, 28) first. Images read as images have
 that shape already.
 
+Question: The notes' first digit network has a linear layer of 320 inputs, and a comment that says (n, 784).
+Answer: 320 is right: $28 → 24 → 12 → 8 → 4$ by two 5×5 layers and two poolings, and 20 maps of 4×4. The 784
+pixels are what goes into the first layer, not what leaves the last.
+
 On real data: the same table for cnnlab's LeNet, and the training of lesson `case_fashion`.
 
     cnnlab inspect model=lenet dataset=fashion_mnist

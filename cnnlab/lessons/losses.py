@@ -25,7 +25,7 @@ for a tensor whose gradient is wanted. Only torch's can be differentiated.
 On real data: cross-entropy for classes, squared error for numbers; each is printed for every epoch.
 
     cnnlab train dataset=digits
-    cnnlab train experiment=linear_regression loss=l1
+    cnnlab train experiment=linear_regression loss=l1 optimizer.lr=0.02
 """
 
 from __future__ import annotations

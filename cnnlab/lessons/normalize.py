@@ -10,12 +10,19 @@ each channel has mean 0 and standard deviation 1, and one learning rate suits al
 once, over all pixels of all *training* images, and then used for test images too.
 
 A Python trap: `(0.1307)` is a number, `(0.1307,)` is a tuple. With a single channel nobody notices that
-the notes write the first; with three, one number would be used for all.
+the notes write the first; with three, one number would be used for all. (That is also what the notes'
+`np.mean(data)` and `np.std(data)` give: one number over all channels. `data.mean(axis=(0, 2, 3))` gives three.)
 
 Question: Can I measure the std of each image and average those?
 Answer: No. Images differ in their means, and that difference is part of the spread; within single
 images it is missing. The average is always too small, as the table shows. The notes' 0.1994 and 0.2010
 for CIFAR-10 are such averages; over all its pixels the green and blue channels have 0.2435 and 0.2616.
+
+Question: The notes' red channel has the mean 0.4731 and the std 0.2212. What does a wrong pair cost?
+Answer: Little, if training and test use the same one. Measured over all training images of CIFAR-10 red has
+0.4914 and 0.2470 (0.2023 as an average of stds; the notes' two are misprints). Normalised by the notes'
+pair, red has the mean $(0.4914 − 0.4731) / 0.2212 = 0.083$ and the std $0.2470 / 0.2212 = 1.117$ in place of 0
+and 1, which the first layer's weights make up for.
 
 On real data: cnnlab measures both on the training images and keeps them in the run's dataset.json, for
 predictions later.

