@@ -20,7 +20,7 @@ examples:
   cnnlab train -m optimizer.lr=0.01,0.1               one run for each value
   cnnlab train --help                                 every key that can be set
   cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, work and memory
-  cnnlab prepare dataset=dog_breeds dataset.root=DIR  every file looked at, before training
+  cnnlab prepare dataset=dog_breeds dataset.root=DIR  every file checked, before training
   cnnlab resume outputs/NAME/DATE_TIME epochs=20
 """
 
@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="train a network: cnnlab train [KEY=VALUE ...]", add_help=False)
 
-    prepare = commands.add_parser("prepare", help="look at every file of a dataset; exit 3 if something is wrong")
+    prepare = commands.add_parser("prepare", help="check every file of a dataset; exit 3 if something is wrong")
     prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     prepare.add_argument("--layout", choices=("folders",), help="also write it as a tree with a folder for each class")
     prepare.add_argument("--output", metavar="DIR", help="with --layout: the folder to write")
@@ -91,7 +91,10 @@ def build_parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="what trained runs say of images: a table, and a submission")
     predict.add_argument("run", nargs="+", help="run directory, or one with folds; several predict together")
     predict.add_argument(
-        "--tta", choices=("none", "flip", "multicrop"), default="none", help="look at mirror images too, at corners too"
+        "--tta",
+        choices=("none", "flip", "multicrop"),
+        default="none",
+        help="average over mirror images, over corners too",
     )
     predict.add_argument(
         "--average", choices=("probabilities", "logits"), default="probabilities", help="default: probabilities"
@@ -125,9 +128,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="of a run: draw its kernels and feature maps instead; with schedule=NAME[,NAME ...]: the learning rate",
     )
-    inspect.add_argument("--image", metavar="FILE", help="of a run: the picture to look at (default: a test image)")
+    inspect.add_argument("--image", metavar="FILE", help="of a run: the picture to show it (default: a test image)")
     inspect.add_argument(
-        "--images", type=int, metavar="N", help="of a schedule: N images to train on, instead of reading the dataset"
+        "--examples", type=int, metavar="N", help="of a schedule: N images to train on, instead of reading the dataset"
     )
     inspect.add_argument(
         "--output", default="schedule.png", metavar="FILE", help="of a schedule: picture; default: schedule.png"
@@ -205,10 +208,11 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    if arguments.plot and any(text.startswith("schedule") for text in arguments.what):
+    keys = [text.partition("=")[0] for text in arguments.what if "=" in text]
+    if arguments.plot and any(key.partition(".")[0] == "schedule" for key in keys):
         from cnnlab.inspection import draw_schedules
 
-        draw_schedules(arguments.what, arguments.config_dir, arguments.images, arguments.output)
+        draw_schedules(arguments.what, arguments.config_dir, arguments.examples, arguments.output)
     elif arguments.plot:
         from cnnlab.runs.features import draw_features
 

@@ -68,13 +68,16 @@ class Split:
         return []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How to run, as opposed to what: how fast, how long, how often to look."""
+    """How to run, as opposed to what: how fast, how long, how often to report.
+
+    A key that came later has a default here as well, for runs that were saved without it.
+    """
 
     device: str
     threads: Count | None  # null: torch's choice
-    deterministic: bool  # the same bits each time, on CUDA too
+    deterministic: bool = True  # the same bits each time, on CUDA too
     precision: Precision
     memory_format: MemoryFormat
     compile: Compile

@@ -15,8 +15,9 @@ In a process that torchrun did not start everything here answers at once, and to
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)  # for the slowest to arrive; one that has died is noticed at once
+PATIENCE = timedelta(seconds=10)  # with a main process that has not met what this process ended by
 BUCKET = 25 << 20  # bytes exchanged at a time: large enough for full speed, small enough to overlap with copying
 ENDED = "cnnlab/ended"  # where the main process leaves its exit code
 
@@ -67,7 +69,8 @@ def started_first() -> bool:
 def run_together(main: Callable[[], int], follow: Callable[[], object]) -> int:
     """The exit code of `main`, called in the main process while the others call `follow`; in all of them.
 
-    What a user can mend is left to the main process to tell: it happens in all, or shows there as a lost process.
+    What a user can mend is left to the main process to tell, for it happens in all. What happens in another process
+    alone is told by that one, which ends: the main process has lost it then.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return main()
@@ -79,9 +82,15 @@ def run_together(main: Callable[[], int], follow: Callable[[], object]) -> int:
             code = int(end.code or 0)
         store.set(ENDED, str(code))
     else:
-        with suppress(CnnlabError, Interrupted):
+        try:
             follow()
-        store.wait([ENDED], TIMEOUT)
+            store.wait([ENDED], TIMEOUT)
+        except (CnnlabError, Interrupted) as error:
+            try:
+                store.wait([ENDED], PATIENCE)
+            except RuntimeError:  # the main process goes on, or is gone
+                print(f"cnnlab: process {_rank} of {_num_processes}: {error}", file=sys.stderr, flush=True)
+                return error.exit_code
         code = int(store.get(ENDED))
     if code == 0:  # otherwise an exchange may be under way that never ends
         _disconnect()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 Unit = Literal["step", "epoch", "example"]
 
@@ -21,15 +21,14 @@ class Duration:
 
     amount: float
     unit: Unit
+    expected: ClassVar[str] = "a number and a unit, such as '500 steps', '2 epochs' or '64000 examples'"
 
     @classmethod
     def parse(cls, text: str) -> Duration:
         """Raises ValueError, saying what was expected."""
         match = DURATION.fullmatch(text)
         if not match:
-            raise ValueError(
-                f"{text!r} was given; expected a number and a unit, such as '500 steps', '2 epochs' or '64000 examples'"
-            )
+            raise ValueError(f"{text!r} was given; expected {cls.expected}")
         return cls(float(match[1]), cast(Unit, match[2]))
 
     def __str__(self) -> str:
@@ -52,13 +51,14 @@ class Time:
     """`1h30m`: hours, minutes and seconds."""
 
     seconds: float
+    expected: ClassVar[str] = "hours, minutes or seconds, such as '30m', '90s' or '1h30m'"
 
     @classmethod
     def parse(cls, text: str) -> Time:
         """Raises ValueError, saying what was expected."""
         match = TIME.fullmatch(text)
         if not match or not any(match.groups()):
-            raise ValueError(f"{text!r} was given; expected hours, minutes or seconds, such as '30m', '90s' or '1h30m'")
+            raise ValueError(f"{text!r} was given; expected {cls.expected}")
         return cls(sum(float(number or 0) * unit for number, unit in zip(match.groups(), (3600, 60, 1), strict=True)))
 
     def __str__(self) -> str:

@@ -41,7 +41,7 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
     factor = training.optimizer.param_groups[0]["lr"] / rate
     sweep = sweep_rates(training, num_steps, lowest, highest, config.engine.micro_batch_size)
     if not sweep.rates:
-        raise DivergenceError("the loss is no finite number before the first step: look at the data and at the network")
+        raise DivergenceError("the loss is no finite number before the first step: check the data and the network")
     draw_sweep(sweep, Path(output))
     print(explain(sweep, highest))
     print(f"suggested: optimizer.lr={sweep.suggestion / factor:.2g} (see {output})")

@@ -194,7 +194,7 @@ def draw_schedules(overrides: list[str], config_dirs: list[str], num_images: int
     schedule that nobody can know before the run.
     """
     if num_images is not None and num_images < 1:
-        raise ConfigError(f"--images {num_images}: expected at least one image to train on")
+        raise ConfigError(f"--examples {num_images}: expected at least one image to train on")
     curves: dict[str, tuple[list[int], list[float]]] = {}
     for label, config in compose_sweep(overrides, config_dirs).items():
         name = config.schedule.name

@@ -1,4 +1,4 @@
-"""`cnnlab prepare`: look at every file of a dataset before it is trained on, and lay it out in folders.
+"""`cnnlab prepare`: check every file of a dataset before it is trained on, and lay it out in folders.
 
 What is shown and written is what `cnnlab train` with the same keys would train on.
 """
@@ -93,8 +93,9 @@ def print_contents(name: str, classes: Sequence[str], parts: Mapping[str, Pictur
         print("  ".join([first.ljust(widths[0]), *cells]))
     num_unlabelled = len(parts["unlabelled"]) if "unlabelled" in parts else 0
     num_labelled = sum(len(parts[part]) for part in labelled)
-    sizes = sorted((look.size for look in found.looks.values() if look.size), key=lambda size: size[0] * size[1])
-    megabytes = sum(max(look.num_bytes, 0) for look in found.looks.values()) / 1e6
+    contents = found.contents.values()
+    sizes = sorted((content.size for content in contents if content.size), key=lambda size: size[0] * size[1])
+    megabytes = sum(max(content.num_bytes, 0) for content in contents) / 1e6
     print(f"\n{name}: {num_labelled:,} pictures of {len(classes)} classes, {num_unlabelled:,} to predict")
     if sizes:
         smallest, largest = ("×".join(map(str, size)) for size in (sizes[0], sizes[-1]))
@@ -124,7 +125,7 @@ def report(problems: Sequence[str], found: Audit, names: Mapping[Path, str], *, 
 
     unreadable = {
         "empty files": [str(path) for path in found.empty],
-        "files that cannot be decoded": [found.looks[path].reason for path in found.broken],
+        "files that cannot be decoded": [found.contents[path].reason for path in found.broken],
     }
     wrong = {
         "problems": list(problems),

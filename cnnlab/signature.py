@@ -122,7 +122,7 @@ def describe(annotation: Any) -> str:
         return f"mapping of names to {describe(typing.get_args(annotation)[1])}"
     if annotation is type(None):
         return "null"
-    return getattr(annotation, "__name__", str(annotation)).lower()
+    return str(getattr(annotation, "expected", None) or getattr(annotation, "__name__", annotation))
 
 
 def read(annotation: Any, value: Any) -> Any:

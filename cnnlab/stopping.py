@@ -42,12 +42,13 @@ class StopRequest:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, a request waits for `check`. One that came after the last of these is acted on at the end."""
+        """Inside, a request waits for `check`. One that came after the last of these is acted on at the end.
+
+        An error ends the context without ending the wait: what has to be told of it is not disturbed.
+        """
         self._waits = True
-        try:
-            yield
-        finally:
-            self._waits = False
+        yield
+        self._waits = False
         self.agree(False)
         self.check()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: two test processes on two cores would otherwise fight over four threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,8 +17,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from cnnlab.config import Config
-from cnnlab.experiment import read_config
+from cnnlab.config import Config, parse
+from cnnlab.registry import Component, Registry
 from cnnlab.runs import training
 from cnnlab.train import CONF
 
@@ -34,8 +35,21 @@ def compose_tree(*overrides: str) -> dict:
     return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
 
 
+def choose(registry: Registry[Any], name: str, **arguments: Any) -> Component[Any]:
+    """What YAML with these keys chooses."""
+    component, problems = registry.parse(registry.group, {"name": name, **arguments})
+    assert component is not None, problems
+    return component
+
+
+def build_from(registry: Registry[Any], given: dict[str, Any], **supplied: Any) -> Any:
+    """What is built of such YAML."""
+    name, arguments = given["name"], {key: value for key, value in given.items() if key != "name"}
+    return choose(registry, name, **arguments).build(**supplied)
+
+
 def small_config(folder: Path, *overrides: str) -> Config:
-    return read_config(compose_tree(*SMALL, f"output_dir={folder}", *overrides))
+    return parse(compose_tree(*SMALL, f"output_dir={folder}", *overrides))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from cnnlab import __version__
 from cnnlab.cli import main
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
 from tests.conftest import small_config
 
 

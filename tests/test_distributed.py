@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from cnnlab.config import parse
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.training import resume, start
+from cnnlab.runs.start import resume, start
 from cnnlab.train import CONF
-from tests.conftest import SMALL, only_run
+from tests.conftest import SMALL, compose_tree, only_run
 from tests.runs.test_resume import assert_same, metrics
 from tests.together import LONGER, RUNS, STOPPED, configure
 
@@ -38,11 +39,11 @@ def assert_same_curves(one: RunDirectory, two: RunDirectory) -> None:
     for ours, theirs in zip(metrics(one), metrics(two), strict=True):
         assert ours.keys() == theirs.keys()
         for column, value in ours.items():
-            if value == "":
-                assert theirs[column] == "", column
+            if value is None:
+                assert theirs[column] is None, column
             else:
                 counted = column.endswith("accuracy")  # one image more or less would be a thousandth
-                assert float(theirs[column]) == pytest.approx(float(value), rel=1e-6 if counted else 1e-4), column
+                assert theirs[column] == pytest.approx(value, rel=1e-6 if counted else 1e-4), column
     ends = [run.read_json(run.summary) for run in (one, two)]
     assert ends[1]["status"] == "completed" and ends[1]["images"] == ends[0]["images"]
     if ends[0]["best"] and ends[0]["best"]["step"] == ends[1]["best"]["step"]:  # else one has stopped at a better step
@@ -140,6 +141,34 @@ def test_no_process_goes_on_alone(tmp_path, signum):
     steps = load_checkpoint(run.last)["state"]["step"] + 1
     resume(str(run.path), [f"steps={steps}"])
     assert run.read_json(run.summary)["status"] == "completed"
+
+
+def test_what_only_one_process_meets_ends_all_and_is_told_by_it(tmp_path):
+    """Here a module of the user's that one of two processes cannot import."""
+    (tmp_path / "lonely.py").write_text("import os\nif os.environ['RANK'] == '1':\n    import no_such_module\n")
+    begin = time.monotonic()
+    done = torchrun(2, "cnnlab.train", *SMALL, "imports=[lonely]", cwd=tmp_path)
+    assert done.returncode != 0 and time.monotonic() - begin < 60
+    assert "cnnlab: process 1 of 2: imports: lonely cannot be imported" in done.stderr
+
+
+def test_folds_in_two_processes_are_those_of_one(tmp_path):
+    """The main process and the others take the same way through a cross-validation."""
+    overrides = [*SMALL, "epochs=1", "folds=3", "batch_size=100"]
+    done = torchrun(2, "cnnlab.train", *overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("fold ") == 3 and done.stdout.count("out of fold, 3 folds") == 1
+    two = run_in_folds(tmp_path / "outputs")
+    one = start(parse(compose_tree(*overrides, f"output_dir={tmp_path / 'one'}")), [])
+    for number in range(3):
+        assert_same_curves(one.fold(number), two.fold(number))
+    for name, mean in one.read_json(one.summary)["mean"].items():
+        assert two.read_json(two.summary)["mean"][name] == pytest.approx(mean, rel=1e-3)
+
+
+def run_in_folds(folder: Path) -> RunDirectory:
+    (config,) = folder.glob("*/*/config.yaml")
+    return RunDirectory(config.parent)
 
 
 def find_process(parent: int, rank: int) -> int:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnlab.engine.durations import count_steps, parse_duration, parse_time
+from cnnlab.durations import Duration, Time
 
 
 @pytest.mark.parametrize(
@@ -15,13 +15,13 @@ from cnnlab.engine.durations import count_steps, parse_duration, parse_time
     ],
 )
 def test_parse(text, expected):
-    assert parse_duration(text) == expected
+    assert Duration.parse(text) == Duration(*expected)
 
 
 @pytest.mark.parametrize("text", ["500", "steps", "-1 steps", "1 fortnight", ""])
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(ValueError, match="expected a number and a unit"):
-        parse_duration(text)
+        Duration.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,28 @@ def test_what_is_no_duration_is_refused(text):
     ],
 )
 def test_count_steps(amount, unit, steps):
-    assert count_steps(amount, unit, num_examples=60_000, batch_size=64) == steps
+    assert Duration(amount, unit).count_steps(num_examples=60_000, batch_size=64) == steps
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("90s", 90), (" 1.5 h ", 5400), ("2h 0m 1s", 7201)]
 )
 def test_parse_time(text, seconds):
-    assert parse_time(text) == seconds
+    assert Time.parse(text) == Time(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "-5m", "30m1h", "soon"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match="expected hours, minutes or seconds"):
-        parse_time(text)
+        Time.parse(text)
+
+
+@pytest.mark.parametrize("text", ["500 steps", "1 epoch", "0.5 epochs", "64000 examples", "0.1 epochs"])
+def test_a_duration_is_written_as_it_is_read(text):
+    assert str(Duration.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["30m", "1h30m", "1.5s", "2h1s", "0s"])
+def test_a_time_is_written_as_it_is_read(text):
+    assert str(Time.parse(text)) == text
+    assert Time.parse(str(Time.parse("90m"))) == Time(5400)

@@ -8,7 +8,10 @@ import pytest
 
 from cnnlab.cli import main
 from cnnlab.find_lr import find_lr
+from cnnlab.optim import OPTIMIZERS
 from tests.conftest import SMALL
+
+ADAM = ("lr", "beta1", "beta2", "weight_decay")  # what the default optimizer has
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +62,12 @@ def test_mistakes_are_told_as_for_train(arguments, told, tmp_path, capsys):
     assert main(["find-lr", *arguments]) == 2
     assert told in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_optimizer_without_a_rate_is_told(monkeypatch, capsys):
+    def rateless(params):
+        return OPTIMIZERS["sgd"](params, lr=0.1)
+
+    monkeypatch.setitem(OPTIMIZERS._builders, "rateless", rateless)
+    assert main(["find-lr", *SMALL, "optimizer.name=rateless", *(f"~optimizer.{key}" for key in ADAM)]) == 2
+    assert "optimizer: rateless has no argument lr" in capsys.readouterr().err

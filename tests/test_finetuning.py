@@ -10,11 +10,12 @@ import torch
 from cnnlab.cli import main
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import assemble, build_experiment
+from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.training import build_experiment
 from cnnlab.models.freezing import OnFeatures
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.reproduction import reproduce
-from cnnlab.runs.training import resume, start
+from cnnlab.runs.start import resume, start
 from tests.conftest import small_config
 from tests.runs.test_resume import assert_same, assert_same_end, metrics
 
@@ -30,7 +31,7 @@ def weights(run, which: str = "last") -> dict[str, torch.Tensor]:
 
 
 def initial(configuration) -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in assemble(configuration).model.state_dict().items()}
+    return {key: value.clone() for key, value in assemble(configuration).network.model.state_dict().items()}
 
 
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
@@ -70,7 +71,7 @@ def test_unfrozen_after_a_while_all_learns(tmp_path):
     assert before_it["state"]["step"] == 4
     assert_same(before_it["model"], weights(never))
     assert len(before_it["optimizer"]["state"]) == 2
-    names = dict(assemble(later).model.named_parameters()).keys()
+    names = dict(assemble(later).network.model.named_parameters()).keys()
     assert changed(before_it["model"], weights(run)) >= names
     assert len(load_checkpoint(run.last)["optimizer"]["state"]) == len(names)
 
@@ -162,10 +163,10 @@ def test_mistakes_are_told_before_data(tmp_path, overrides, told):
         config(tmp_path, *overrides)
 
 
-def test_features_cannot_be_kept_of_a_network_that_goes_on_behind_its_last_layer(tmp_path):
+def test_features_cannot_be_kept_of_a_network_that_goes_on_after_its_last_layer(tmp_path):
     network = ["model=torchvision", "model.arch=squeezenet1_1", "dataset.image_size=20"]
     configuration = config(tmp_path, *network, "model.freeze=backbone", "model.feature_views=1")
-    with pytest.raises(ConfigError, match="goes on behind its last layer, classifier.1"):
+    with pytest.raises(ConfigError, match="goes on after its last layer, classifier.1"):
         build_experiment(configuration, assemble(configuration))
 
 
@@ -183,7 +184,7 @@ def test_class_weights_come_from_the_training_images(tmp_path):
     experiment = build_experiment(configuration, assemble(configuration))
     labels = experiment.training.train.labels.tolist()
     expected = [len(labels) / (10 * labels.count(label)) for label in range(10)]
-    weights = [float(experiment.training.weigh(torch.tensor([label]))) for label in range(10)]
+    weights = [float(experiment.training.criterion.weigh(torch.tensor([label]))) for label in range(10)]
     assert weights == pytest.approx(expected)
     run = start(configuration, [])
     assert evaluate_run(str(run.path), "valid")["loss"] == run.read_json(run.summary)["best"]["valid_loss"]

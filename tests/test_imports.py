@@ -12,28 +12,37 @@ import pytest
 import cnnlab
 
 PACKAGE = Path(cnnlab.__file__).parent
-BASE = {"errors", "signature", "prefixes", "registry", "distributed", "runtime", "tasks"}
+BASE = {
+    "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
+    "tasks",
+}  # fmt: skip
+BUILT = BASE | {"models", "data", "optim", "engine", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
-    "signature": set(),
+    "durations": set(),
     "tasks": set(),
+    "seeds": set(),
+    "threads": set(),
+    "signature": {"errors"},
     "prefixes": {"errors", "signature"},
     "registry": {"errors", "signature"},
     "distributed": {"errors"},
-    "runtime": {"errors", "distributed"},
+    "stopping": {"errors", "distributed"},
+    "device": {"errors", "distributed", "threads"},
+    "plugins": {"errors"},
     "models": BASE,
     "data": BASE,
     "optim": BASE,
     "engine": BASE,
-    "config": BASE | {"engine"},
-    "experiment": BASE | {"models", "data", "optim", "engine", "config"},
-    "runs": BASE | {"data", "engine", "config", "experiment"},
-    "train": BASE | {"config", "experiment", "runs"},
-    "find_lr": BASE | {"engine", "experiment", "runs", "train"},
-    "prepare": BASE | {"data", "config", "experiment", "train"},
+    "config": BUILT,
+    "experiment": BUILT,
+    "runs": BUILT | {"experiment"},
+    "train": BUILT | {"runs"},
+    "find_lr": BUILT | {"experiment", "runs", "train"},
+    "prepare": BUILT | {"experiment", "train"},
     "bench": BASE | {"engine", "runs"},
-    "listing": BASE | {"config", "experiment", "train"},
-    "inspection": BASE | {"models", "data", "optim", "config", "experiment", "runs", "train"},
+    "listing": BUILT | {"train"},
+    "inspection": BUILT | {"experiment", "runs", "train"},
     "lessons": {"errors", "signature"},
     "cli": {
         "errors",
@@ -98,7 +107,7 @@ def look(*arguments):
     seed_step(*arguments)
 step.seed_step = look
 from cnnlab.runs import training
-training.draw_curves = lambda run: None  # at the end of a run matplotlib may come
+training.draw_curves = lambda run, best: None  # at the end of a run matplotlib may come
 from cnnlab.cli import main
 main(["train", "output_dir={tmp_path}"])
 """

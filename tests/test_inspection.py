@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,7 +12,8 @@ from cnnlab.cli import main
 from cnnlab.models import MODELS
 from cnnlab.optim import OPTIMIZERS
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
+from cnnlab.signature import as_yaml
 from tests.conftest import small_config
 
 
@@ -141,7 +141,7 @@ def test_weights_are_not_asked_for(inspect):
         (["schedule=cosin", "--plot"], 2, "schedule: no 'cosin'; did you mean cosine"),
         (["schedule=cosine", "schedule.warmup=soon", "--plot"], 2, "schedule.warmup: 'soon' was given"),
         (["schedule=reduce_on_plateau", "--plot"], 2, "depends on what is measured during the run"),
-        (["schedule=cosine", "--plot", "--images", "0"], 2, "--images 0: expected at least one"),
+        (["schedule=cosine", "--plot", "--examples", "0"], 2, "--examples 0: expected at least one"),
         (["schedule=cosine", "dataset=mnist", "dataset.download=false", "--plot"], 3, "train-images-idx3-ubyte"),
     ],
 )
@@ -179,7 +179,7 @@ def test_the_curve_is_that_of_the_run(inspect, curves, tmp_path):
 def test_several_schedules_and_the_rates_of_parts_in_one_picture_without_images(inspect, curves, tmp_path):
     told = ["model=lenet", "dataset=mnist", "dataset.root=nowhere", "dataset.download=false", "batch_size=10"]
     told += ["schedule=linear,step", "epochs=40", "optimizer=sgd", "optimizer.lr=0.5", "optimizer.rates={0: 0.1}"]
-    code, _, err = inspect(*told, "--plot", "--images", "10001", "--output", "some/rates.png")
+    code, _, err = inspect(*told, "--plot", "--examples", "10001", "--output", "some/rates.png")
     assert code == 0, err
     assert (tmp_path / "some" / "rates.png").is_file()
     assert list(curves) == [f"schedule={name}, lr {lr}" for name in ("linear", "step") for lr in ("0.5", "0.05")]
@@ -204,14 +204,13 @@ def test_a_users_own_configuration_and_model(inspect, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(MODELS, "_builders", dict(MODELS._builders))  # what is registered here is forgotten again
     (tmp_path / "mine" / "model").mkdir(parents=True)
-    (tmp_path / "mine" / "model" / "inspected.yaml").write_text("name: inspected\ninit: null\n")
+    (tmp_path / "mine" / "model" / "inspected.yaml").write_text("name: inspected\n")
     code, out, _ = inspect("--config-dir", "mine", "model=inspected", "imports=[my_inspected]")
     assert code == 0 and "N×10×1×1" in out and "7,850" in out
 
 
 def test_a_run_is_inspected_as_it_was_configured(inspect, tmp_path):
-    run = RunDirectory.claim(str(tmp_path), "some")
-    run.write_yaml(run.config, asdict(small_config(tmp_path)))
+    run = RunDirectory.claim(str(tmp_path), "some", as_yaml(small_config(tmp_path)), [])
     code, out, _ = inspect(str(run.path))
     assert code == 0 and out.startswith("mnist_cnn on digits: images of 1×12×12")
     assert inspect(str(run.path), "dataset.image_size=16")[1].startswith("mnist_cnn on digits: images of 1×16×16")
@@ -221,3 +220,10 @@ def test_a_run_without_a_first_convolution_has_no_pictures(inspect, tmp_path):
     run = start(small_config(tmp_path, "model=linear", "epochs=1"), [])
     code, _, err = inspect(str(run.path), "--plot")
     assert code == 2 and "linear, has no convolution" in err
+
+
+def test_a_run_whose_path_begins_with_schedule_is_a_run(inspect, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = start(small_config(tmp_path / "schedules", "epochs=1"), [])
+    code, out, err = inspect(str(run.path.relative_to(tmp_path)), "--plot")
+    assert code == 0 and "kernels.png" in out, err

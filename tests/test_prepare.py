@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cnnlab.cli import main
-from cnnlab.data.crops import take_centres
+from cnnlab.config import parse
 from cnnlab.errors import DataError
-from cnnlab.experiment import build_dataset, read_config, read_parts
-from cnnlab.runs.training import start
+from cnnlab.experiment.dataset import build_dataset, read_parts
+from cnnlab.runs.start import start
 from tests.conftest import compose_tree
 from tests.data.kaggle import write_dog_breeds, write_dogs_vs_cats, write_kaggle_cifar10, write_table
 
@@ -22,14 +22,14 @@ def prepare(name: str, root, *rest: str) -> int:
 
 def read_images(*overrides: str) -> dict[str, set[tuple[bytes, str]]]:
     """The images of each part with their classes, as training is handed them."""
-    config = read_config(compose_tree("engine.device=cpu", *overrides))
+    config = parse(compose_tree("engine.device=cpu", *overrides))
     dataset = build_dataset(config)
     found = {}
     for part, batches in read_parts(config, dataset, torch.device("cpu")).items():
-        images = take_centres(batches.images.images, batches.indices)
+        images = batches.images.images.take_centres(batches.indices)
         labels = batches.images.labels[batches.indices]
         pairs = zip(images, labels, strict=True)
-        found[part] = {(image.numpy().tobytes(), dataset.classes[label]) for image, label in pairs}
+        found[part] = {(image.numpy().tobytes(), dataset.facts.classes[label]) for image, label in pairs}
     return found
 
 
@@ -111,7 +111,7 @@ def test_a_class_that_cannot_be_split_is_named_before_a_picture_is_opened_or_a_r
     overrides = ["dataset=dog_breeds", f"dataset.root={tmp_path / 'dogs'}", f"output_dir={tmp_path / 'outputs'}"]
     expected = "classes with a single image (3): beagle, chow, whippet;"
     with pytest.raises(DataError) as error:
-        start(read_config(compose_tree("model=resnet18", *overrides)), [])
+        start(parse(compose_tree("model=resnet18", *overrides)), [])
     assert expected in str(error.value) and not (tmp_path / "outputs").exists()
     assert main(["prepare", *overrides]) == 3
     assert expected in capsys.readouterr().out

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
+from cnnlab.durations import Duration
+from cnnlab.registry import Registry
 from cnnlab.signature import (
     Count,
     Fraction,
     Interval,
+    OneOf,
     Positive,
     Share,
-    check_arguments,
+    as_yaml,
     describe,
     keyword_arguments,
+    read,
+    read_arguments,
     suggest,
 )
 
@@ -52,16 +57,19 @@ PAIR = "list of 2 float above 0 and at most 1 in ascending order"
     ],
 )
 def test_each_problem_says_what_was_given_and_expected(given, problem):
-    assert check_arguments("x", given, keyword_arguments(build)) == [problem]
+    assert read_arguments("x", given, keyword_arguments(build))[1] == [problem]
 
 
 def test_what_is_right_passes():
     given = {"lr": 1, "p": 0, "size": None, "kind": "b", "names": ["a"], "scale": [0.2, 0.2]}
-    assert check_arguments("x", given, keyword_arguments(build)) == []
+    found, problems = read_arguments("x", given, keyword_arguments(build))
+    assert problems == []
+    assert found == given | {"scale": (0.2, 0.2)}  # a tuple is what its annotation says
+    assert as_yaml(found) == given
 
 
 def test_all_problems_are_told_together():
-    assert len(check_arguments("x", {"lr": -1, "p": 2, "bogus": 1}, keyword_arguments(build))) == 3
+    assert len(read_arguments("x", {"lr": -1, "p": 2, "bogus": 1}, keyword_arguments(build))[1]) == 3
 
 
 def test_suggest_names_near_matches_else_everything():
@@ -71,3 +79,34 @@ def test_suggest_names_near_matches_else_everything():
 
 def test_describe_reads_as_words():
     assert describe(Positive | None) == "float above 0 or null"
+
+
+def test_a_type_that_parses_text_is_read_once_and_says_itself_what_is_wrong():
+    assert read(Duration | None, "2 epochs") == Duration(2, "epoch")
+    assert read(Duration | None, None) is None
+    assert as_yaml(read(Duration, "500 steps")) == "500 steps"
+    with pytest.raises(ValueError, match="'soon' was given; expected a number and a unit"):
+        read(Duration | None, "soon")
+    with pytest.raises(ValueError, match="^$"):
+        read(Duration | None, 3)
+
+
+def test_a_name_is_among_those_that_are_registered_when_it_is_read():
+    names = Registry("init")
+
+    def kaiming(): ...
+
+    def mine(): ...
+
+    names.register(kaiming)
+    annotation = Annotated[str, OneOf(names)]
+    with pytest.raises(ValueError, match="no 'kaimin'; did you mean kaiming?"):
+        read(annotation, "kaimin")
+    names.register(mine)
+    assert read(annotation | None, "mine") == "mine"
+
+
+def test_a_bare_off_is_what_yaml_reads_as_false():
+    assert read(Literal["auto", "off"], False) == "off"
+    with pytest.raises(ValueError):
+        read(Literal["auto", "off"], True)

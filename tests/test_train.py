@@ -68,7 +68,7 @@ MISTAKES = {
     "an augmentation": (["augment.flipp.p=1"], ["augment.flipp: no 'flipp'; did you mean flip?"]),
     "a mix": (["+augment.mixpu.alpha=1"], ["augment.mixpu: no 'mixpu'; did you mean mixup?"]),
     "an argument of a mix": (["+augment.mixup.alpha=0"], ["augment.mixup.alpha: 0 was given; expected float above 0"]),
-    "an initialisation": (["model.init=xavi"], ["model.init.name: no 'xavi'; did you mean xavier?"]),
+    "an initialisation": (["model.init=xavi"], ["model.init: no 'xavi'; did you mean xavier?"]),
     "weights and their opposite": (
         ["model=torchvision", "model.weights=DEFAULT", "model.init=kaiming"],
         ["model.init, model.weights: both were given"],
@@ -76,9 +76,9 @@ MISTAKES = {
     "an architecture": (["model=torchvision", "model.arch=resnet35"], ["model.arch: torchvision has no 'resnet35'"]),
     "a type": (["epochs=many"], ["epochs: 'many' was given; expected float above 0"]),
     "a negative rate": (["optimizer.lr=-0.1"], ["optimizer.lr: -0.1 was given; expected float above 0"]),
-    "a share": (["split.valid=1.5"], ["split.valid: 1.5 was given; expected float at least 0 and at most 1"]),
-    "nothing left": (["split.test=1"], ["split.test: 1 was given; expected less than 1"]),
-    "a duration": (["engine.log_every=5"], ["engine.log_every: 5 was given; expected str"]),
+    "a share": (["split.valid=1.5"], ["split.valid: 1.5 was given; expected float at least 0 and below 1"]),
+    "nothing left": (["split.test=1"], ["split.test: 1 was given; expected float at least 0 and below 1"]),
+    "a duration": (["engine.log_every=5"], ["engine.log_every: 5 was given; expected a number and a unit"]),
     "a unit": (["engine.log_every=5 days"], ["engine.log_every: '5 days' was given; expected a number and a unit"]),
     "a device": (["engine.device=abacus"], ["engine.device: 'abacus' was given; expected auto, cpu"]),
     "two lengths": (["steps=3", "examples=4"], ["steps, examples: both were given"]),
@@ -175,7 +175,7 @@ def test_an_unwritable_place_exit_6(train, tmp_path):
 PACKAGE = '''
 import torch
 from torch import nn
-from cnnlab.data import DATASETS, Dataset, ImageSet
+from cnnlab.data import DATASETS, Dataset, Facts, ImageSet
 from cnnlab.models import MODELS
 from cnnlab.signature import Count
 
@@ -200,9 +200,9 @@ def stripes(*, num: Count = 60) -> Dataset:
         images = torch.zeros(num, 8, 8, 1, dtype=torch.uint8)
         images[: num // 2, ::2] = 255
         images[num // 2 :, :, ::2] = 255
-        return ImageSet(images, (torch.arange(num) >= num // 2).long())
+        return ImageSet.of(images, (torch.arange(num) >= num // 2).long())
 
-    return Dataset(("horizontal", "vertical"), 1, 8, ("train",), read)
+    return Dataset(Facts(("horizontal", "vertical"), channels=1, image_size=8), ("train",), read)
 '''
 
 
@@ -212,7 +212,7 @@ def own_parts(tmp_path) -> Path:
     (tmp_path / "my_package" / "__init__.py").write_text("")
     (tmp_path / "my_package" / "parts.py").write_text(PACKAGE)
     for group, name, text in (
-        ("model", "tiny", "name: tiny\nwidth: 4\ninit: null\n"),
+        ("model", "tiny", "name: tiny\nwidth: 4\n"),
         ("dataset", "stripes", "name: stripes\nnum: 60\n"),
         (
             "experiment",

@@ -1,4 +1,4 @@
-"""Runs of several processes, one behind the other, for one start of torchrun: see test_distributed.py.
+"""Runs of several processes, one after the other, for one start of torchrun: see test_distributed.py.
 
     torchrun --standalone --nproc-per-node 2 -m tests.together FOLDER
     python -m tests.together FOLDER
@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cnnlab.config import Config
+from cnnlab.config import Config, parse
 from cnnlab.distributed import run_together
-from cnnlab.experiment import read_config
 from cnnlab.models import MODELS
 from cnnlab.runs import training
+from cnnlab.runs.start import resume, start
 from tests.conftest import SMALL, compose_tree, only_run
 
 # 1,294 images: 12 batches of 100 and one of 94; 3 of 431 and one of a single image, of which one process has none.
@@ -73,17 +73,17 @@ def normed_net(*, num_classes: int, in_channels: int, image_size: int) -> nn.Mod
 
 
 def configure(folder: Path, overrides: list[str]) -> Config:
-    return read_config(compose_tree(f"output_dir={folder}", *overrides))
+    return parse(compose_tree(f"output_dir={folder}", *overrides))
 
 
 def train_all(folder: Path) -> int:
-    training.draw_curves = lambda run: None  # nothing here looks at pictures
+    training.draw_curves = lambda run, best: None  # nothing here looks at pictures
     for name, overrides in RUNS.items():
-        training.start(configure(folder / name, overrides), [])
-    run = training.start(configure(folder / "stopped", STOPPED), [])
-    training.resume(str(run.path), LONGER)
+        start(configure(folder / name, overrides), [])
+    run = start(configure(folder / "stopped", STOPPED), [])
+    resume(str(run.path), LONGER)
     if (folder / "begun").exists():
-        training.resume(str(only_run(folder / "begun")), LONGER)
+        resume(str(only_run(folder / "begun")), LONGER)
     return 0
 
 

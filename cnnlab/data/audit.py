@@ -17,7 +17,7 @@ from cnnlab.errors import DataError
 
 
 @dataclass(frozen=True)
-class Look:
+class FileContent:
     """What one file is."""
 
     num_bytes: int
@@ -30,7 +30,7 @@ class Look:
 class Audit:
     """Every file with what it is, and those that something is wrong with; a group has the same contents."""
 
-    looks: Mapping[Path, Look]
+    contents: Mapping[Path, FileContent]
     empty: list[Path]
     broken: list[Path]
     mislabelled: list[list[Path]]  # groups with different labels; if not that,
@@ -45,20 +45,21 @@ class Audit:
 def audit(files: Mapping[str, Pictures]) -> Audit:
     """Open every file of every part, in threads, with a progress bar."""
     paths = [path for pictures in files.values() for path in pictures.paths]
-    looks = {path: look for path, (look, _) in zip(paths, in_threads(look_at, paths, "checking"), strict=True) if look}
+    results = zip(paths, in_threads(read_content, paths, "checking"), strict=True)
+    contents = {path: content for path, (content, _) in results if content}
     part_of: dict[Path, str] = {}
     label_of: dict[Path, int] = {}
     for part, pictures in files.items():
         part_of |= dict.fromkeys(pictures.paths, part)
         label_of |= dict(zip(pictures.paths, pictures.labels or (), strict=False))
     same: dict[bytes, list[Path]] = {}
-    for path, look in looks.items():
-        if look.num_bytes:
-            same.setdefault(look.digest, []).append(path)
+    for path, content in contents.items():
+        if content.num_bytes:
+            same.setdefault(content.digest, []).append(path)
     found = Audit(
-        looks=looks,
-        empty=[path for path, look in looks.items() if not look.num_bytes],
-        broken=[path for path, look in looks.items() if look.num_bytes and look.size is None],
+        contents=contents,
+        empty=[path for path, content in contents.items() if not content.num_bytes],
+        broken=[path for path, content in contents.items() if content.num_bytes and content.size is None],
         mislabelled=[],
         leaked=[],
         duplicated=[],
@@ -73,14 +74,14 @@ def audit(files: Mapping[str, Pictures]) -> Audit:
     return found
 
 
-def look_at(path: Path) -> Look:
+def read_content(path: Path) -> FileContent:
     try:
         content = path.read_bytes()
     except OSError as error:
-        return Look(-1, str(path).encode(), None, f"{path}: cannot be read ({error})")
+        return FileContent(-1, str(path).encode(), None, f"{path}: cannot be read ({error})")
     digest = hashlib.blake2b(content, digest_size=16).digest()
     try:
         height, width, _ = read_picture(path, grey=False).shape
     except DataError as error:
-        return Look(len(content), digest, None, str(error))
-    return Look(len(content), digest, (width, height))
+        return FileContent(len(content), digest, None, str(error))
+    return FileContent(len(content), digest, (width, height))

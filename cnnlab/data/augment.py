@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from cnnlab.data.registry import AUGMENTS, Draw
 from cnnlab.signature import Count, Fraction, NonNegative, Positive, Range
 
-Level = Annotated[int, Range(at_least=0, at_most=255)]
+Grey = Annotated[int, Range(at_least=0, at_most=255)]
 Slant = Annotated[float, Range(at_least=0, at_most=89)]  # degrees
 
 NUM_ATTEMPTS = 10  # at a rectangle that fits into the image
@@ -68,7 +68,7 @@ def _shift(images: Tensor, draw: Draw, reach: int) -> Tensor:
 
 
 @AUGMENTS.register
-def cutout(images: Tensor, draw: Draw, *, size: Count = 8, fill: Level = 0) -> Tensor:
+def cutout(images: Tensor, draw: Draw, *, size: Count = 8, fill: Grey = 0) -> Tensor:
     """Overwrite a square of `size` pixels around a random pixel with `fill`; it may reach over the edge.
 
     DeVries & Taylor, "Improved regularization of convolutional neural networks with cutout"
@@ -86,13 +86,13 @@ def random_erasing(
     p: Fraction = 0.5,
     scale: tuple[Fraction, Fraction] = (0.02, 0.33),
     ratio: tuple[Positive, Positive] = (0.3, 3.3),
-    fill: Level = 0,
+    fill: Grey = 0,
 ) -> Tensor:
     """Overwrite a rectangle inside the image with `fill`, in each image with probability `p`.
 
     Zhong et al., "Random erasing data augmentation" (arXiv:1708.04896), drawn as torchvision does: its share of the
     area is within `scale` and its height within `ratio` times its width. One that does not fit is drawn again, up to
-    ten times. The paper fills with noise, torchvision with 0 behind normalisation, which is the mean colour.
+    ten times. The paper fills with noise, torchvision with 0 after normalisation, which is the mean colour.
     """
     numbers = draw(3 + 2 * NUM_ATTEMPTS)
     start, size = choose_rectangles(numbers[:, 1:], images.shape[1], images.shape[2], scale, ratio)

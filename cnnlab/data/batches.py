@@ -150,7 +150,7 @@ class Batches:
         return replace(self, share=Share(rank, num_processes))
 
     def in_order(self) -> Batches:
-        """The same images without shuffling and augmentation, as an evaluation looks at them."""
+        """The same images without shuffling and augmentation, as an evaluation takes them."""
         return replace(self, seed=None, augment=Augment(), share=Share())
 
     def each_once(self) -> Batches:

@@ -223,11 +223,11 @@ def apply_to(chosen: Tensor, images: Tensor, operate: Callable[..., Tensor], *pa
     if images.device.type != "cpu":
         images.copy_(torch.where(chosen.view(-1, *[1] * (images.dim() - 1)), operate(images, *parameters), images))
         return
-    places = chosen.nonzero().flatten()
-    if len(places) == len(images):
+    indices = chosen.nonzero().flatten()
+    if len(indices) == len(images):
         images.copy_(operate(images, *parameters))
-    elif len(places) > 0:
-        images[places] = operate(images[places], *(parameter[places] for parameter in parameters))
+    elif len(indices) > 0:
+        images[indices] = operate(images[indices], *(parameter[indices] for parameter in parameters))
 
 
 def _as_planes(images: Tensor) -> Tensor:

@@ -29,13 +29,13 @@ from cnnlab.data.pictures import (
 )
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize as resize_images
-from cnnlab.data.tables import check_sample, find_by_table, find_sample, gather, require_folder
+from cnnlab.data.tables import check_sample, find_by_table, find_sample, join_found, require_folder
 from cnnlab.errors import DataError, tell
 from cnnlab.signature import Count
 
 PETS = ("cat", "dog")
 DIGITS = tuple(str(digit) for digit in range(10))
-PIXELS = [f"pixel{place}" for place in range(28 * 28)]
+PIXELS = [f"pixel{index}" for index in range(28 * 28)]
 # Of ImageNet's training pictures, whose pretrained networks expect them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
@@ -111,7 +111,7 @@ def dogs_vs_cats(
     train = list_pets(base / "train", problems)
     test = unlabelled_pictures(base / "test1") or unlabelled_pictures(base / "test")
     competition = Competition("probability", sample=find_sample(base))
-    found = gather(base, PETS, train, test, competition, problems)
+    found = join_found(base, PETS, train, test, competition, problems)
     return dataset_of_pictures(
         root,
         found.classes,

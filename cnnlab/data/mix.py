@@ -1,4 +1,4 @@
-"""What makes one image of two: the last thing that happens to a batch, behind its normalisation.
+"""What makes one image of two: the last thing that happens to a batch, after its normalisation.
 
 Each is handed float images (N, H, W, C), their partners, and a generator of random numbers that depends only on the
 seed, the epoch and the number of the batch. It returns the mixed images and the share of the first of two, the same

@@ -1,4 +1,4 @@
-"""Which images an epoch looks at, one after the other, and which part of a batch is whose.
+"""Which images an epoch takes, one after the other, and which part of a batch is whose.
 
 Both are functions: of the seed and the epoch, and of a process's rank. Nothing is remembered.
 """
@@ -39,7 +39,7 @@ def random_stream(seed: int, epoch: int, purpose: str) -> torch.Generator:
 
 
 def draw_order(num_images: int, seed: int | None, epoch: int, sampling: Sampling, labels: Tensor) -> Tensor:
-    """The images 0 … `num_images` - 1 as an epoch looks at them, int64 (N,). Without a seed as they come.
+    """The images 0 … `num_images` - 1 as an epoch takes them, int64 (N,). Without a seed as they come.
 
     "shuffled" takes each image once; "balanced" draws as many, with replacement, such that each class in `labels`
     (N,) is as likely as any other.

@@ -31,7 +31,7 @@ from cnnlab.data.store import Packed, Resident
 from cnnlab.errors import MAX_LISTED, DataError, StorageError
 from cnnlab.threads import num_cores
 
-MARK = b"cnnlab 1"  # of this format, eight bytes so that the int64 behind them are aligned
+MARK = b"cnnlab 1"  # of this format, eight bytes so that the int64 after them are aligned
 SPARE = 64 << 20  # bytes of the disk that packing leaves free
 AT_ONCE = 16  # pictures that a thread takes at a time
 
@@ -162,7 +162,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken: bool) -> None:
     """Decode every picture into a new file at `path`, or leave nothing. Raises DataError, StorageError."""
-    num_pixels = [number or 0 for number, _ in in_threads(decoder.measure, paths, "looking at")]
+    num_pixels = [number or 0 for number, _ in in_threads(decoder.measure, paths, "measuring")]
     num_bytes = decoder.channels * np.array(num_pixels, dtype=np.int64)
     begin = len(MARK) + 24 * len(paths)
     total = begin + int(num_bytes.sum())

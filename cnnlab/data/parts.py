@@ -1,4 +1,4 @@
-"""Which images are for training, which choose the best checkpoint, which are looked at once at the end."""
+"""Which images are for training, which choose the best checkpoint, which are kept for one test at the end."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ from cnnlab.signature import Count, Range
 
 MAX_LEVEL = 30
 
-Level = Annotated[int, Range(at_least=0, at_most=MAX_LEVEL)]
+Magnitude = Annotated[int, Range(at_least=0, at_most=MAX_LEVEL)]
 
 
 @AUGMENTS.register
-def rand_augment(images: Tensor, draw: Draw, *, num_ops: Count = 2, magnitude: Level = 9) -> Tensor:
+def rand_augment(images: Tensor, draw: Draw, *, num_ops: Count = 2, magnitude: Magnitude = 9) -> Tensor:
     """Apply `num_ops` operations to each image, one after the other, all at `magnitude` of 30."""
     numbers = draw(2 * num_ops)
     levels = torch.full_like(numbers[:, 0], magnitude)
@@ -51,12 +51,12 @@ def draw_sign(uniform: Tensor) -> Tensor:
 def operate(images: Tensor, choice: Tensor, levels: Tensor, *, wide: bool) -> Tensor:
     """Each image after the operation `choice` (N,) of OPERATIONS, at `levels` (N,) from -30 to 30."""
     changed = images.clone()
-    for place, operation in enumerate(OPERATIONS.values()):
+    for index, operation in enumerate(OPERATIONS.values()):
         reach = operation.wide_reach if wide else operation.reach
         if operation.of_side and not wide:
             reach *= images.shape[1]
         magnitudes = (levels if operation.signed else levels.abs()) * reach / MAX_LEVEL
-        colour.apply_to(choice == place, changed, operation.apply, magnitudes)
+        colour.apply_to(choice == index, changed, operation.apply, magnitudes)
     return changed
 
 

@@ -1,6 +1,6 @@
 """Where the images of a set lie: whole in memory, on the device that computes, or packed in a mapped file.
 
-A store hands out some of its images by their indices, as an evaluation looks at them or cut along boxes. They are
+A store hands out some of its images by their indices, as an evaluation takes them or cut along boxes. They are
 uint8 (N, H, W, C), as decoders write them and as channels_last convolutions read them.
 """
 
@@ -41,7 +41,7 @@ class Store(Protocol):
         ...
 
     def take_centres(self, indices: Tensor, num_threads: int = 1) -> Tensor:
-        """Some images as an evaluation looks at them, (N, image_size, image_size, C)."""
+        """Some images as an evaluation takes them, (N, image_size, image_size, C)."""
         ...
 
     def cut(self, indices: Tensor, boxes: Tensor, num_threads: int = 1) -> Tensor:

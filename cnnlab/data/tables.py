@@ -54,7 +54,8 @@ def find_by_table(
         classes = tuple(sorted(set(labels.values())))
     train = match_labels(base / folder, labels, classes, table, problems, skip=skip)
     test = unlabelled_pictures(base / test_folder, with_ending=has_endings(labels))
-    return gather(base, classes, train, test, Competition(value, id_column, label_column, find_sample(base)), problems)
+    competition = Competition(value, id_column, label_column, find_sample(base))
+    return join_found(base, classes, train, test, competition, problems)
 
 
 def require_folder(root: str) -> Path:
@@ -67,7 +68,7 @@ def find_sample(base: Path) -> Path | None:
     return next((base / name for name in SAMPLES if (base / name).is_file()), None)
 
 
-def gather(
+def join_found(
     base: Path,
     classes: tuple[str, ...],
     train: Pictures,
@@ -117,13 +118,13 @@ def read_rows(path: Path, columns: Sequence[str], problems: list[str]) -> list[t
     if missing:
         problems.append(f"{path.name}: {expected}, found {', '.join(header) or 'nothing'}")
         return []
-    places = [header.index(column) for column in columns]
+    indices = [header.index(column) for column in columns]
     rows, torn, empty = [], [], []
     for line, row in numbered:
         if len(row) != len(header):
             torn.append(line)
             continue
-        cells = tuple(row[place].strip() for place in places)
+        cells = tuple(row[index].strip() for index in indices)
         if all(cells):
             rows.append(cells)
         else:

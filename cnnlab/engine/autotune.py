@@ -116,17 +116,18 @@ class Bench:
         num_timed = min(100, max(1, math.ceil(TURN / step_seconds)))
         # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
         num_turns = min(TURNS[-1], int((MAX_SHARE * num_steps / len(ways) - 1) / (num_timed + 1)))
-        fastest = {plain: step_seconds}
+        fastest: dict[Compute, float] = {}
         if len(ways) > 1 and num_turns >= TURNS[0]:
             fastest = self.take_turns(ways, num_timed, num_turns)
-        best = pick(fastest, plain)
+        best = pick(fastest, plain) if fastest else plain
+        seconds = fastest.get(best, step_seconds)
         failure = None
-        if wanted.compile == "auto" and fastest[best] * num_steps > LONG and has_compiler(self._training.device):
-            compiled, failure = self.compile(best, num_timed, num_steps, fastest[best])
-            fastest |= compiled
+        if wanted.compile == "auto" and seconds * num_steps > LONG and has_compiler(self._training.device):
+            compiled, failure = self.compile(best, num_timed, num_steps, seconds)
+            fastest = {best: seconds, **fastest, **compiled}
             best = pick(fastest, best)
         images = min(self._training.train.batch_size, self._training.train.num_examples)
-        timings = {str(way): round(images / taken, 1) for way, taken in fastest.items()} if len(fastest) > 1 else {}
+        timings = {str(way): round(images / taken, 1) for way, taken in fastest.items()}
         if wanted.compile != "auto":
             best = replace(best, compile=wanted.compile)
         return Tuning(best, timings, [failure] if failure else [])

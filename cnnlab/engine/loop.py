@@ -120,7 +120,8 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
             with t.average.averaged():
                 valid = evaluate(t.network, t.criterion, t.valid) if t.valid is not None else None
             clock.lap()
-            (state.seconds,) = largest(state.seconds)  # rows, and what is decided by them, are the same in all
+            # Rows, and what is decided by them, are the same in all processes.
+            state.seconds, state.train_seconds = largest(state.seconds, state.train_seconds)
             row = make_row(t, state, epoch + 1, sums, valid, rates[0])
             state.rows.append(row)
             # An epoch that the run's end has cut short is not compared with whole ones: see `select`.

@@ -41,7 +41,7 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     normalise = find_normalisation(config, dataset.facts, read["train"], parts["train"])
     augment = choose_augment(config)
     if (augment.crop or augment.augmentations) and not read["train"].images.holds_pixels:
-        names = ", ".join(component.name for component in config.augment)
+        names = ", ".join(component.name for component in config.augment if component not in config.augment.mixes)
         raise ConfigError(f"augment: {names} change pixels, and dataset {config.dataset.name} has other numbers")
     resident = {part: images.to(device) for part, images in read.items()}
     batches = {

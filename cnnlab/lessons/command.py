@@ -66,7 +66,7 @@ class Request:
 def run(arguments: list[str]) -> int:
     """Run `cnnlab lesson ARGUMENTS` and return the exit code: 0, or an error's, its message on stderr."""
     try:
-        request = read_request(arguments)
+        request = read_arguments(arguments)
         if request.name is None and request.help:
             print(HELP, end="")
         elif request.name is None:
@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
 # --- What was typed -------------------------------------------------------------------------------
 
 
-def read_request(arguments: list[str]) -> Request:
+def read_arguments(arguments: list[str]) -> Request:
     """The words of a command line; every word that has no meaning there is named in one ConfigError."""
     request = Request()
     problems = []

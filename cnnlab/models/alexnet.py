@@ -10,7 +10,7 @@ have the same names. Where this form differs from the paper of 2012:
   prints 384 for the fourth; its author's code has 256, and so have the weights: pytorch/vision,
   pull request 704);
 - it has no local response normalisation;
-- its dropout stands before the first two linear layers; there, behind them.
+- its dropout stands before the first two linear layers; there, after them.
 """
 
 from __future__ import annotations

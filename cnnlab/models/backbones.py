@@ -85,12 +85,17 @@ def find_published(name: str, arch: str | None) -> Published:
     if arch not in models.list_models(module=models):
         return {}
     published = models.get_model_weights(arch)
-    return {key: partial(fetch_torchvision, weights) for key, weights in published.__members__.items()}
+    return {key: partial(fetch_torchvision, arch, weights) for key, weights in published.__members__.items()}
 
 
-def fetch_torchvision(weights: Any) -> State:
-    place = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-    return download(lambda: weights.get_state_dict(progress=False, check_hash=True), f"{place}, from {weights.url}")
+def fetch_torchvision(arch: str, weights: Any) -> State:
+    """As torchvision's own network has them: some of its files are older than the names in its code."""
+    from torchvision import models
+
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    return download(
+        lambda: models.get_model(arch, weights=weights, progress=False).state_dict(), f"{path}, from {weights.url}"
+    )
 
 
 def fetch_timm(arch: str) -> State:

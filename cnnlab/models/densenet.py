@@ -28,7 +28,7 @@ Stem = Literal["imagenet", "small"]
 
 
 class DenseLayer(nn.Sequential):
-    """C maps → C + growth_rate maps: the input unchanged, and behind it what the layer computes from it.
+    """C maps → C + growth_rate maps: the input unchanged, and after it what the layer computes from it.
 
     Names with a 1 belong to the bottleneck; a plain layer has those with a 2 only.
     """
@@ -122,7 +122,7 @@ def densenet(
 
 # --- CIFAR (Table 2): three blocks, for 32×32 images at 32×32, 16×16 and 8×8 ------------------------
 #
-# `dropout` stands behind every convolution but the first. The paper sets 0.2 where images are not
+# `dropout` stands after every convolution but the first. The paper sets 0.2 where images are not
 # augmented. The errors are the paper's, on augmented CIFAR-10.
 
 

@@ -55,7 +55,7 @@ def inception(
 ) -> Branches:
     """Figure 2b, by a row of Table 1: `conv1 + conv3 + conv5 + pool` maps come out.
 
-    `reduce3` and `reduce5` are the maps that a 1×1 convolution leaves for the larger kernel behind it.
+    `reduce3` and `reduce5` are the maps that a 1×1 convolution leaves for the larger kernel after it.
     """
     return Branches(
         {

@@ -51,7 +51,7 @@ class ReceptiveFields(TorchDispatchMode):
 
     def __init__(self, images: Tensor):
         super().__init__()
-        # None: no position in the map belongs to a place in the image, as behind a flatten or a global pooling.
+        # None: no position in the map belongs to a place in the image, as after a flatten or a global pooling.
         self._fields: Any = WeakTensorKeyDictionary()
         self._fields[images] = (Span(), Span())
 

@@ -150,7 +150,7 @@ def _explain_features(layers: list[Layer], last: Layer) -> str:
 
 
 def flat_features(features: nn.Module, in_channels: int, image_size: int) -> int:
-    """How many numbers a flattened output of `features` holds: the inputs of a linear layer behind it."""
+    """How many numbers a flattened output of `features` holds: the inputs of a linear layer after it."""
     *_, last = require_size(features, in_channels, image_size)
     assert last.out_shape is not None
     return math.prod(last.out_shape)

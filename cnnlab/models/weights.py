@@ -88,7 +88,7 @@ def read_file(path: Path) -> State:
             break
         contents = contents[part]
     if isinstance(contents, Mapping):
-        contents = {key: value for key, value in contents.items() if key not in COUNTERS}
+        contents = {key: value for key, value in contents.items() if str(key).rpartition(".")[2] not in COUNTERS}
     if not isinstance(contents, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in contents.items()
     ):
@@ -118,20 +118,20 @@ def strip_prefixes(state: State, own: State) -> State:
 def fit_weights(network: nn.Module, state: State, source: str) -> None:
     """Load weights but for what is expected to differ, which is printed. Raises ConfigError that lists the rest."""
     own = network.state_dict()
-    state = dict(state)
     auxiliary = [key for key in state if key.startswith(AUXILIARY) and key not in own]
-    if auxiliary:
-        say(f"the auxiliary classifiers in {source}, {len(auxiliary)} keys, are left out")
-    for key in auxiliary:
-        del state[key]
-    share_first_layer(network, state)
+    changes = [f"the auxiliary classifiers in {source}, {len(auxiliary)} keys, are left out"] if auxiliary else []
+    state = {key: value for key, value in state.items() if key not in auxiliary}
+    changes += share_first_layer(network, state)
     for head in find_heads(network):
-        keep_head(head, state, own)
+        changes += keep_head(head, state, own)
     differences = compare(own, state)
     if differences:
         lines = "\n".join(f"  {line}" for line in differences)
         raise ConfigError(f"model.weights: {source} does not fit this network, and nothing was loaded:\n{lines}")
-    network.load_state_dict(state, strict=False)
+    own.update(state)  # and not the other way round: what a state dict tells of its version stays
+    network.load_state_dict(own)
+    for change in changes if is_main() else []:
+        print(f"model.weights: {change}", file=sys.stderr)
 
 
 def find_heads(network: nn.Module) -> list[str]:
@@ -142,31 +142,36 @@ def find_heads(network: nn.Module) -> list[str]:
     return [told] if isinstance(told, str) else list(told)
 
 
-def keep_head(head: str, state: dict[str, Tensor], own: State) -> None:
-    """Put the network's `own` head in the place of one in `state` that is another: for other classes, or deeper."""
+def keep_head(head: str, state: dict[str, Tensor], own: State) -> list[str]:
+    """Put the network's `own` head in the place of one in `state` that is another: for other classes, or deeper.
+
+    Returns what there is to tell of it.
+    """
     ours = {key: value for key, value in own.items() if starts(key, head)}
     theirs = {key: value for key, value in state.items() if starts(key, head)}
     shapes = [{key: value.shape for key, value in part.items()} for part in (ours, theirs)]
     if not theirs or shapes[0] == shapes[1]:
-        return
-    classes = [list(part.values())[-1].shape[0] for part in (theirs, ours)]
-    if classes[0] == classes[1]:
-        say(f"the last layer, {head}, is another: made anew")
-    else:
-        say(f"the last layer, {head}, is for {classes[0]} classes: made anew for {classes[1]}")
+        return []
     for key in theirs:
         del state[key]
     state |= ours
+    classes = [list(part.values())[-1].shape[0] for part in (theirs, ours)]
+    if classes[0] == classes[1]:
+        return [f"the last layer, {head}, is another: made anew"]
+    return [f"the last layer, {head}, is for {classes[0]} classes: made anew for {classes[1]}"]
 
 
-def share_first_layer(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Make the first convolution's weights in `state` those for as many channels as the network reads."""
+def share_first_layer(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Make the first convolution's weights in `state` those for as many channels as the network reads.
+
+    Returns what there is to tell of it.
+    """
     name, conv = next(((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
     weight = state.get(f"{name}.weight")
     if conv is None or weight is None or weight.dim() != 4 or weight.shape[1] == conv.in_channels or conv.groups > 1:
-        return
-    say(f"the first layer, {name}, reads {weight.shape[1]} channels: summed for {conv.in_channels}")
+        return []
     state[f"{name}.weight"] = share_channels(weight, conv.in_channels)
+    return [f"the first layer, {name}, reads {weight.shape[1]} channels: summed for {conv.in_channels}"]
 
 
 def share_channels(weight: Tensor, in_channels: int) -> Tensor:
@@ -186,8 +191,3 @@ def compare(own: State, state: State) -> list[str]:
     ]
     lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
     return [f"{len(keys)} {what}: {abridge(keys)}" for what, keys in lists if keys]
-
-
-def say(text: str) -> None:
-    if is_main():
-        print(f"model.weights: {text}", file=sys.stderr)

@@ -211,7 +211,7 @@ def asgd(
 ) -> Optimizer:
     """SGD whose rate falls as lr / (1 + lambd·lr·t)^alpha (Polyak & Juditsky 1992).
 
-    As with torch's defaults, the average of the weights is not looked at.
+    As with torch's defaults, the average of the weights is not used.
     """
     return ASGD(params, lr, lambd, alpha, weight_decay=weight_decay)
 
@@ -232,7 +232,7 @@ def lbfgs(
     """
     for group in params:
         for p in group["params"]:
-            p.data = p.data.contiguous()  # torch looks at all weights as one vector, without copying
+            p.data = p.data.contiguous()  # torch takes all weights as one vector, without copying
     return LBFGS(params, lr, max_iter, history_size=history_size, line_search_fn=line_search)
 
 

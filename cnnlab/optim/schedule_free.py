@@ -7,8 +7,8 @@ Defazio et al., "The Road Less Scheduled" (arXiv:2405.15682). Three sequences of
     y = (1 - β) z + β x, where gradients are computed
 
 While training, the network holds y. `averaged()` puts x in its place for a while. y is computed anew from z
-and x, both kept exactly, so that looking at x moves nothing, and a checkpoint that holds x and z holds all.
-(The authors' package keeps y and z alone and computes x back, which rounds at every look.)
+and x, both kept exactly, so that evaluating x moves nothing, and a checkpoint that holds x and z holds all.
+(The authors' package keeps y and z alone and computes x back, which rounds each time.)
 
 The running statistics of batch normalisation come from y; for weights that still move fast they lag behind x.
 """

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.optim import LBFGS, Optimizer
 
-Pass = Callable[[], tuple[torch.Tensor, torch.Tensor]]  # forward and backward → outputs, loss; leaves gradients
+ComputeGradients = Callable[[], tuple[torch.Tensor, torch.Tensor]]  # over one batch → outputs, loss
 
 
 def _skip_tracer(method: str) -> None:
@@ -28,15 +28,15 @@ for _method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
     _skip_tracer(_method)
 
 
-def plain_step(optimizer: Optimizer) -> Callable[[Pass], None]:
+def plain_step(optimizer: Optimizer) -> Callable[[ComputeGradients], None]:
     """`optimizer.step` without torch's wrappers around it (profiler record, hooks, tracer): the same arithmetic.
 
     The step uses the gradients that are there. It is handed a pass over the same batch for optimizers
-    that look at the loss from several places before they decide: LBFGS.
+    that ask for the loss at several points before they decide: LBFGS.
     """
     step: Callable[..., Any] = inspect.unwrap(type(optimizer).step)
 
-    def take_step(compute_gradients: Pass) -> None:
+    def take_step(compute_gradients: ComputeGradients) -> None:
         with torch.no_grad():
             if isinstance(optimizer, LBFGS):
                 step(optimizer, lambda: compute_gradients()[1])

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,6 +27,19 @@ from cnnlab.engine.compute import Compute
 from cnnlab.errors import CheckpointError, ConfigError, StorageError
 
 WHOLE_NUMBERS = ("epoch", "step")  # columns of metrics.csv
+
+_LOCKED: set[int] = set()  # descriptors of files that this process has locked
+
+
+def _leave_locks() -> None:
+    """In a process that was forked off: a lock ends with the one that has it, not with the last that could."""
+    for descriptor in _LOCKED:
+        os.close(descriptor)
+    _LOCKED.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
 
 
 class RunDirectory:
@@ -79,12 +93,13 @@ class RunDirectory:
         """Make this directory, unless something is there; whether it was made. Raises StorageError."""
         if not is_main():
             return True
-        aside = RunDirectory(self.path.with_name(f".{self.path.name}.{os.getpid()}.partial"))
+        aside = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 return False
-            aside.path.mkdir()
+            aside = RunDirectory(tempfile.mkdtemp(".partial", f".{self.path.name}-", self.path.parent))
+            aside.path.chmod(0o777 & ~_read_umask())  # as mkdir makes one
             aside.write_yaml(aside.config, config)
             aside.write_yaml(aside.overrides, overrides)
             aside.write_json(aside.summary, {"cnnlab": cnnlab.__version__, "status": "running", "reason": None})
@@ -103,7 +118,8 @@ class RunDirectory:
                 "free some space, mend the permissions, or choose another place with output_dir=FOLDER"
             ) from error
         finally:
-            shutil.rmtree(aside.path, ignore_errors=True)
+            if aside is not None:
+                shutil.rmtree(aside.path, ignore_errors=True)
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -132,17 +148,20 @@ class RunDirectory:
             return
         path = file or self.log
         try:
-            opened = path.open("a")
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise StorageError(
                 f"{path}: cannot be written ({error}); mend the permissions or free some space"
             ) from error
-        with opened:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StorageError(f"{self}: another process is {deed} here; wait for it or stop it") from error
+        _LOCKED.add(opened)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
+        except BlockingIOError as error:
+            raise StorageError(f"{self}: another process is {deed} here; wait for it or stop it") from error
+        finally:
+            _LOCKED.discard(opened)
+            os.close(opened)
 
     # --- Writing ----------------------------------------------------------------------------------
 
@@ -257,6 +276,13 @@ class RunDirectory:
                 "(the last weights, if they are in last.pt, are those of --checkpoint last)"
             )
         raise CheckpointError(f"{self}: has no checkpoint yet; train it first: cnnlab resume {self}")
+
+
+def _read_umask() -> int:
+    """The bits that new files do not get, which can only be read by setting them."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
 
 
 def _read_cell(column: str, cell: str) -> int | float | None:

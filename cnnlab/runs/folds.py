@@ -19,16 +19,18 @@ from torch import Tensor
 from cnnlab.config import Config
 from cnnlab.distributed import by_all, by_main, is_main
 from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.predict import format_table, predict_in_chunks, read_part
 from cnnlab.runs.summary import Summary
 from cnnlab.runs.trained import load_trained
 from cnnlab.runs.training import train
 from cnnlab.signature import as_yaml
+from cnnlab.stopping import StopRequest
 from cnnlab.tasks import LEAST_PROBABILITY, Task
 
 
-def train_folds(whole: RunDirectory, config: Config, repeats: RunDirectory | None = None) -> None:
+def train_folds(whole: RunDirectory, config: Config, stop: StopRequest, repeats: RunDirectory | None = None) -> None:
     """Train what is missing, predict for each image by the network that did not train on it, print the score.
 
     A cross-validation that `repeats` another computes each fold as that did.
@@ -37,23 +39,25 @@ def train_folds(whole: RunDirectory, config: Config, repeats: RunDirectory | Non
         for number in range(config.num_runs):
             if is_main():
                 print(f"fold {number} of {config.num_runs}", flush=True)
-            train_fold(whole, number, replace(config, fold=number), repeats and repeats.fold(number))
+            train_fold(whole, replace(config, fold=number), stop, repeats and repeats.fold(number))
         summary.begin()
         summary.update(**by_main(lambda: collect_out_of_fold(whole, config)))
         if is_main():
             print(describe(summary.facts))
 
 
-def train_fold(whole: RunDirectory, number: int, config: Config, repeats: RunDirectory | None) -> None:
+def train_fold(whole: RunDirectory, config: Config, stop: StopRequest, repeats: RunDirectory | None) -> None:
     """Begin a fold, go on with it, or leave it as it is if it is through."""
-    run = whole.fold(number)
+    assert config.fold is not None, "the configuration of one fold"
+    run = whole.fold(config.fold)
     status = by_main(lambda: run.read_json(run.summary).get("status"))
     if status == "completed":
         return
     if status is None:
-        run.make(as_yaml(config), [*whole.read_overrides(), f"fold={number}"])
+        run.make(as_yaml(config), [*whole.read_overrides(), f"fold={config.fold}"])
     decided = by_main((repeats or run).read_compute)
-    train(config, run, by_all(lambda: assemble(config, trained=run.last.is_file())), decided)
+    experiment = by_all(lambda: build_experiment(config, assemble(config, trained=run.last.is_file())))
+    train(config, run, experiment, decided, stop)
 
 
 def collect_out_of_fold(whole: RunDirectory, config: Config) -> dict[str, Any]:

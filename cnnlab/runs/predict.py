@@ -39,7 +39,7 @@ from cnnlab.runs.submission import (
 from cnnlab.runs.trained import Trained, load_trained
 
 Views = Literal["none", "flip", "multicrop"]
-Average = Literal["probabilities", "logits"]
+Averaging = Literal["probabilities", "logits"]
 MAX_PRINTED = 50  # rows of a table
 ON_CPU = torch.device("cpu")
 
@@ -57,7 +57,7 @@ def predict(
     paths: Sequence[str],
     *,
     views: Views = "none",
-    average: Average = "probabilities",
+    average: Averaging = "probabilities",
     images: str | None = None,
     part: str | None = None,
     output: str | None = None,
@@ -189,7 +189,7 @@ def read_part(first: Trained, part: str) -> Series:
 # --- Predictions ------------------------------------------------------------------------------------------
 
 
-def describe_subject(members: Sequence[Trained], series: Series, views: Views, average: Average) -> dict[str, Any]:
+def describe_subject(members: Sequence[Trained], series: Series, views: Views, average: Averaging) -> dict[str, Any]:
     """What is predicted by what and how: scores of another subject are no scores of this one."""
     return {
         "networks": [member.identify() for member in members],
@@ -201,7 +201,7 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
     }
 
 
-def fill(scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views, average: Average) -> None:
+def fill(scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views, average: Averaging) -> None:
     """Predict the images that have no scores yet, with a bar on a terminal. Raises Interrupted on Ctrl-C."""
     if len(scores):
         print(f"going on after {len(scores):,} of {len(images):,} images")
@@ -219,7 +219,7 @@ def predict_in_chunks(
     members: Sequence[Trained],
     images: Unlabelled,
     views: Views = "none",
-    average: Average = "probabilities",
+    average: Averaging = "probabilities",
     start: int = 0,
 ) -> Iterator[np.ndarray]:
     """Scores (N, classes or targets) of chunk after chunk, float64: probabilities, or the numbers of a regression."""
@@ -233,7 +233,7 @@ def predict_in_chunks(
     return map_chunks(predict_crops, images, framings, views == "multicrop", start, beside=on_cpu)
 
 
-def average_views(members: Sequence[Trained], crops: dict, views: Views, average: Average) -> Tensor:
+def average_views(members: Sequence[Trained], crops: dict, views: Views, average: Averaging) -> Tensor:
     """The mean of all members over all views of some images: of their probabilities, or of their logits.
 
     `crops`: for each framing uint8 (N, crops, size, size, C). Returns float64 (N, scores).

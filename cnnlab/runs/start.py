@@ -12,10 +12,12 @@ from cnnlab.distributed import by_all, by_main
 from cnnlab.engine.compute import Compute
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.folds import train_folds
 from cnnlab.runs.training import train
 from cnnlab.signature import as_yaml
+from cnnlab.stopping import StopRequest
 
 # What may change when a run goes on: how long and on what, never what is learned or how the best is told.
 LENGTHS = ("epochs", "steps", "examples")
@@ -25,15 +27,17 @@ FIXED = ("engine.overfit", "engine.select_by")
 def start(config: Config, overrides: list[str], *, repeats: RunDirectory | None = None) -> RunDirectory:
     """A new run in a directory of its own, or one with a run for each fold; `overrides` is what was typed.
 
-    One that `repeats` another computes as that did. What is wrong is told before there is a directory.
+    One that `repeats` another computes as that did. There is a directory once everything is known that can be known
+    before the first step, the images included.
     """
-    whole = config.num_runs > 1
-    assembly = by_all(lambda: assemble(replace(config, fold=0) if whole else config))
-    run = by_main(lambda: RunDirectory.claim(config.output_dir, config.name, as_yaml(config), overrides))
-    if whole:
-        train_folds(run, config, repeats)
-    else:
-        train(config, run, assembly, by_main(repeats.read_compute) if repeats else Compute())
+    with StopRequest() as stop:
+        first = config if config.num_runs == 1 else replace(config, fold=0)
+        experiment = by_all(lambda: build_experiment(first, assemble(first)))
+        run = by_main(lambda: RunDirectory.claim(config.output_dir, config.name, as_yaml(config), overrides))
+        if config.num_runs > 1:
+            train_folds(run, config, stop, repeats)
+        else:
+            train(config, run, experiment, by_main(repeats.read_compute) if repeats else Compute(), stop)
     return run
 
 
@@ -51,12 +55,14 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
                 f"{' '.join(overrides)}: {run} holds the folds of a cross-validation, which go on as they began; "
                 "expected no changes"
             )
-        train_folds(run, config)
+        with StopRequest() as stop:
+            train_folds(run, config, stop)
         return run
     require_resumable(overrides)
     config = parse(apply_overrides(as_yaml(config), overrides))
-    assembly = by_all(lambda: assemble(config, trained=run.last.is_file()))
-    train(config, run, assembly, by_main(run.read_compute))
+    with StopRequest() as stop:
+        experiment = by_all(lambda: build_experiment(config, assemble(config, trained=run.last.is_file())))
+        train(config, run, experiment, by_main(run.read_compute), stop)
     return run
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from cnnlab.config import Config
-from cnnlab.distributed import by_all, by_main, is_main, num_processes
+from cnnlab.distributed import by_main, is_main, num_processes
 from cnnlab.engine.autotune import Tuning, tune
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest
 from cnnlab.engine.compute import PLAIN, Compute
@@ -15,9 +15,8 @@ from cnnlab.engine.evaluate import Metrics, evaluate
 from cnnlab.engine.loop import fit, restore, select
 from cnnlab.engine.state import State
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
-from cnnlab.experiment.assembly import Assembly
 from cnnlab.experiment.network import count_learning
-from cnnlab.experiment.training import Experiment, build_experiment
+from cnnlab.experiment.training import Experiment
 from cnnlab.runs.classes import list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
@@ -29,14 +28,13 @@ from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
 
 
-def train(config: Config, run: RunDirectory, assembly: Assembly, decided: Compute) -> None:
-    """Read the images, restore what there is to restore, train, evaluate on the test images once, draw the curves.
+def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Compute, stop: StopRequest) -> None:
+    """Restore what there is to restore, train, evaluate on the test images once, draw the curves.
 
     `decided` is what "auto" became before, as far as that is known. However it ends, summary.json says so; until it
     takes its first step nothing else in the directory is changed but the log.
     """
-    with StopRequest() as stop, run.locked(), Summary(run) as summary:
-        experiment = by_all(lambda: build_experiment(config, assembly))
+    with run.locked(), Summary(run) as summary:
         plan, num_epochs = experiment.plan, -(-experiment.plan.num_steps // len(experiment.training.train))
         journal = Journal(run, as_yaml(config), plan.num_steps, num_epochs, speaks=is_main())
         try:

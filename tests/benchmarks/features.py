@@ -19,8 +19,10 @@ import time
 
 import torch
 
-from cnnlab.experiment import assemble, read_config, read_parts
-from cnnlab.runs.training import start
+from cnnlab.config import parse
+from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.dataset import read_parts
+from cnnlab.runs.start import start
 from tests.conftest import compose_tree
 
 RECIPE = [
@@ -33,21 +35,21 @@ def train(overrides: list[str]) -> float:
     """Seconds of a whole run, its files included."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        start(read_config(compose_tree(*overrides, f"output_dir={folder}")), [])
+        start(parse(compose_tree(*overrides, f"output_dir={folder}")), [])
     return time.perf_counter() - begin
 
 
 def look_once(overrides: list[str]) -> float:
     """Seconds of a forward pass over all images: those to train on, to choose by and to test with."""
     begin = time.perf_counter()
-    config = read_config(compose_tree(*overrides))
+    config = parse(compose_tree(*overrides))
     assembly = assemble(config)
-    parts = read_parts(config, assembly.dataset, assembly.device)
-    assembly.model.eval()
+    parts = read_parts(config, assembly.dataset, assembly.network.device)
+    assembly.network.model.eval()
     with torch.inference_mode():
         for batches in parts.values():
             for number in range(len(batches)):
-                assembly.model(batches.batch(0, number)[0])
+                assembly.network(batches.batch(0, number)[0])
     return time.perf_counter() - begin
 
 

@@ -22,9 +22,11 @@ from pathlib import Path
 
 import torch
 
+from cnnlab.config import parse
 from cnnlab.data import AUGMENTS
-from cnnlab.experiment import build_dataset, read_config, read_parts, start_device
-from cnnlab.runtime import num_cores
+from cnnlab.device import start_device
+from cnnlab.experiment.dataset import build_dataset, read_parts
+from cnnlab.threads import num_cores
 from tests.benchmarks.environment import leave_as_found
 from tests.conftest import compose_tree
 from tests.data.files import write_photographs
@@ -35,7 +37,7 @@ JITTERED = "color_jitter" in AUGMENTS  # otherwise neither way changes colours
 
 
 def usual_epoch(root: Path, batch_size: int, num_workers: int) -> float:
-    """Seconds of a dataset that decodes and transforms picture by picture, behind a DataLoader."""
+    """Seconds of a dataset that decodes and transforms picture by picture, for a DataLoader."""
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
@@ -62,10 +64,11 @@ def read_packed(root: Path, batch_size: int, cache: Path):
     tree["dataset"] |= {"root": str(root), "image_size": SIZE, "resize": RESIZE, "cache": str(cache)}
     if JITTERED:
         tree["augment"]["color_jitter"] = {"brightness": JITTER, "contrast": JITTER, "saturation": JITTER}
-    config = read_config({**tree, "batch_size": batch_size})
+    config = parse({**tree, "batch_size": batch_size})
     dataset = build_dataset(config)
     # ImageNet's, as the other way has them: computing one's own is no part of an epoch.
-    return read_parts(config, replace(dataset, mean=MEAN, std=STD), start_device(config))["train"]
+    dataset = replace(dataset, facts=replace(dataset.facts, mean=MEAN, std=STD))
+    return read_parts(config, dataset, start_device(config.engine.device, config.engine.threads))["train"]
 
 
 def packing(root: Path, batch_size: int, cache: Path) -> float:

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.precision [--models NAME ...] [--batch-size N] [--threads N] [--turns N]
 
-Noise takes the place of images; the ways take turns, and the fastest turn counts.
+Noise stands in for images; the ways take turns, and the fastest turn counts.
 """
 
 from __future__ import annotations
@@ -12,17 +12,23 @@ import argparse
 import torch
 from torch.nn import functional as F
 
-from cnnlab.engine import choice as chooser
-from cnnlab.engine.choice import PLAIN, Bench, Choice, apply_choice, list_choices, pick
+from cnnlab.device import choose_device
+from cnnlab.engine.autotune import TURN, Bench, list_ways, pick
+from cnnlab.engine.compute import PLAIN, Compute
+from cnnlab.engine.network import Network
 from cnnlab.engine.step import Training
 from cnnlab.models import MODELS
+from cnnlab.optim import OPTIMIZERS
+from cnnlab.optim.averages import PlainWeights
 from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.losses import Criterion
 from cnnlab.optim.stepping import plain_step
-from cnnlab.runtime import choose_device, keep_freed_memory
+from cnnlab.threads import keep_freed_memory
+from tests.conftest import choose
 from tests.models.pinned import PARAMETERS
 from tests.models.test_models import build, facts_of
 
-BASELINE = Choice("fp32", "contiguous")
+BASELINE = Compute("fp32", "contiguous", "off")
 
 
 class Noise:
@@ -31,37 +37,38 @@ class Noise:
     def __init__(self, batch_size: int, channels: int, size: int, device: torch.device):
         generator = torch.Generator().manual_seed(0)
         self.num_examples = self.batch_size = batch_size
-        self.channels_last = True
-        self._images = torch.randn(batch_size, channels, size, size, generator=generator).to(device)
+        images = torch.randn(batch_size, channels, size, size, generator=generator).to(device)
+        self._images = images.contiguous(memory_format=torch.channels_last)  # as batches have them
         self._labels = torch.randint(0, 10, (batch_size,), generator=generator).to(device)
 
     def __len__(self) -> int:
         return 1
 
     def batch(self, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return self._images.contiguous(memory_format=layout), self._labels
+        return self._images, self._labels
 
 
-def measure(name: str, batch_size: int, num_turns: int, device: torch.device) -> tuple[Choice, dict[Choice, float]]:
-    """The choice, and the seconds of a step of each way that is sound."""
+def measure(name: str, batch_size: int, num_turns: int, device: torch.device) -> tuple[Compute, dict[Compute, float]]:
+    """The way that is taken, and the seconds of a step of each way that is sound."""
     facts = facts_of(name)
     torch.manual_seed(0)
     model = build(name).to(device)
-    optimizer = build_optimizer({"name": "sgd", "lr": 0.01, "momentum": 0.9}, model, batch_size)
+    optimizer = build_optimizer(choose(OPTIMIZERS, "sgd", lr=0.01, momentum=0.9), model, batch_size)
     train = Noise(batch_size, facts["in_channels"], facts["image_size"], device)
     training = Training(
-        model, F.cross_entropy, optimizer, plain_step(optimizer), lambda step, rows: 1.0, train, None, device, seed=0
+        network=Network(model, device),
+        criterion=Criterion(F.cross_entropy),
+        optimizer=optimizer,
+        plain_step=plain_step(optimizer),
+        schedule=lambda step, rows: 1.0,
+        average=PlainWeights(optimizer),
+        train=train,
+        valid=None,
+        seed=0,
     )
-
-    def apply(choice: Choice) -> Training:
-        train.channels_last = choice.memory_format == "channels_last"
-        return apply_choice(training, choice)
-
-    bench = Bench(training, apply, None)
-    auto = dict.fromkeys(vars(PLAIN), "auto")
-    num_timed = max(1, round(chooser.TURN / bench.time_steps(PLAIN, 1)))
-    seconds = bench.take_turns(list_choices(auto, device), num_timed, num_turns)
+    bench = Bench(training, None)
+    num_timed = max(1, round(TURN / bench.time_steps(PLAIN, 1)))
+    seconds = bench.take_turns(list_ways(Compute(), device), num_timed, num_turns)
     return pick(seconds, PLAIN), seconds
 
 
@@ -75,14 +82,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
-    print(f"{'images/s':22} {'plain fp32':>10} {'auto':>10} {'faster by':>10}  choice")
+    print(f"{'images/s':22} {'plain fp32':>10} {'auto':>10} {'faster by':>10}  way")
     for name in arguments.models:
-        choice, seconds = measure(name, arguments.batch_size, arguments.turns, choose_device(arguments.device))
+        taken, seconds = measure(name, arguments.batch_size, arguments.turns, choose_device(arguments.device))
         if BASELINE not in seconds:  # of a thousand layers rounding alone turns the gradient elsewhere
-            print(f"{name:22} plain fp32 is not close enough to itself in channels_last; {choice}", flush=True)
+            print(f"{name:22} plain fp32 is not close enough to itself in channels_last; {taken}", flush=True)
             continue
-        plain, chosen = (arguments.batch_size / seconds[way] for way in (BASELINE, choice))
-        print(f"{name:22} {plain:10.1f} {chosen:10.1f} {chosen / plain:10.2f}  {choice}", flush=True)
+        plain, auto = (arguments.batch_size / seconds[way] for way in (BASELINE, taken))
+        print(f"{name:22} {plain:10.1f} {auto:10.1f} {auto / plain:10.2f}  {taken}", flush=True)
 
 
 if __name__ == "__main__":

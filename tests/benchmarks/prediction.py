@@ -1,4 +1,4 @@
-"""Predicting a folder of 32×32 PNGs and writing a submission: cnnlab beside ImageFolder behind a DataLoader.
+"""Predicting a folder of 32×32 PNGs and writing a submission: cnnlab beside ImageFolder and a DataLoader.
 
     python -m tests.benchmarks.prediction [--images N] [--rounds N]
 
@@ -25,8 +25,8 @@ from PIL import Image
 
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.predict import predict
-from cnnlab.runs.trained import load_network
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
+from cnnlab.runs.trained import load_trained
 from tests.benchmarks.environment import leave_as_found
 from tests.conftest import small_config
 from tests.data.kaggle import write_kaggle_cifar10
@@ -52,24 +52,24 @@ def prepare(folder: Path, num_images: int) -> Path:
 
 
 def predict_usually(run: Path, num_workers: int) -> None:
-    """A dataset that decodes and transforms image by image, behind a DataLoader; the classes as a table."""
+    """A dataset that decodes and transforms image by image, for a DataLoader; the classes as a table."""
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    trained = load_network(RunDirectory(run))
+    trained = load_trained(RunDirectory(run))
     folder = run.parents[2] / "usual"
-    normalize = transforms.Normalize(trained.dataset.mean, trained.dataset.std)
+    normalize = transforms.Normalize(trained.facts.mean, trained.facts.std)
     pictures = ImageFolder(str(folder), transforms.Compose([transforms.ToTensor(), normalize]))
-    answers = []
+    labels = []
     with torch.inference_mode():
         for images, _ in DataLoader(pictures, BATCH_SIZE, num_workers=num_workers):
-            answers += trained.model(images).softmax(1).argmax(1).tolist()
+            labels += trained.network(images).softmax(1).argmax(1).tolist()
     ids = [int(Path(path).stem) for path, _ in pictures.samples]
     with (run / "usual.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "label"))
-        rows = [(name, trained.dataset.classes[answer]) for name, answer in zip(ids, answers, strict=True)]
+        rows = [(name, trained.facts.classes[label]) for name, label in zip(ids, labels, strict=True)]
         writer.writerows(sorted(rows))
 
 

@@ -22,11 +22,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cnnlab.config import parse
 from cnnlab.data.mnist import FILES
 from cnnlab.engine.loop import Plan, fit
 from cnnlab.engine.state import State
-from cnnlab.experiment import assemble, build_dataset, build_experiment, build_model, read_config
-from cnnlab.runtime import StopRequest
+from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.dataset import build_dataset
+from cnnlab.experiment.network import build_model
+from cnnlab.experiment.training import build_experiment
+from cnnlab.stopping import StopRequest
 from tests.benchmarks.environment import leave_as_found
 from tests.conftest import compose_tree
 from tests.data.files import write_idx
@@ -68,7 +72,7 @@ class Network(nn.Module):
 
 
 def usual_epoch(root: Path, num_workers: int) -> None:
-    """A dataset that transforms image by image, behind a DataLoader."""
+    """A dataset that transforms image by image, for a DataLoader."""
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
@@ -111,20 +115,20 @@ def bare_epoch(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, cha
 class Silent:
     """A journal that keeps nothing."""
 
-    def count_step(self, *arguments: object) -> None: ...
+    def begin(self, *arguments: object) -> None: ...
 
-    show_step = show_epoch = save_best = save_last = count_step
+    count_step = say = show_step = show_epoch = save_best = save_last = begin
 
 
 def prepare_ways(root: Path, threads: int, timed: Timer) -> dict[str, Callable[[], None]]:
     """Each way as a function that trains an epoch; reading files is nobody's epoch."""
     overrides = ["experiment=mnist_cnn", f"dataset.root={root}", "epochs=1", "split.valid=0", "engine.device=cpu"]
-    config = read_config(compose_tree(*overrides, f"engine.threads={threads}"))
+    config = parse(compose_tree(*overrides, f"engine.threads={threads}"))
 
     def bare(make_network: Callable[[], nn.Module], channels_last: bool) -> None:
         images = build_dataset(config).read("train")
         timed.restart()
-        bare_epoch(make_network(), images.images.squeeze(-1), images.labels, channels_last)
+        bare_epoch(make_network(), images.images.tensor.squeeze(-1), images.labels, channels_last)
 
     def cnnlab() -> None:
         experiment = build_experiment(config, assemble(config))
@@ -137,7 +141,7 @@ def prepare_ways(root: Path, threads: int, timed: Timer) -> dict[str, Callable[[
         "usual, 2 workers": lambda: usual_epoch(root, 2),
         "bare loop": lambda: bare(Network, False),
         "bare loop, channels_last": lambda: bare(Network, True),
-        "bare loop, cnnlab's network": lambda: bare(lambda: build_model(config, build_dataset(config)), True),
+        "bare loop, cnnlab's network": lambda: bare(lambda: build_model(config, build_dataset(config).facts), True),
         "cnnlab": cnnlab,
     }
 

@@ -21,7 +21,7 @@ def write_idx(path: Path, values: torch.Tensor) -> None:
 
 
 def write_mnist(folder: Path, ending: str = "", num_train: int = 60, num_test: int = 20) -> None:
-    """Four files in MNIST's names: digit k is a bright square at its own place, so that it can be learned."""
+    """Four files in MNIST's names: digit k is a bright square at a height of its own, so that it can be learned."""
     for name, num in (("train", num_train), ("t10k", num_test)):
         labels = torch.arange(num) % 10
         images = torch.zeros(num, 28, 28, dtype=torch.uint8)

@@ -66,17 +66,17 @@ def write_dogs_vs_cats(
     for number in range(num_train):
         name = ("cat", "dog")[number % 2]
         save(folder / "train" / f"{name}.{number // 2}.jpg", draw_stripes(number % 2, 2, *draw_sides(sides, rng), rng))
-    answers = draw_labels(num_test, 2, rng)
-    for number, label in enumerate(answers, start=1):
+    asked = draw_labels(num_test, 2, rng)
+    for number, label in enumerate(asked, start=1):
         save(folder / test / f"{number}.jpg", draw_stripes(label, 2, *draw_sides(sides, rng), rng))
     write_table(folder / "sampleSubmission.csv", ("id", "label"), ((number, 0) for number in range(1, num_test + 1)))
-    return [("cat", "dog")[label] for label in answers]
+    return [("cat", "dog")[label] for label in asked]
 
 
 def write_digit_recognizer(folder: Path, num_train: int = 40, num_test: int = 20) -> list[str]:
-    """train.csv and test.csv with 784 columns of pixels, sample_submission.csv; a digit is a bar at its place."""
+    """train.csv and test.csv with 784 columns of pixels, sample_submission.csv; a digit is a bar at its height."""
     rng = np.random.default_rng(3)
-    pixels = [f"pixel{place}" for place in range(784)]
+    pixels = [f"pixel{index}" for index in range(784)]
     labels = {part: draw_labels(num, 10, rng) for part, num in (("train", num_train), ("test", num_test))}
     rows = {}
     for part, digits in labels.items():

@@ -27,8 +27,8 @@ def files(tmp_path) -> dict[str, Pictures]:
 def test_a_clean_set(files):
     found = audit(files)
     assert not (found.empty or found.broken or found.mislabelled or found.leaked or found.duplicated)
-    assert len(found.looks) == 80
-    for number, (path, look) in enumerate(found.looks.items()):
+    assert len(found.contents) == 80
+    for number, (path, look) in enumerate(found.contents.items()):
         assert look.size == (4 + number % 3, 5) and look.num_bytes == path.stat().st_size
 
 
@@ -51,7 +51,7 @@ def test_every_kind_of_fault(files, tmp_path):
     found = audit(files)
     assert found.empty == [path(1), path(61)]
     assert found.broken == [path(3), path(9), path(65)]
-    assert all(str(one) in found.looks[one].reason for one in found.broken)
+    assert all(str(one) in found.contents[one].reason for one in found.broken)
     assert found.mislabelled == [[path(6), path(7), path(66)]]
     assert found.leaked == [[path(8), path(68)]]
     assert found.duplicated == [[path(4), path(14), path(24)], [path(69), path(79)]]

@@ -100,7 +100,7 @@ def test_random_erasing_overwrites_the_rectangle_that_was_drawn():
 
 
 def test_rectangles_are_spread_as_torchvisions():
-    """The same shares of height, width and place, over 4,000 draws of either."""
+    """The same shares of height, width and position, over 4,000 draws of either."""
     torch.manual_seed(0)
     theirs = [v2.RandomErasing(p=1.0).make_params([torch.empty(3, 40, 40)]) for _ in range(4000)]
     theirs = torch.tensor([[p["i"], p["j"], p["h"], p["w"]] for p in theirs]).float()

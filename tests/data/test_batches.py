@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,21 +8,24 @@ import pytest
 import torch
 
 from cnnlab.data.augment import cutout, flip, pad_crop
-from cnnlab.data.batches import Batches, pixel_statistics
+from cnnlab.data.batches import Augment, Batches
 from cnnlab.data.crops import random_resized_crop
+from cnnlab.data.dataset import ImageSet
 from cnnlab.data.mix import mixup
-from cnnlab.data.pack import PackedImages
-from cnnlab.data.registry import ImageSet
+from cnnlab.data.normalise import Normalise, measure_pixels
+from cnnlab.data.order import Share
+from cnnlab.data.store import Packed
+from cnnlab.engine.compute import FORMATS, PLAIN
 
 NUM = 53
-IMAGES = ImageSet(
+IMAGES = ImageSet.of(
     torch.randint(0, 256, (NUM, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
     torch.arange(NUM),  # the label names the image
 )
 SIDES = torch.randint(12, 20, (NUM, 2), generator=torch.Generator().manual_seed(1))
 NUM_BYTES = 3 * SIDES.prod(1)
 PACKED = ImageSet(
-    PackedImages(  # as `Pack.as_images` gives them
+    Packed(  # as `Pack.pictures` gives them
         [np.random.default_rng(0).integers(0, 256, int(NUM_BYTES.sum()), dtype=np.uint8)],
         torch.stack([NUM_BYTES.cumsum(0) - NUM_BYTES, *SIDES.unbind(1), torch.zeros(NUM).long()], 1).numpy(),
         channels=3,
@@ -30,12 +34,13 @@ PACKED = ImageSet(
     torch.arange(NUM),
 )
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+NORMALISE = Normalise(MEAN, STD)
 AUGMENTATIONS = {"pad_crop": partial(pad_crop, padding=1), "flip": flip, "cutout": partial(cutout, size=2)}
 
 
 def make(seed: int | None = 7, batch_size: int = 10, augmentations=AUGMENTATIONS, images=IMAGES, crop=None) -> Batches:
     indices = torch.arange(NUM)
-    return Batches(images, indices, batch_size, MEAN, STD, seed=seed, crop=crop, augmentations=augmentations)
+    return Batches(images, indices, batch_size, NORMALISE, seed=seed, augment=Augment(crop, augmentations))
 
 
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
@@ -83,15 +88,17 @@ def test_normalisation_equals_torchvisions():
 
     reference = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
     images, _ = make(seed=None, augmentations={}).batch(0, 2)
-    torch.testing.assert_close(images, reference(IMAGES.images[20:30].permute(0, 3, 1, 2)))
+    torch.testing.assert_close(images, reference(IMAGES.images.tensor[20:30].permute(0, 3, 1, 2)))
 
 
-@pytest.mark.parametrize("channels_last", [True, False])
-def test_memory_format(channels_last):
-    batches = Batches(IMAGES, torch.arange(NUM), 10, MEAN, STD, channels_last=channels_last)
-    images, _ = batches.batch(0, 0)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    assert images.is_contiguous(memory_format=layout)
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
+def test_memory_format(memory_format):
+    """As they lie, so that a network that computes in that format copies none."""
+    images, _ = Batches(IMAGES, torch.arange(NUM), 10, NORMALISE).batch(0, 0)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    arranged = replace(PLAIN, memory_format=memory_format).arrange(images)
+    assert arranged.is_contiguous(memory_format=FORMATS[memory_format]) and torch.equal(arranged, images)
+    assert (arranged is images) == (memory_format == "channels_last")
 
 
 def test_in_order_is_the_same_images_as_they_are():
@@ -101,7 +108,7 @@ def test_in_order_is_the_same_images_as_they_are():
 
 
 def test_the_images_are_held_once():
-    assert make().images.images.data_ptr() == IMAGES.images.data_ptr()
+    assert make().divided(1, 2).in_order().images.images.tensor.data_ptr() == IMAGES.images.tensor.data_ptr()
 
 
 # --- Crops --------------------------------------------------------------------------------------------
@@ -168,7 +175,7 @@ def test_batches_made_ahead_are_those_asked_for():
 
 def test_statistics_of_packed_images_count_every_pixel_once():
     chosen = torch.arange(5, 40)
-    mean, std = pixel_statistics(PACKED, chosen)
+    mean, std = measure_pixels(PACKED, chosen)
     pixels = torch.cat([torch.from_numpy(PACKED.images[index]).flatten(0, 1) for index in chosen.tolist()]) / 255.0
     torch.testing.assert_close(torch.tensor(mean), pixels.mean(0))
     torch.testing.assert_close(torch.tensor(std), pixels.std(0, correction=0))
@@ -176,8 +183,8 @@ def test_statistics_of_packed_images_count_every_pixel_once():
 
 def test_statistics_are_those_of_the_pixels_in_float64():
     chosen = torch.arange(5, 40)
-    mean, std = pixel_statistics(IMAGES, chosen)
-    pixels = IMAGES.images[chosen].double().div(255).flatten(0, 2)
+    mean, std = measure_pixels(IMAGES, chosen)
+    pixels = IMAGES.images.tensor[chosen].double().div(255).flatten(0, 2)
     torch.testing.assert_close(torch.tensor(mean, dtype=torch.float64), pixels.mean(0))
     torch.testing.assert_close(torch.tensor(std, dtype=torch.float64), pixels.std(0, correction=0))
 
@@ -188,18 +195,18 @@ UNEQUAL = torch.tensor([0] * 800 + [1] * 150 + [2] * 50)
 
 
 def balanced(batch_size: int = 64) -> Batches:
-    images = ImageSet(torch.arange(1000).view(-1, 1, 1, 1), UNEQUAL)
-    return Batches(images, torch.arange(1000), batch_size, None, None, seed=3, sampling="balanced")
+    images = ImageSet.of(torch.arange(1000).view(-1, 1, 1, 1), UNEQUAL)
+    return Batches(images, torch.arange(1000), batch_size, seed=3, sampling="balanced")
 
 
 def test_classes_are_equally_likely_and_so_are_the_images_of_each():
     batches = balanced()
     assert len(batches) == 16
-    places = torch.stack([torch.cat([batches.places(epoch, n) for n in range(16)]) for epoch in range(30)])
-    assert places.shape == (30, 1000)
-    shares = torch.bincount(UNEQUAL[places.flatten()]) / 30_000
+    members = torch.stack([torch.cat([batches.members(epoch, n) for n in range(16)]) for epoch in range(30)])
+    assert members.shape == (30, 1000)
+    shares = torch.bincount(UNEQUAL[members.flatten()]) / 30_000
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.015, rtol=0)  # five standard deviations
-    drawn = torch.bincount(places.flatten(), minlength=1000)
+    drawn = torch.bincount(members.flatten(), minlength=1000)
     assert int(drawn.min()) > 0  # 12 times on average for an image of the largest class
     assert drawn[950:].float().mean() / drawn[:800].float().mean() == pytest.approx(16, rel=0.05)
 
@@ -216,7 +223,7 @@ def test_balanced_draws_depend_on_epoch_and_position_alone():
 def test_an_evaluation_looks_at_each_image_once_whatever_the_sampling():
     assert torch.equal(balanced().in_order().batch(0, 1)[0].flatten(), torch.arange(64, 128).float())
     once = balanced().each_once()
-    assert torch.equal(torch.cat([once.places(5, n) for n in range(16)]).sort().values, torch.arange(1000))
+    assert torch.equal(torch.cat([once.members(5, n) for n in range(16)]).sort().values, torch.arange(1000))
 
 
 # --- Shared among processes ----------------------------------------------------------------------------------
@@ -228,7 +235,7 @@ def test_shares_side_by_side_are_the_batch(num_processes, mixed):
     """Also of the last batch, whose 3 images are fewer than 5 processes; mixed, images may need those of others."""
     batches = make()
     if mixed:
-        batches.mixes = {"mixup": partial(mixup, alpha=1.0)}
+        batches = replace(batches, augment=replace(batches.augment, mixes={"mixup": partial(mixup, alpha=1.0)}))
     shares = [batches.divided(rank, num_processes) for rank in range(num_processes)]
     for number in (0, 3, 5):
         parts = [share.batch(1, number) for share in shares]
@@ -239,3 +246,31 @@ def test_shares_side_by_side_are_the_batch(num_processes, mixed):
         sizes = [len(labels) for _, labels in parts]
         assert max(sizes) - min(sizes) <= 1 and sizes[0] == max(sizes)
     assert torch.equal(shares[-1].in_order().batch(0, 5)[1], torch.arange(50, NUM))
+
+
+# --- Many processes -----------------------------------------------------------------------------------
+
+
+def test_the_shares_of_a_batch_are_the_batch_for_every_number_of_processes():
+    """In whole numbers: 7 · (29 / 7) is not 29 in floating point."""
+    for size in (1, 2, 28, 29, 58, 64, 116, 232, 1000):
+        for num_processes in range(1, 65):
+            shares = [Share(rank, num_processes).of(slice(100, 100 + size)) for rank in range(num_processes)]
+            assert [share.start for share in shares] == [100, *(share.stop for share in shares[:-1])]
+            assert shares[-1].stop == 100 + size
+            assert {share.stop - share.start for share in shares} <= {size // num_processes, -(-size // num_processes)}
+
+
+def test_an_augmentation_called_crop_draws_numbers_of_its_own():
+    drawn = []
+
+    def crop(images, draw):
+        drawn.append(draw(1))
+        return images
+
+    def boxes(sizes, draw):
+        drawn.append(draw(1))
+        return torch.tensor([0, 0, 8, 8]).expand(len(sizes), 4)
+
+    make(augmentations={"crop": crop}, crop=boxes).batch(0, 0)
+    assert not torch.equal(*drawn)

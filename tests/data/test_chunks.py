@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from cnnlab.data import chunks
 from cnnlab.data.chunks import Framing, choose_chunk_size, map_chunks
-from cnnlab.data.registry import Unlabelled
+from cnnlab.data.dataset import Unlabelled
 from cnnlab.data.resize import crop_square, scale_shorter
 from cnnlab.errors import DataError
 
 GENERATOR = np.random.default_rng(0)
-PICTURES = [GENERATOR.integers(0, 256, (20 + place % 7, 30 - place % 5, 3), np.uint8) for place in range(23)]
-IMAGES = Unlabelled(tuple(map(str, range(23))), lambda place, shorter: scale_shorter(PICTURES[place], shorter))
+PICTURES = [GENERATOR.integers(0, 256, (20 + index % 7, 30 - index % 5, 3), np.uint8) for index in range(23)]
+IMAGES = Unlabelled(tuple(map(str, range(23))), lambda index, shorter: scale_shorter(PICTURES[index], shorter))
 FRAMINGS = [Framing(16, 18), Framing(12, 12)]
 
 
@@ -30,17 +30,17 @@ def flatten(crops: list[np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("start", [0, 8, 20])
-def test_what_is_answered_are_the_crops_of_each_picture_in_order(monkeypatch, start, beside):
+def test_what_is_predicted_are_the_crops_of_each_picture_in_order(monkeypatch, start, beside):
     monkeypatch.setattr(chunks, "MAX_IMAGES", 4)
     found = list(map_chunks(flatten, IMAGES, FRAMINGS, corners=False, start=start, beside=beside))
     assert [len(chunk) for chunk in found[:-1]] == [4] * (len(found) - 1)
-    answers = np.concatenate(found)
+    predictions = np.concatenate(found)
     expected = [
         np.concatenate([crop_square(picture, framing.size, framing.shorter).ravel() for framing in FRAMINGS])
         for picture in PICTURES[start:]
     ]
-    assert np.array_equal(answers[:, 1:], np.stack(expected))
-    by_others = answers[:, 0] != os.getpid()
+    assert np.array_equal(predictions[:, 1:], np.stack(expected))
+    by_others = predictions[:, 0] != os.getpid()
     assert by_others.all() if beside and sys.platform == "linux" and len(found) > 1 else not by_others.any()
 
 
@@ -55,10 +55,10 @@ def test_five_crops_are_the_centre_and_the_corners_of_the_resized_picture():
 def test_pictures_that_cannot_be_decoded_are_named_together(monkeypatch):
     monkeypatch.setattr(chunks, "MAX_IMAGES", 10)
 
-    def open_some(place: int, shorter: int) -> np.ndarray:
-        if place in (13, 17):
-            raise DataError(f"{place}.png: torn")
-        return scale_shorter(PICTURES[place], shorter)
+    def open_some(index: int, shorter: int) -> np.ndarray:
+        if index in (13, 17):
+            raise DataError(f"{index}.png: torn")
+        return scale_shorter(PICTURES[index], shorter)
 
     with pytest.raises(DataError, match=r"2 pictures cannot be decoded(.|\n)*13.png: torn\n  17.png: torn"):
         list(map_chunks(flatten, Unlabelled(IMAGES.ids, open_some), FRAMINGS, corners=False, beside=True))

@@ -9,9 +9,10 @@ import torch
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from cnnlab.data.crops import TRIES, _cut_by_matrices, centre, cut, random_resized_crop
+from cnnlab.data.crops import TRIES, centre, random_resized_crop
 from cnnlab.data.registry import CROPS
 from cnnlab.data.resize import resize_picture, resized_shape
+from cnnlab.data.store import Resident, cut_by_matrices
 from cnnlab.errors import ConfigError
 from tests.conftest import small_config
 
@@ -58,7 +59,7 @@ def test_boxes_are_those_of_a_loop(scale, ratio):
 
 @pytest.mark.parametrize(("height", "width"), [(30, 40), (60, 20)])
 def test_boxes_are_distributed_as_torchvisions(height, width):
-    """Quartiles of each side and place, and how often the fallback is taken."""
+    """Quartiles of each side and position, and how often the fallback is taken."""
     num = 4000
     torch.manual_seed(0)
     transform, picture = RandomResizedCrop(10), torch.zeros(3, height, width)
@@ -84,7 +85,7 @@ def test_what_is_cut_out_equals_torchvisions(grey):
     images = SQUARES[..., :1].contiguous() if grey else SQUARES
     indices, boxes = torch.arange(29, -1, -1), some_boxes(30, 40)
     boxes[0], boxes[1], boxes[2] = torch.tensor([[0, 0, 40, 40], [39, 0, 1, 40], [7, 7, 1, 1]])
-    result = cut(images, indices, boxes)
+    result = Resident(images).cut(indices, boxes)
     for index, box, square in zip(indices, boxes.tolist(), result, strict=True):
         expected = F.resized_crop(images[index].permute(2, 0, 1), *box, [40, 40], antialias=True)
         assert torch.equal(square.permute(2, 0, 1), expected)
@@ -93,14 +94,14 @@ def test_what_is_cut_out_equals_torchvisions(grey):
 def test_accelerators_cut_the_same_to_a_level():
     boxes = some_boxes(30, 40)
     boxes[0], boxes[1] = torch.tensor([[0, 0, 40, 40], [39, 0, 1, 40]])
-    assert torch.equal(_cut_by_matrices(SQUARES[:1], boxes[:1], 40), SQUARES[:1])
-    difference = _cut_by_matrices(SQUARES, boxes, 40).int() - cut(SQUARES, torch.arange(30), boxes).int()
+    assert torch.equal(cut_by_matrices(SQUARES[:1], boxes[:1], 40), SQUARES[:1])
+    difference = cut_by_matrices(SQUARES, boxes, 40).int() - Resident(SQUARES).cut(torch.arange(30), boxes).int()
     assert difference.abs().max() <= 1
 
 
 def test_threads_change_nothing():
     indices, boxes = torch.arange(30), some_boxes(30, 40)
-    assert torch.equal(cut(SQUARES, indices, boxes, num_threads=3), cut(SQUARES, indices, boxes))
+    assert torch.equal(Resident(SQUARES).cut(indices, boxes, num_threads=3), Resident(SQUARES).cut(indices, boxes))
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 41), (57, 30), (20, 20), (300, 217)])

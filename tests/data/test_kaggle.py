@@ -13,10 +13,10 @@ from PIL import Image
 
 from cnnlab.data import DATASETS, Competition, Dataset
 from cnnlab.data.cifar import CLASSES as CIFAR_CLASSES
-from cnnlab.data.crops import take_centres
 from cnnlab.data.pictures import sort_numbered
 from cnnlab.data.resize import crop_square
 from cnnlab.errors import ConfigError, DataError
+from tests.conftest import build_from
 from tests.data.kaggle import (
     BREEDS,
     write_digit_recognizer,
@@ -28,7 +28,7 @@ from tests.data.kaggle import (
 
 
 def build(name: str, root: Path, **arguments) -> Dataset:
-    return DATASETS.build({"name": name, "root": str(root), **arguments})
+    return build_from(DATASETS, {"name": name, "root": str(root), **arguments})
 
 
 def read_table(path: Path) -> list[list[str]]:
@@ -57,28 +57,28 @@ def test_kaggle_cifar10(tmp_path):
     train, unlabelled = dataset.read("train"), dataset.unlabelled()
     table = read_table(tmp_path / "trainLabels.csv")[1:]
     assert [CIFAR_CLASSES[label] for label in train.labels] == [label for _, label in table]
-    for place in (0, 1, 9, 29):  # 2.png, not 10.png, comes behind 1.png
-        stored = np.asarray(Image.open(tmp_path / "train" / f"{place + 1}.png"))
-        assert np.array_equal(train.images[place].numpy(), stored)
+    for index in (0, 1, 9, 29):  # 2.png, not 10.png, comes after 1.png
+        stored = np.asarray(Image.open(tmp_path / "train" / f"{index + 1}.png"))
+        assert np.array_equal(train.images[index], stored)
     assert unlabelled.ids == tuple(str(number) for number in range(1, 13))
     assert np.array_equal(unlabelled.open(9, 32), np.asarray(Image.open(tmp_path / "test" / "10.png")))
     assert dataset.competition == Competition("class", "id", "label", tmp_path / "sampleSubmission.csv")
-    assert (dataset.mean, dataset.std) == ((0.4731, 0.4822, 0.4465), (0.2212, 0.1994, 0.2010))
+    assert (dataset.facts.mean, dataset.facts.std) == ((0.4731, 0.4822, 0.4465), (0.2212, 0.1994, 0.2010))
 
 
 def test_dog_breeds(tmp_path):
     write_dog_breeds(tmp_path)
     dataset = build("dog_breeds", tmp_path, image_size=32, resize=40)
     train = dataset.read("train")
-    assert dataset.classes == BREEDS and len(train.images) == len(train) == 24
+    assert dataset.facts.classes == BREEDS and len(train.images) == len(train) == 24
     labels = dict(read_table(tmp_path / "labels.csv")[1:])
     paths = sorted((tmp_path / "train").iterdir())
     assert [BREEDS[label] for label in train.labels] == [labels[path.stem] for path in paths]
     picture = np.array(Image.open(paths[5]))
-    shown = take_centres(train.images, torch.tensor([5]))[0]
+    shown = train.images.take_centres(torch.tensor([5]))[0]
     assert np.array_equal(shown, crop_square(picture, 32, 40))
     assert dataset.unlabelled().ids == tuple(path.stem for path in sorted((tmp_path / "test").iterdir()))
-    assert dataset.competition.value == "probabilities" and dataset.resize == 40
+    assert dataset.competition.value == "probabilities" and dataset.facts.resize == 40
 
 
 @pytest.mark.parametrize("test", ["test1", "test"])
@@ -91,7 +91,7 @@ def test_dogs_vs_cats(tmp_path, test, nested):
             folder.mkdir(exist_ok=True)
             shutil.move(path, folder)
     dataset = build("dogs_vs_cats", tmp_path, image_size=16, resize=None)
-    assert dataset.classes == ("cat", "dog")
+    assert dataset.facts.classes == ("cat", "dog")
     assert dataset.read("train").labels.tolist() == [0] * 12 + [1] * 12
     assert dataset.files["train"].ids[:12] == tuple(f"cat.{number}" for number in range(12))
     assert dataset.unlabelled().ids == tuple(str(number) for number in range(1, 13))
@@ -99,14 +99,14 @@ def test_dogs_vs_cats(tmp_path, test, nested):
 
 
 def test_digit_recognizer(tmp_path):
-    answers = write_digit_recognizer(tmp_path, num_train=30, num_test=12)
+    digits = write_digit_recognizer(tmp_path, num_train=30, num_test=12)
     dataset = build("digit_recognizer", tmp_path)
     train, unlabelled = dataset.read("train"), dataset.unlabelled()
     rows = np.loadtxt(tmp_path / "train.csv", delimiter=",", skiprows=1, dtype=int)
     assert train.labels.tolist() == rows[:, 0].tolist()
-    assert train.images.flatten(1).tolist() == rows[:, 1:].tolist()
+    assert train.images.tensor.flatten(1).tolist() == rows[:, 1:].tolist()
     assert unlabelled.ids == tuple(str(number) for number in range(1, 13))
-    digit = int(answers[3])
+    digit = int(digits[3])
     assert (unlabelled.open(3, 28)[2 * digit : 2 * digit + 6, 4:20] == 200).all()
     assert dataset.competition == Competition("class", "ImageId", "Label", tmp_path / "sample_submission.csv")
 
@@ -120,7 +120,7 @@ def test_a_table_of_your_own(tmp_path, with_ending):
     write_table(tmp_path / "animals.csv", ("taken", "what", "file"), [("2020", name[:3], name) for name in names])
     keys = {"table": "animals.csv", "id_column": "file", "label_column": "what", "folder": "photos"}
     dataset = build("image_csv", tmp_path, **keys, test_folder="test1", image_size=8)
-    assert dataset.classes == ("cat", "dog")
+    assert dataset.facts.classes == ("cat", "dog")
     assert dataset.read("train").labels.tolist() == [0] * 12 + [1] * 12
     assert dataset.unlabelled().ids == (("1.jpg", "2.jpg") if with_ending else ("1", "2"))
     assert dataset.competition == Competition("class", "file", "what")
@@ -191,7 +191,7 @@ def test_ten_names_and_the_count(tmp_path):
     write_kaggle_cifar10(tmp_path, num_train=30)
     for number in range(3, 31):
         (tmp_path / "train" / f"{number}.png").unlink()
-    expected = "ids without a file in train/ (28): 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, …"
+    expected = "ids without a file in train/ (28): 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, and 18 more"
     assert find_problems("kaggle_cifar10", tmp_path) == f"{tmp_path}: trainLabels.csv: {expected}"
 
 
@@ -264,8 +264,8 @@ def test_broken_pictures_are_an_error_or_left_out(tmp_path, capsys):
 
     left = build("kaggle_cifar10", tmp_path, on_bad_image="skip").read("train")
     assert "(2): " in (told := capsys.readouterr().err) and "7.png" in told and "12.png" in told
-    kept = [place for place in range(20) if place not in (6, 11)]
-    assert torch.equal(left.images, whole.images[kept]) and torch.equal(left.labels, whole.labels[kept])
+    kept = [index for index in range(20) if index not in (6, 11)]
+    assert torch.equal(left.images.tensor, whole.images.tensor[kept]) and torch.equal(left.labels, whole.labels[kept])
 
 
 def test_ids_without_a_file_are_left_out_too(tmp_path, capsys):

@@ -47,7 +47,7 @@ def refuse(*arguments):
 
 
 @pytest.mark.parametrize("kind", ["hard", "symbolic", "copy"])
-def test_a_file_at_each_place_and_nothing_the_second_time(parts, tmp_path, monkeypatch, kind):
+def test_a_file_at_each_path_and_nothing_the_second_time(parts, tmp_path, monkeypatch, kind):
     if kind != "hard":
         monkeypatch.setattr(os, "link", refuse)
     if kind == "copy":
@@ -99,7 +99,7 @@ def test_a_folder_with_something_else_is_left_alone(parts, tmp_path):
     assert list_files(output) == before
 
 
-def test_a_place_that_cannot_be_written(parts, tmp_path):
+def test_a_folder_that_cannot_be_written(parts, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         write_tree(tmp_path / "file" / "tree", plan_tree(parts, ("a", "b")))

@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnlab.data.batches import Batches
+from cnnlab.data.batches import Augment, Batches
+from cnnlab.data.dataset import ImageSet
 from cnnlab.data.mix import cutmix, mixup
-from cnnlab.data.registry import ImageSet
+from cnnlab.data.normalise import Normalise
+from cnnlab.optim import LOSSES
 from cnnlab.optim.losses import build_loss
-from cnnlab.runtime import derive_seed
-from cnnlab.tasks import Mixed, add_up_score, mix_labels
+from cnnlab.seeds import derive_seed
+from cnnlab.tasks import BINARY, MULTICLASS, Mixed, mix_labels
+from tests.conftest import choose
 
 NUM, HEIGHT, WIDTH = 26, 9, 7
 GENERATOR = torch.Generator().manual_seed(0)
-IMAGES = ImageSet(
+IMAGES = ImageSet.of(
     torch.randint(0, 256, (NUM, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=GENERATOR),
     torch.arange(NUM),  # the label names the image
 )
@@ -27,7 +30,8 @@ IMAGES = ImageSet(
 
 def make(seed: int = 3, batch_size: int = 10, labels: Tensor = IMAGES.labels, **mixes) -> Batches:
     images = ImageSet(IMAGES.images, labels)
-    return Batches(images, torch.arange(NUM), batch_size, (0.4,) * 3, (0.2,) * 3, seed=seed, mixes=mixes)
+    normalise, augment = Normalise((0.4,) * 3, (0.2,) * 3), Augment(mixes=mixes)
+    return Batches(images, torch.arange(NUM), batch_size, normalise, seed=seed, augment=augment)
 
 
 def test_mixup_blends_every_image_with_the_next_and_its_labels_alike():
@@ -38,10 +42,10 @@ def test_mixup_blends_every_image_with_the_next_and_its_labels_alike():
         rng.choice(["mixup"]), rng.random()
         share = rng.betavariate(1.0, 1.0)
         assert both.weight == share and torch.equal(both.first, labels)
-        for place in range(len(plain)):
-            partner = (place + 1) % len(plain)  # the last batch has 6
-            torch.testing.assert_close(mixed[place], share * plain[place] + (1 - share) * plain[partner])
-            assert both.second[place] == labels[partner]
+        for index in range(len(plain)):
+            partner = (index + 1) % len(plain)  # the last batch has 6
+            torch.testing.assert_close(mixed[index], share * plain[index] + (1 - share) * plain[partner])
+            assert both.second[index] == labels[partner]
 
 
 def test_cutmix_pastes_one_rectangle_and_its_area_is_the_partners_weight_exactly():
@@ -129,7 +133,7 @@ def test_the_loss_of_mixed_classes_is_the_cross_entropy_of_the_mixed_distributio
     outputs = torch.randn(8, 5, generator=GENERATOR)
     first, second = torch.arange(8) % 5, torch.arange(8) * 3 % 5
     target = 0.3 * F.one_hot(first, 5) + 0.7 * F.one_hot(second, 5)
-    loss = build_loss({"name": "cross_entropy", "label_smoothing": 0.1}, "multiclass", 5, torch.device("cpu"))
+    loss = build_loss(choose(LOSSES, "cross_entropy", label_smoothing=0.1), MULTICLASS, 5, torch.device("cpu"))
     labels = mix_labels(first, second, 0.3)
     torch.testing.assert_close(loss(outputs, labels), F.cross_entropy(outputs, target, label_smoothing=0.1))
     # In parts, as for a batch that does not fit into memory.
@@ -140,7 +144,7 @@ def test_the_loss_of_mixed_classes_is_the_cross_entropy_of_the_mixed_distributio
 
 def test_the_loss_of_a_mixed_logit_is_that_of_the_mixed_target():
     outputs, first, second = torch.randn(6, 1, generator=GENERATOR), torch.arange(6) % 2, torch.arange(6) // 3
-    loss = build_loss({"name": "bce_with_logits"}, "binary", 2, torch.device("cpu"))
+    loss = build_loss(choose(LOSSES, "bce_with_logits"), BINARY, 2, torch.device("cpu"))
     expected = F.binary_cross_entropy_with_logits(outputs[:, 0], 0.8 * first + 0.2 * second)
     torch.testing.assert_close(loss(outputs, mix_labels(first, second, 0.8)), expected)
 
@@ -155,10 +159,10 @@ def test_numbers_are_mixed_themselves():
     torch.testing.assert_close(mixed, share * plain + (1 - share) * plain.roll(-1, 0))
 
 
-def test_an_answer_counts_as_much_as_its_label_weighs():
-    outputs = torch.eye(4)  # answers 0, 1, 2, 3
+def test_a_prediction_counts_as_much_as_its_label_weighs():
+    outputs = torch.eye(4)  # predicts 0, 1, 2, 3
     labels = Mixed(torch.tensor([0, 1, 0, 0]), torch.tensor([0, 2, 2, 1]), 0.7)
-    assert add_up_score("multiclass", outputs, labels).item() == pytest.approx(1 + 0.7 + 0.3)
+    assert MULTICLASS.add_up_score(outputs, labels).item() == pytest.approx(1 + 0.7 + 0.3)
     logits = torch.tensor([[2.0], [-2.0], [2.0], [2.0]])
     labels = Mixed(torch.tensor([1, 1, 0, 1]), torch.tensor([0, 0, 0, 1]), 0.7)
-    assert add_up_score("binary", logits, labels).item() == pytest.approx(0.7 + 0.3 + 0 + 1)
+    assert BINARY.add_up_score(logits, labels).item() == pytest.approx(0.7 + 0.3 + 0 + 1)

@@ -46,7 +46,7 @@ def packs(folder: Path) -> list[str]:
 
 def test_a_packed_picture_is_the_picture_resized(tmp_path):
     paths = write_pictures(tmp_path)
-    images = open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"]).as_images(24)
+    images = open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"]).pictures(24)
     for index, (path, (width, height)) in enumerate(zip(paths, SIZES, strict=True)):
         picture = torch.from_numpy(np.array(Image.open(path)))
         exact = torch.nn.functional.interpolate(
@@ -58,7 +58,7 @@ def test_a_packed_picture_is_the_picture_resized(tmp_path):
         assert images[index].shape == exact.shape and min(exact.shape[:2]) == 32
         assert np.abs(images[index] - exact.numpy()).max() <= 1
     assert images.sizes(torch.tensor([3, 0])).tolist() == [[32, 32], [40, 32]]
-    assert np.array_equal(images.take(torch.tensor([4, 2]))[1], images[2])
+    assert np.array_equal(images.select(torch.tensor([4, 2]))[1], images[2])
 
 
 def test_squares_are_opened_as_a_tensor_over_the_file(tmp_path):
@@ -66,7 +66,7 @@ def test_squares_are_opened_as_a_tensor_over_the_file(tmp_path):
     pictures = Pictures(tuple(paths), ("0", "1", "2", "3"), (0, 1, 0, 1))
     images = read_pictures(pictures, "train", PictureDecoder(image_size=8), [tmp_path / ".cnnlab"])
     expected = np.stack([np.array(Image.open(path)) for path in paths])
-    assert torch.equal(images.images, torch.from_numpy(expected)) and images.labels.tolist() == [0, 1, 0, 1]
+    assert torch.equal(images.images.tensor, torch.from_numpy(expected)) and images.labels.tolist() == [0, 1, 0, 1]
     assert packs(tmp_path)[0].startswith("train-8x8-rgb-")
 
 
@@ -76,7 +76,7 @@ def test_orientation_is_kept_and_greys_have_one_channel(tmp_path):
     exif[0x0112] = 6  # as a camera held upright writes it
     Image.open(path).save(turned, exif=exif, quality=95)
     decoder = PictureDecoder(image_size=10, resize=10, grey=True)
-    image = open_pack([turned], "train", decoder, [tmp_path / ".cnnlab"]).as_images(10)[0]
+    image = open_pack([turned], "train", decoder, [tmp_path / ".cnnlab"]).pictures(10)[0]
     assert image.shape == (20, 10, 1)
 
 
@@ -100,9 +100,9 @@ def test_large_jpegs_are_decoded_smaller_and_come_out_nearly_the_same(tmp_path, 
 
 def test_a_pack_is_used_again_without_opening_a_picture(tmp_path, monkeypatch):
     paths = write_pictures(tmp_path)
-    first = open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"]).as_images(24)
+    first = open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"]).pictures(24)
     monkeypatch.setattr(Image, "open", None)
-    again = open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"]).as_images(24)
+    again = open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"]).pictures(24)
     assert all(np.array_equal(first[index], again[index]) for index in range(len(paths)))
 
 
@@ -110,7 +110,7 @@ def test_a_pack_is_used_again_without_opening_a_picture(tmp_path, monkeypatch):
 def test_a_change_makes_it_anew_and_removes_the_old_one(tmp_path, change):
     paths = write_pictures(tmp_path)
     folder = tmp_path / ".cnnlab"
-    before = open_pack(paths, "train", DECODER, [folder]).as_images(24)[1].copy()
+    before = open_pack(paths, "train", DECODER, [folder]).pictures(24)[1].copy()
     other = [open_pack(paths, "test", DECODER, [folder]), open_pack(paths, "train", PictureDecoder(8), [folder])]
     names = packs(tmp_path)
     if change == "content":
@@ -119,7 +119,7 @@ def test_a_change_makes_it_anew_and_removes_the_old_one(tmp_path, change):
         os.utime(paths[1], ns=(0, 0))
     else:
         del paths[0]
-    images = open_pack(paths, "train", DECODER, [folder]).as_images(24)
+    images = open_pack(paths, "train", DECODER, [folder]).pictures(24)
     assert len(images) == len(paths) and len(other) == 2
     assert np.array_equal(images[1], before) == (change == "time")
     assert len(packs(tmp_path)) == 3 and len(set(packs(tmp_path)) & set(names)) == 2
@@ -190,7 +190,7 @@ def test_two_at_the_same_time_make_one_pack(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: open_pack(paths, "train", decoder, [tmp_path / ".cnnlab"]), range(2)))
     assert sorted(decoder.decoded) == sorted(paths) and len(packs(tmp_path)) == 1
-    assert all(np.array_equal(both[0].as_images(24)[k], both[1].as_images(24)[k]) for k in range(len(paths)))
+    assert all(np.array_equal(both[0].pictures(24)[k], both[1].pictures(24)[k]) for k in range(len(paths)))
 
 
 def test_every_broken_picture_is_named_and_nothing_is_left(tmp_path):
@@ -205,11 +205,11 @@ def test_every_broken_picture_is_named_and_nothing_is_left(tmp_path):
 
 def test_broken_pictures_may_be_allowed(tmp_path):
     paths = write_pictures(tmp_path)
-    whole = open_pack(paths, "train", DECODER, [tmp_path / "whole"]).as_images(24)
+    whole = open_pack(paths, "train", DECODER, [tmp_path / "whole"]).pictures(24)
     paths[1].write_bytes(b"")
     opened = open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"], allow_broken=True)
     assert opened.broken == [1]
-    assert all(np.array_equal(opened.as_images(24)[index], whole[index]) for index in (0, 2, 3, 4))
+    assert all(np.array_equal(opened.pictures(24)[index], whole[index]) for index in (0, 2, 3, 4))
     with pytest.raises(DataError, match=r"1 pictures cannot be decoded.*\n.*/1.png"):
         open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"])
 

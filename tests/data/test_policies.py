@@ -46,11 +46,11 @@ REFERENCES = {  # image, magnitude; as torchvision's policies call them
 
 
 @pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("place, name", list(enumerate(REFERENCES)))
-def test_every_operation_at_every_level(place, name, wide):
-    operation = list(OPERATIONS.values())[place]
+@pytest.mark.parametrize("index, name", list(enumerate(REFERENCES)))
+def test_every_operation_at_every_level(index, name, wide):
+    operation = list(OPERATIONS.values())[index]
     reach = operation.wide_reach if wide else operation.reach * (SIDE if operation.of_side else 1)
-    got = operate(IMAGES, torch.full((len(IMAGES),), place), torch.tensor(LEVELS), wide=wide)
+    got = operate(IMAGES, torch.full((len(IMAGES),), index), torch.tensor(LEVELS), wide=wide)
     for image, result, level in zip(IMAGES, got, LEVELS, strict=True):
         magnitude = (level if operation.signed else abs(level)) * reach / MAX_LEVEL
         expected = REFERENCES[name](image.permute(2, 0, 1), magnitude).permute(1, 2, 0)
@@ -105,6 +105,6 @@ def test_trivial_augment_draws_every_operation_sign_and_level_alike(monkeypatch)
 
 def test_of_one_channel():
     grey = IMAGES[..., :1]
-    for place in range(len(OPERATIONS)):
-        result = operate(grey, torch.full((len(grey),), place), torch.full((len(grey),), 9.0), wide=True)
+    for index in range(len(OPERATIONS)):
+        result = operate(grey, torch.full((len(grey),), index), torch.full((len(grey),), 9.0), wide=True)
         assert result.shape == grey.shape and result.dtype == torch.uint8

@@ -11,16 +11,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnlab.engine.evaluate import evaluate
-from cnnlab.engine.loop import Plan, count_stale, find_early_end, fit, improves
+from cnnlab.engine.loop import Patience, Plan, find_early_end, fit, improves, select
+from cnnlab.engine.network import Network
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training
 from cnnlab.errors import DivergenceError, Interrupted
+from cnnlab.optim.averages import PlainWeights
+from cnnlab.optim.losses import Criterion
 from cnnlab.optim.stepping import plain_step
-from cnnlab.runtime import StopRequest
+from cnnlab.stopping import StopRequest
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES, LABELS = torch.randn(50, 3, 4, 4, generator=GENERATOR), torch.arange(50) % 5
 CPU = torch.device("cpu")
+CROSS_ENTROPY = Criterion(F.cross_entropy)
 
 
 class Source:
@@ -48,6 +52,9 @@ class Recorder:
         self.saved: list[dict] = []
         self.best: list[dict] = []
 
+    def begin(self, state):
+        self.begun = [dict(row) for row in state.rows]
+
     def count_step(self):
         pass
 
@@ -72,8 +79,20 @@ def make(images: torch.Tensor = IMAGES, valid: Source | None = None, schedule=la
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return Training(
-        model, F.cross_entropy, optimizer, plain_step(optimizer), schedule, Source(images), valid, CPU, seed=0
+        network=Network(model, CPU),
+        criterion=CROSS_ENTROPY,
+        optimizer=optimizer,
+        plain_step=plain_step(optimizer),
+        schedule=schedule,
+        average=PlainWeights(optimizer),
+        train=Source(images),
+        valid=valid,
+        seed=0,
     )
+
+
+def with_model(training: Training, model: nn.Module) -> Training:
+    return replace(training, network=replace(training.network, model=model))
 
 
 def run(training: Training, num_steps: int, **plan) -> tuple[State, Recorder]:
@@ -135,7 +154,7 @@ def test_weights_that_are_no_numbers_are_not_saved():
             training.model[1].bias.data[0] = float("inf")
 
     with pytest.raises(DivergenceError, match="'1.bias' holds .* after step 3"):
-        fit(replace(training, take_step=overflow), Plan(14, 1, 1, "valid_accuracy"), state, journal, StopRequest())
+        fit(replace(training, plain_step=overflow), Plan(14, 1, 1, "valid_accuracy"), state, journal, StopRequest())
     assert [saved["step"] for saved in journal.saved] == [1, 2]
 
 
@@ -145,7 +164,7 @@ def test_best_is_chosen_on_validation_data_and_the_earliest_of_equals_stays():
     accuracies = [row["valid_accuracy"] for row in state.rows]
     assert state.best == state.rows[accuracies.index(max(accuracies))]
     training.model.load_state_dict(journal.best[-1])
-    assert evaluate(training.model, F.cross_entropy, Source()).accuracy == max(accuracies)
+    assert evaluate(training.network, CROSS_ENTROPY, Source())["accuracy"] == max(accuracies)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +183,8 @@ def test_improves(select_by, new, old, better):
 
 def test_rows_without_an_improvement_are_counted_from_the_last_one():
     def stale(losses, min_delta=0.0, column="valid_loss"):
-        return count_stale([{column: loss} for loss in losses], column, min_delta)
+        plan = Plan(1, 1, 1, "valid_accuracy", stop_by=column, min_delta=min_delta)
+        return Patience(plan, [{column: loss} for loss in losses]).num_stale
 
     assert stale([]) == 0
     assert stale([3.0, 2.0, 1.0]) == 0
@@ -180,18 +200,18 @@ def test_patience_ends_a_run_with_a_checkpoint_and_so_again_after_a_resume():
     plan = {"stop_by": "valid_loss", "patience": 3, "checkpoint_every": 1000}
     state, journal = run(training, 700, **plan)
     assert (state.step, len(state.rows), journal.saved) == (35, 5, [{"step": 35}])
-    assert count_stale(state.rows, "valid_loss", 0.0) == 3
     again = Recorder()
     fit(training, Plan(700, 5, 1000, "valid_accuracy", "valid_loss", 3), state, again, StopRequest())
     assert state.step == 35 and again.saved == []
     patient = Plan(700, 5, 1000, "valid_accuracy", "valid_loss", 4)
-    assert find_early_end(patient, state) is None
-    assert "valid_loss did not improve for 3 epochs" in find_early_end(replace(patient, patience=3), state)
+    watch = Patience(patient, state.rows)
+    assert watch.num_stale == 3 and find_early_end(patient, state, watch) is None
+    assert "valid_loss did not improve for 3 epochs" in find_early_end(replace(patient, patience=3), state, watch)
 
 
 def test_a_time_budget_ends_a_run_in_the_middle_of_an_epoch_with_a_row_and_a_checkpoint():
     training, state = make(valid=Source()), State(seconds=100.0)
-    take_step = training.take_step
+    take_step = training.plain_step
 
     def step_slowly(learn):
         take_step(learn)
@@ -200,10 +220,10 @@ def test_a_time_budget_ends_a_run_in_the_middle_of_an_epoch_with_a_row_and_a_che
 
     journal = Recorder()
     plan = Plan(70, 5, 1000, "valid_accuracy", max_seconds=100.2)
-    fit(replace(training, take_step=step_slowly), plan, state, journal, StopRequest())
+    ended = fit(replace(training, plain_step=step_slowly), plan, state, journal, StopRequest())
     assert state.step == 10 and journal.saved == [{"step": 10}]
     assert [(row["epoch"], row["step"]) for row in state.rows] == [(1, 7), (2, 10)]
-    assert find_early_end(plan, state) == "engine.max_time is over after 100 s"
+    assert ended == "engine.max_time is over after 100 s"
     long, _ = run(make(valid=Source()), 14)
     fit(training, Plan(14, 5, 1000, "valid_accuracy"), state, journal, StopRequest())  # prolonged
     numbers = ("epoch", "step", "train_loss", "train_accuracy", "valid_loss", "lr")
@@ -219,24 +239,54 @@ def test_the_loop_is_handed_no_test_data():
 def test_a_stop_request_finishes_the_step_and_saves():
     stop, journal, state = StopRequest(), Recorder(), State()
     training = make()
-    stop.wait_for_step = True
-    take_step = training.take_step
+    take_step = training.plain_step
 
     def step_and_ask(learn):
         take_step(learn)
         if state.step == 3:  # inside the fourth step
             stop._note(2, None)
 
-    with pytest.raises(Interrupted):
-        fit(replace(training, take_step=step_and_ask), Plan(14, 5, 7, "valid_accuracy"), state, journal, stop)
+    with pytest.raises(Interrupted), stop.deferred():
+        fit(replace(training, plain_step=step_and_ask), Plan(14, 5, 7, "valid_accuracy"), state, journal, stop)
     assert state.step == 4 and journal.saved == [{"step": 4}]
 
 
 def test_evaluate_counts_every_image_once_and_puts_the_mode_back():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 5)).train()
-    metrics = evaluate(model, F.cross_entropy, Source())
+    metrics = evaluate(Network(model, CPU), CROSS_ENTROPY, Source())
     assert model.training
     model.eval()
     outputs = model(IMAGES)
-    assert metrics.loss == pytest.approx(F.cross_entropy(outputs, LABELS).item(), rel=1e-6)
-    assert metrics.accuracy == int((outputs.argmax(1) == LABELS).sum()) / 50
+    assert metrics["loss"] == pytest.approx(F.cross_entropy(outputs, LABELS).item(), rel=1e-6)
+    assert metrics["accuracy"] == int((outputs.argmax(1) == LABELS).sum()) / 50
+
+
+def test_a_request_after_the_last_step_is_acted_on_when_the_loop_has_ended():
+    """In the last validation, say: whoever calls the loop several times would else begin the next run."""
+    stop, journal, state = StopRequest(), Recorder(), State()
+    journal.show_epoch = lambda state: stop._note(15, None)
+    with pytest.raises(Interrupted, match="SIGTERM"), stop.deferred():
+        fit(make(valid=Source()), Plan(7, 5, 7, "valid_accuracy"), state, journal, stop)
+    assert state.step == 7 and journal.saved == [{"step": 7}]
+
+
+def test_an_epoch_cut_short_is_no_epoch_once_the_run_goes_on():
+    """Neither for patience, nor as the best one: 30 steps and then 49 are what 49 steps are."""
+    schedule = lambda step, rows: 1.0 if step < 14 else 0.0  # noqa: E731
+    plan = {"stop_by": "valid_loss", "patience": 3, "select_by": "valid_loss", "checkpoint_every": 1000}
+    short = make(valid=Source(), schedule=schedule)
+    state, journal = run(short, 17, **plan)
+    assert [row["step"] for row in state.rows] == [7, 14, 17] and state.best["step"] == 14
+    fit(short, Plan(700, log_every=5, **plan), state, journal, StopRequest())
+    assert [row["step"] for row in journal.begun] == [7, 14]
+    whole, _ = run(make(valid=Source(), schedule=schedule), 700, **plan)
+    assert [row["step"] for row in state.rows] == [row["step"] for row in whole.rows] == [7, 14, 21, 28, 35]
+    assert state.best["step"] == whole.best["step"]
+
+
+def test_the_end_inside_an_epoch_is_selected_if_it_is_best():
+    rows = [{"step": 7, "valid_loss": 1.0}, {"step": 9, "valid_loss": 0.5}]
+    assert select(State(step=9, rows=rows, best=rows[0]), "valid_loss") is rows[1]
+    assert select(State(step=9, rows=[rows[0], {"step": 9, "valid_loss": 1.5}], best=rows[0]), "valid_loss") is rows[0]
+    assert select(State(step=11, rows=rows, best=rows[0]), "valid_loss") is rows[0]
+    assert select(State(step=9, rows=[{"step": 9, "valid_loss": None}]), "valid_loss") is None

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from cnnlab.engine.network import Network
 from cnnlab.engine.rate_sweep import smooth, sweep_rates
 from cnnlab.engine.step import Training
+from cnnlab.optim import OPTIMIZERS
+from cnnlab.optim.averages import PlainWeights
 from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.losses import Criterion
 from cnnlab.optim.stepping import plain_step
+from cnnlab.tasks import REGRESSION
+from tests.conftest import choose
 from tests.engine.test_loop import CPU
 from tests.runs.test_resume import assert_same
 
@@ -30,11 +38,18 @@ class Slopes:
 def make(name: str = "sgd", **given) -> Training:
     torch.manual_seed(0)
     model = nn.Linear(1, 1)
-    optimizer = build_optimizer({"name": name, **given}, model, 2)
+    optimizer = build_optimizer(choose(OPTIMIZERS, name, **given), model, 2)
     return Training(
-        model, nn.functional.mse_loss, optimizer, plain_step(optimizer), lambda step, rows: 1.0, Slopes(), None, CPU,
-        seed=0, task="regression",
-    )  # fmt: skip
+        network=Network(model, CPU, REGRESSION),
+        criterion=Criterion(nn.functional.mse_loss),
+        optimizer=optimizer,
+        plain_step=plain_step(optimizer),
+        schedule=lambda step, rows: 1.0,
+        average=PlainWeights(optimizer),
+        train=Slopes(),
+        valid=None,
+        seed=0,
+    )
 
 
 def test_the_rates_rise_by_one_factor_until_the_loss_explodes():
@@ -58,14 +73,12 @@ def test_it_leaves_no_trace(name):
 def test_groups_keep_their_share_of_the_rate():
     training = make(lr=0.5, rates={"bias": 0.1})
     seen = []
-    take_step = training.take_step
 
-    def look(learn) -> None:
+    def step_and_tell(learn) -> None:
         seen.append([group["lr"] for group in training.optimizer.param_groups])
-        take_step(learn)
+        training.plain_step(learn)
 
-    object.__setattr__(training, "take_step", look)
-    sweep = sweep_rates(training, 20, 1e-4, 0.1)
+    sweep = sweep_rates(replace(training, plain_step=step_and_tell), 20, 1e-4, 0.1)
     assert [rates[0] for rates in seen] == pytest.approx(sweep.rates)
     assert [rates[1] / rates[0] for rates in seen] == pytest.approx([0.1] * 20)
 

@@ -9,13 +9,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cnnlab.engine.compute import Compute
 from cnnlab.engine.loop import Plan, fit
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients
+from cnnlab.errors import MemoryShortage
+from cnnlab.optim import LOSSES
 from cnnlab.optim.losses import build_loss
-from cnnlab.runtime import StopRequest
-from cnnlab.tasks import Labels, Mixed
-from tests.engine.test_loop import CPU, IMAGES, LABELS, Recorder, make
+from cnnlab.stopping import StopRequest
+from cnnlab.tasks import MULTICLASS, Labels, Mixed
+from tests.conftest import choose
+from tests.engine.test_loop import CPU, IMAGES, LABELS, Recorder, make, with_model
 
 
 def gradients(
@@ -30,9 +34,9 @@ def gradients(
 @pytest.mark.parametrize("size", [1, 7, 25, 49, 50, 64])
 @pytest.mark.parametrize("weights", [None, (1.0, 0.1, 5.0, 0.3, 2.0)])
 @pytest.mark.parametrize("labels", [LABELS, Mixed(LABELS, LABELS.roll(-1), 0.3)], ids=["plain", "mixed"])
-def test_gradients_of_pieces_add_up_to_those_of_the_batch(size, weights, labels):
-    loss = build_loss({"name": "cross_entropy", "class_weights": weights}, "multiclass", 5, CPU)
-    training = replace(make(), loss=loss, weigh=loss.weigh)
+def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(size, weights, labels):
+    chosen = choose(LOSSES, "cross_entropy", class_weights=weights)
+    training = replace(make(), criterion=build_loss(chosen, MULTICLASS, 5, CPU))
     whole, whole_loss = gradients(training, None, labels=labels)
     whole = [grad.clone() for grad in whole]
     pieces, pieces_loss = gradients(training, size, labels=labels)
@@ -64,7 +68,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_stays_so(error):
-    roomy, tight = (replace(make(), model=Small(limit, error)) for limit in (50, 8))
+    roomy, tight = (with_model(make(), Small(limit, error)) for limit in (50, 8))
     tight.model.linear.load_state_dict(roomy.model.linear.state_dict())
     whole, _ = gradients(roomy, None)
     state = State()
@@ -77,23 +81,32 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_stays_so(error):
     assert tight.model.sizes == [7, 7, 6]
 
 
-def test_an_image_that_does_not_fit_alone_and_other_errors_come_through():
-    for limit, error in ((0, ERRORS[0]), (0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))):
-        with pytest.raises(RuntimeError) as caught:
-            compute_gradients(replace(make(), model=Small(limit, error)), IMAGES, LABELS, State())
-        assert caught.value is error
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_image_that_does_not_fit_alone_is_told_with_what_to_do(error):
+    with pytest.raises(MemoryShortage, match="memory ran out with 1 images at once .*smaller dataset.image_size"):
+        compute_gradients(with_model(make(), Small(0, error)), IMAGES, LABELS, State())
+    whole = replace(with_model(make(), Small(8, error)), can_cut=False)
+    with pytest.raises(MemoryShortage, match="with 50 images at once .*expected less to hold: a smaller batch_size"):
+        compute_gradients(whole, IMAGES, LABELS, State())
+
+
+def test_other_errors_come_through():
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError) as caught:
+        compute_gradients(with_model(make(), Small(0, error)), IMAGES, LABELS, State())
+    assert caught.value is error
 
 
 def test_the_loop_says_that_memory_ran_out_and_ends_as_if_it_had_not():
     tight, roomy = make(), make()
-    tight = replace(tight, model=Small(3, ERRORS[0]))
+    tight = with_model(tight, Small(3, ERRORS[0]))
     tight.model.linear.load_state_dict(roomy.model[1].state_dict())
     for training in (tight, roomy):
         training.optimizer.param_groups[0]["params"] = list(training.model.parameters())
     journal, state = Recorder(), State()
     for training, recorder, where in ((tight, journal, state), (roomy, Recorder(), State())):
         fit(training, Plan(14, 5, 7, "valid_accuracy"), where, recorder, StopRequest())
-    assert journal.said == ["memory ran out: batches are worked through in pieces of 2 images"]
+    assert journal.said == ["memory ran out: batches are cut into micro-batches of 2 images"]
     assert state.as_dict()["micro_batch_size"] == 2
     torch.testing.assert_close(tight.model.linear.weight, roomy.model[1].weight)
 
@@ -114,14 +127,14 @@ def test_clipping_is_by_value_and_then_by_the_norm_of_all():
 
 def test_dropout_depends_on_the_step_alone():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 5))
-    training = replace(make(), model=model)
+    training = with_model(make(), model)
     training.optimizer.param_groups[0]["params"] = list(model.parameters())
     losses = [gradients(training, 8, step)[1] for step in (3, 4, 3)]
     assert losses[0] == losses[2] != losses[1]
 
 
 def test_the_loss_is_float32_whatever_the_network_computes_in():
-    training = replace(make(), autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+    training = make().computed_as(Compute("bf16", "contiguous", "off"))
     outputs, loss = compute_gradients(training, IMAGES, LABELS, State())
     assert outputs.dtype == loss.dtype == torch.float32
     exact = F.cross_entropy(make().model(IMAGES), LABELS)

@@ -20,6 +20,13 @@ def test_parts_add_up_and_what_is_between_steps_counts_nowhere(monkeypatch):
     assert times.read() == {"data": 2.0, "forward": 6.0, "backward": 0.0, "optimizer": 0.0}
 
 
+def test_what_ends_before_a_step_was_begun_counts_nowhere():
+    """As in steps that nobody times: those of a sweep of the rate."""
+    times = StepTimes()
+    times.end("forward")
+    assert times.read() == dict.fromkeys(PARTS, 0.0)
+
+
 def test_the_loop_marks_every_part():
     training = make()
     run(training, 3)

@@ -9,13 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnnlab.models import MODELS
 from cnnlab.models.shapes import Layer, require_size
+from tests.conftest import build_from
 from tests.models.pinned import IMAGENET
 
 
 def build(name: str, /, facts: dict = IMAGENET, **arguments: object) -> nn.Module:
     """The registered network in evaluation mode, on the meta device: shapes and no numbers."""
     with torch.device("meta"):
-        return MODELS.build({"name": name, **arguments}, **facts).eval()
+        return build_from(MODELS, {"name": name, **arguments}, **facts).eval()
 
 
 def layers_of(network: nn.Module, image_size: int, in_channels: int = 3) -> dict[str, Layer]:
@@ -53,7 +54,7 @@ def fill(network: nn.Module) -> None:
 def assert_takes_torchvision_weights(
     name: str, image_size: int, theirs: dict | None = None, **arguments: object
 ) -> None:
-    """Our network loads torchvision's state by name and answers with the same logits.
+    """Our network loads torchvision's state by name and makes the same logits.
 
     `theirs` are arguments of torchvision's builder, `arguments` those of ours.
     """

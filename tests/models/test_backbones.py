@@ -10,12 +10,15 @@ from urllib.error import URLError
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchvision import models
 
 from cnnlab.errors import ConfigError
 from cnnlab.models import MODELS
-from cnnlab.models.backbones import share_channels
+from cnnlab.models.backbones import find_published
 from cnnlab.models.head import find_head
+from cnnlab.models.weights import load_weights, share_channels
+from tests.conftest import build_from
 
 ONE_OF_EACH = [
     *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t"),
@@ -32,10 +35,18 @@ ALL = [
 
 
 def build(
-    arch: str = "resnet18", num_classes: int = 7, in_channels: int = 3, library: str = "torchvision", **arguments
+    arch: str = "resnet18",
+    num_classes: int = 7,
+    in_channels: int = 3,
+    library: str = "torchvision",
+    weights: str | None = None,
 ) -> nn.Module:
-    given = {"name": library, "arch": arch, **arguments}
-    return MODELS.build(given, num_classes=num_classes, in_channels=in_channels, image_size=224)
+    """The network of such a configuration, with the weights that it begins with."""
+    given = {"name": library, "arch": arch}
+    network = build_from(MODELS, given, num_classes=num_classes, in_channels=in_channels, image_size=224)
+    if weights is not None:
+        load_weights(network, weights, find_published(library, arch))
+    return network
 
 
 @pytest.mark.parametrize("arch", ALL)
@@ -68,12 +79,12 @@ def test_an_unknown_arch_has_near_matches():
 
 
 @pytest.mark.parametrize("in_channels", [1, 4])
-def test_shared_channels_answer_to_grey_as_before(in_channels):
+def test_shared_channels_respond_to_grey_as_before(in_channels):
     conv = nn.Conv2d(3, 5, 3)
     grey = torch.rand(2, 1, 8, 8)
-    expected = conv(grey.expand(-1, 3, -1, -1))
-    share_channels(conv, in_channels)
-    torch.testing.assert_close(conv(grey.expand(-1, in_channels, -1, -1)), expected)
+    shared = share_channels(conv.weight, in_channels)
+    response = F.conv2d(grey.expand(-1, in_channels, -1, -1), shared, conv.bias)
+    torch.testing.assert_close(response, conv(grey.expand(-1, 3, -1, -1)))
 
 
 # --- Weights from a file ------------------------------------------------------------------------------------
@@ -184,7 +195,8 @@ def test_a_file_of_something_else(save):
 
 
 def test_a_file_that_is_not_there():
-    with pytest.raises(ConfigError, match=r"no file nowhere\.pth; expected a file of weights, or one of .*DEFAULT"):
+    told = r"no file nowhere\.pth; expected a file of weights, a run, or one of .*DEFAULT"
+    with pytest.raises(ConfigError, match=told):
         build(weights="nowhere.pth")
 
 
@@ -196,7 +208,7 @@ def test_published_weights_are_asked_for_and_adapted(monkeypatch, state, weights
     assert network.conv1.weight.shape == (64, 1, 7, 7) and network.fc.weight.shape == (7, 512)
 
 
-def test_without_a_network_the_file_and_its_place_are_named(monkeypatch, tmp_path):
+def test_without_a_network_the_file_and_its_path_are_named(monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise URLError("no route to host")
 
@@ -233,7 +245,7 @@ def stand_in(monkeypatch):
     library = types.ModuleType("timm")
     library.online = True
 
-    def create_model(arch: str, pretrained: bool, num_classes: int, in_chans: int) -> nn.Module:
+    def create_model(arch: str, pretrained: bool, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
         if pretrained and not library.online:
             raise OSError("offline")
         network = Stand(num_classes, in_chans)
@@ -260,7 +272,7 @@ def test_timm_has_near_matches(stand_in):
 
 def test_timm_weights_that_are_published(stand_in, capsys):
     assert build("stand", library="timm", weights="DEFAULT").conv.weight.eq(1).all()
-    assert "the last layer is for 1000 classes: made anew for 7" in capsys.readouterr().err
+    assert "the last layer, head, is for 1000 classes: made anew for 7" in capsys.readouterr().err
     stand_in.online = False
     with pytest.raises(ConfigError, match="offline.*wanted: timm/stand"):
         build("stand", library="timm", weights="DEFAULT")

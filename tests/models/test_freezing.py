@@ -10,11 +10,12 @@ from cnnlab.errors import ConfigError
 from cnnlab.models import MODELS
 from cnnlab.models.freezing import OnFeatures, find_frozen
 from cnnlab.models.head import find_head, replace_head
+from tests.conftest import build_from
 
 
 def build(name: str, image_size: int = 32, **arguments) -> nn.Module:
     torch.manual_seed(0)
-    return MODELS.build({"name": name, **arguments}, num_classes=7, in_channels=3, image_size=image_size)
+    return build_from(MODELS, {"name": name, **arguments}, num_classes=7, in_channels=3, image_size=image_size)
 
 
 def frozen_names(network: nn.Module, freeze) -> set[str]:
@@ -99,16 +100,16 @@ def test_a_network_that_is_all_head_has_no_backbone():
 def test_head_of_features_is_the_network(name):
     network = build(name).eval()
     on_features = OnFeatures(network).eval()
-    assert on_features.ends_in_head(3, 32)
+    assert on_features.ends_the_network(3, 32)
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(on_features(on_features.look(images)), network(images))
+        assert torch.equal(on_features(on_features.extract_features(images)), network(images))
 
 
-def test_looking_changes_nothing():
+def test_extracting_features_changes_nothing():
     network = build("resnet20").train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    features = OnFeatures(network).look(torch.randn(4, 3, 32, 32))
+    features = OnFeatures(network).extract_features(torch.randn(4, 3, 32, 32))
     assert not features.requires_grad and features.shape == (4, 64)
     assert all(module.training for module in network.modules())
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -124,5 +125,5 @@ def test_its_weights_are_the_whole_networks():
     assert torch.equal(network.fc.weight, torch.ones(7, 64))
 
 
-def test_a_network_that_goes_on_behind_its_last_layer_is_noticed():
-    assert not OnFeatures(build("torchvision", arch="squeezenet1_1", image_size=64)).ends_in_head(3, 64)
+def test_a_network_that_goes_on_after_its_last_layer_is_noticed():
+    assert not OnFeatures(build("torchvision", arch="squeezenet1_1", image_size=64)).ends_the_network(3, 64)

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlab.data import DATASETS
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import build_model
+from cnnlab.experiment.network import build_network
 from cnnlab.models import INITS, MODELS
-from tests.conftest import small_config
+from tests.conftest import build_from, small_config
 from tests.models.test_models import ARGUMENTS
 
 FACTS = {"num_classes": 10, "in_channels": 3, "image_size": 32}
@@ -32,7 +31,7 @@ RESIDUAL = [
 
 def build(name: str, init: str, **arguments: object) -> nn.Module:
     torch.manual_seed(0)
-    network = MODELS.build({"name": name, **ARGUMENTS.get(name, {}), **arguments}, **FACTS)
+    network = build_from(MODELS, {"name": name, **ARGUMENTS.get(name, {}), **arguments}, **FACTS)
     return network.apply(INITS[init])
 
 
@@ -89,7 +88,7 @@ def test_one_of_the_users_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(INITS, "_builders", dict(INITS._builders))  # what is registered here is forgotten again
     config = small_config(tmp_path, "imports=[my_inits]", "model.init=halves")
-    network = build_model(config, DATASETS.build(config.dataset))
+    network = build_network(config, config.dataset.build().facts, torch.device("cpu"), trained=False).model
     assert all(m.weight.eq(0.5).all() for m in network.modules() if isinstance(m, nn.Conv2d))
     with pytest.raises(ConfigError, match="no 'halfs'; did you mean halves"):
         small_config(tmp_path, "imports=[my_inits]", "model.init=halfs")

@@ -5,13 +5,14 @@ from torch import nn
 from cnnlab.models import MODELS
 from cnnlab.models.linear import ACTIVATIONS
 from cnnlab.signature import describe
+from tests.conftest import build_from
 from tests.models.pinned import MNIST
 from tests.models.published import build
 
 
 def build_with_numbers(name, facts=MNIST, **arguments):
     torch.manual_seed(0)
-    return MODELS.build({"name": name, **arguments}, **facts)
+    return build_from(MODELS, {"name": name, **arguments}, **facts)
 
 
 def test_linear_is_a_matrix_product():

@@ -11,6 +11,8 @@ import yaml
 from torch import nn
 
 from cnnlab.models import INITS, MODELS
+from cnnlab.models.registry import ForEveryModel
+from tests.conftest import build_from
 from tests.models.pinned import OPTIONAL, PARAMETERS
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -37,7 +39,7 @@ MODAL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReL
 
 
 def build(name: str) -> nn.Module:
-    return MODELS.build({"name": name, **ARGUMENTS.get(name, {})}, **facts_of(name))
+    return build_from(MODELS, {"name": name, **ARGUMENTS.get(name, {})}, **facts_of(name))
 
 
 def facts_of(name: str) -> dict[str, int]:
@@ -69,18 +71,25 @@ def test_file_names_every_argument_with_its_default(name):
     given = yaml.safe_load(text)
     defaults = {key: parameter.default for key, parameter in MODELS.arguments(name).items()}
     expected = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+    shared = {"init": given["init"]} if "init" in given else {}  # of all that is shared, a network may prefer one
     # as text, in which order counts and 1 is not 1.0
-    assert repr(given) == repr({"name": name, **expected, "init": given["init"]})
-    assert given["init"] in (None, *INITS)
-    assert MODELS.check("model", {key: value for key, value in given.items() if key != "init"}) == []
+    assert repr(given) == repr({"name": name, **expected, **shared})
+    component, problems = MODELS.parse("model", given)
+    assert problems == [] and component.arguments == defaults
+    assert component.shared == ForEveryModel(**shared) and component.shared.init in (None, *INITS)
     assert text.startswith("# ")
+
+
+def test_the_shared_keys_stand_in_train_yaml_with_their_defaults():
+    shown = yaml.safe_load((CONF.parent / "train.yaml").read_text(encoding="utf-8"))["model"]
+    assert shown == vars(ForEveryModel()) and set(shown) == set(MODELS.shared_arguments())
 
 
 @pytest.mark.parametrize("name", list(PARAMETERS))
 def test_parameter_count_is_the_pinned_one(name):
     facts, expected = PARAMETERS[name]
     with torch.device("meta"):
-        network = MODELS.build({"name": name}, **facts)
+        network = build_from(MODELS, {"name": name}, **facts)
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 

@@ -9,10 +9,11 @@ from torch import nn
 from cnnlab.models import MODELS
 from cnnlab.models.preact_resnet import PreActUnit, basic_branch, bottleneck_branch
 from cnnlab.models.shapes import trace_shapes
+from tests.conftest import build_from
 
 
 def build(name: str, **arguments) -> nn.Module:
-    return MODELS.build({"name": name, **arguments}, num_classes=10, in_channels=3, image_size=32)
+    return build_from(MODELS, {"name": name, **arguments}, num_classes=10, in_channels=3, image_size=32)
 
 
 def test_a_unit_normalises_and_activates_before_each_convolution():

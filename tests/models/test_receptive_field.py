@@ -12,6 +12,7 @@ from torch import nn
 from cnnlab.models import MODELS
 from cnnlab.models.receptive_field import ReceptiveFields
 from cnnlab.models.summary import summarize
+from tests.conftest import build_from
 from tests.models.pinned import CIFAR, IMAGENET, MNIST
 from tests.models.published import build
 
@@ -80,7 +81,7 @@ class Odd(nn.Module):
 
 def trunk(name: str, **arguments: object) -> nn.Module:
     """A network up to its global pooling, averaging where it would take a maximum, which hides pixels."""
-    network = MODELS.build({"name": name, **arguments}, num_classes=2, in_channels=1, image_size=96)
+    network = build_from(MODELS, {"name": name, **arguments}, num_classes=2, in_channels=1, image_size=96)
     layers = []
     for layer in network.children():
         if isinstance(layer, (nn.AdaptiveAvgPool2d, nn.Flatten)):

@@ -10,11 +10,12 @@ from cnnlab.errors import ConfigError
 from cnnlab.models import MODELS
 from cnnlab.models.residual_net import ResidualBlock
 from cnnlab.models.shapes import require_size, trace_shapes
+from tests.conftest import build_from
 
 
 def build(image_size: int = 28, **arguments) -> nn.Module:
     facts = {"num_classes": 10, "in_channels": 1, "image_size": image_size}
-    return MODELS.build({"name": "residual_net", **arguments}, **facts)
+    return build_from(MODELS, {"name": "residual_net", **arguments}, **facts)
 
 
 def test_a_block_adds_two_convolutions_to_its_input():

@@ -12,12 +12,13 @@ from cnnlab.errors import ConfigError
 from cnnlab.models import MODELS
 from cnnlab.models.init import xavier
 from cnnlab.models.residual_variants import ORDERS, SHORTCUTS, Gate, Order, ResidualUnit, Shortcut
+from tests.conftest import build_from
 
 CLOSED = 0.0024726  # sigmoid(-6)
 
 
 def build(name: str = "residual_variants", **arguments) -> nn.Module:
-    return MODELS.build({"name": name, **arguments}, num_classes=10, in_channels=3, image_size=32)
+    return build_from(MODELS, {"name": name, **arguments}, num_classes=10, in_channels=3, image_size=32)
 
 
 def zero_gate_weights(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from cnnlab.models import MODELS
 from cnnlab.models.resnet import BasicBlock, Bottleneck, ZeroPadding, projection, zero_padding
 from cnnlab.models.shapes import trace_shapes
+from tests.conftest import build_from
 
 IMAGENET_NAMES = [
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
@@ -18,7 +19,7 @@ IMAGENET_NAMES = [
 
 
 def build(name: str, num_classes: int = 10, **arguments) -> nn.Module:
-    return MODELS.build({"name": name, **arguments}, num_classes=num_classes, in_channels=3, image_size=32)
+    return build_from(MODELS, {"name": name, **arguments}, num_classes=num_classes, in_channels=3, image_size=32)
 
 
 def build_shapes_only(name: str, num_classes: int = 10, **arguments) -> nn.Module:

@@ -12,6 +12,7 @@ from torchvision import models
 
 from cnnlab.models import MODELS
 from cnnlab.models.summary import Row, measure_activations, summarize
+from tests.conftest import build_from
 from tests.models.pinned import IMAGENET, MNIST, PARAMETERS
 from tests.models.published import build, multiply_adds, num_parameters
 from tests.models.test_models import LARGE
@@ -105,7 +106,7 @@ def test_the_table_ends_where_the_image_is_stopped():
 
 
 def test_the_network_stays_as_it_is():
-    network = MODELS.build({"name": "residual_variants", "depth": 8}, num_classes=2, in_channels=1)
+    network = build_from(MODELS, {"name": "residual_variants", "depth": 8}, num_classes=2, in_channels=1)
     network[1].eval()
     modes = [module.training for module in network.modules()]
     before = {key: value.clone() for key, value in network.state_dict().items()}

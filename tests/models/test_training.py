@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from cnnlab.experiment import read_config
+from cnnlab.config import parse
 from cnnlab.models import MODELS
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
 from tests.conftest import compose_tree
 from tests.models.pinned import PARAMETERS
 
@@ -49,5 +49,5 @@ def test_every_family_is_there():
 def test_it_learns(name, image_size, steps, lr, others, tmp_path):
     facts = [f"dataset.image_size={image_size}", f"steps={steps}", f"optimizer.lr={lr}", "schedule=cosine"]
     tree = compose_tree(f"model={name}", *facts, *others, "engine.device=cpu", f"output_dir={tmp_path}")
-    run = start(read_config(tree), [])
+    run = start(parse(tree), [])
     assert run.read_json(run.summary)["test"]["accuracy"] > 0.5

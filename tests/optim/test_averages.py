@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import assemble
-from cnnlab.optim import AVERAGES
-from tests.conftest import small_config
+from cnnlab.experiment.assembly import assemble
+from cnnlab.optim import AVERAGES, OPTIMIZERS
+from cnnlab.optim.groups import build_optimizer
+from tests.conftest import build_from, choose, small_config
 
 
 class Source:
@@ -31,7 +32,8 @@ def make_model() -> nn.Module:
 
 
 def build(model: nn.Module, **given):
-    return AVERAGES.build(given, model=model, num_steps=20, train=Source())
+    optimizer = torch.optim.SGD(model.parameters())
+    return build_from(AVERAGES, given, model=model, optimizer=optimizer, num_steps=20, train=Source())
 
 
 def walk(model: nn.Module, step: int) -> None:
@@ -115,8 +117,23 @@ def test_a_restored_average_goes_on_as_if_it_had_not_stopped(given, stop):
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
-def test_none_is_none():
-    assert build(make_model(), name="none") is None
+def test_none_is_the_weights_as_they_are():
+    model = make_model()
+    average = build(model, name="none")
+    for step in range(1, 21):
+        walk(model, step)
+        average.update(step)
+    plain = snapshot(model)
+    with average.averaged():
+        assert average.state_dict() == {}
+        assert all(torch.equal(value, plain[name]) for name, value in model.state_dict().items())
+    average.load_state_dict({})
+    assert all(torch.equal(value, plain[name]) for name, value in model.state_dict().items())
+
+
+def test_none_leaves_it_to_an_optimizer_that_averages_itself():
+    optimizer = build_optimizer(choose(OPTIMIZERS, "schedule_free_sgd"), make_model(), 8)
+    assert build_from(AVERAGES, {"name": "none"}, optimizer=optimizer).averaged == optimizer.averaged
 
 
 def test_an_optimizer_that_averages_wants_no_other_average(tmp_path):

@@ -6,12 +6,14 @@ import pytest
 import yaml
 from torch import nn
 
+from cnnlab.config import parse
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import assemble, read_config
+from cnnlab.experiment.assembly import assemble
 from cnnlab.optim import OPTIMIZERS
 from cnnlab.optim.groups import build_optimizer
+from cnnlab.optim.registry import ForEveryOptimizer
 from cnnlab.train import CONF
-from tests.conftest import SMALL, compose_tree
+from tests.conftest import SMALL, choose, compose_tree
 
 
 def network() -> nn.Module:
@@ -23,13 +25,14 @@ def network() -> nn.Module:
 def settings(**given) -> dict[str, tuple[float, float]]:
     """Name of each parameter → its rate and its decay."""
     model = network()
-    optimizer = build_optimizer({"name": "sgd", "lr": 0.8, "weight_decay": 0.1, **given}, model, batch_size=32)
+    sgd = choose(OPTIMIZERS, "sgd", lr=0.8, weight_decay=0.1, **given)
+    optimizer = build_optimizer(sgd, model, batch_size=32)
     names = {p: name for name, p in model.named_parameters()}
     return {names[p]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
 
 
 def test_by_default_there_is_one_group_as_in_plain_torch():
-    optimizer = build_optimizer({"name": "sgd"}, model := network(), 32)
+    optimizer = build_optimizer(choose(OPTIMIZERS, "sgd"), model := network(), 32)
     (group,) = optimizer.param_groups
     assert group["params"] == list(model.parameters())
 
@@ -52,7 +55,7 @@ def test_the_longest_start_of_a_name_decides_its_rate():
 
 def test_the_first_group_is_one_at_the_plain_rate():
     """Its rate is the one that is logged."""
-    optimizer = build_optimizer({"name": "sgd", "lr": 1.0, "rates": {"layer1": 0.5}}, network(), 32)
+    optimizer = build_optimizer(choose(OPTIMIZERS, "sgd", lr=1.0, rates={"layer1": 0.5}), network(), 32)
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 0.5]
 
 
@@ -71,15 +74,15 @@ def test_the_rate_may_be_meant_for_another_batch_size(scale_to_batch, rate):
 
 def test_muon_keeps_rates_and_decay_of_its_groups():
     model = network()
-    given = {"name": "muon", "lr": 1.0, "decay_norms_and_biases": False, "rates": {"layer10": 0.1}}
-    groups = build_optimizer(given, model, 32).param_groups
+    muon = choose(OPTIMIZERS, "muon", lr=1.0, decay_norms_and_biases=False, rates={"layer10": 0.1})
+    groups = build_optimizer(muon, model, 32).param_groups
     found = {(g["orthogonal"], g["lr"], g["weight_decay"]): len(g["params"]) for g in groups}
     assert found == {(True, 1.0, 0.1): 1, (False, 1.0, 0.0): 4, (True, 0.1, 0.1): 1, (False, 0.1, 0.0): 1}
 
 
 def test_one_rate_for_all_is_all_that_lbfgs_takes():
     with pytest.raises(ConfigError, match="optimizer: LBFGS doesn't support"):
-        build_optimizer({"name": "lbfgs", "rates": {"layer1": 0.1}}, network(), 32)
+        build_optimizer(choose(OPTIMIZERS, "lbfgs", rates={"layer1": 0.1}), network(), 32)
 
 
 # --- As typed ---------------------------------------------------------------------------------------------
@@ -87,16 +90,16 @@ def test_one_rate_for_all_is_all_that_lbfgs_takes():
 
 def test_the_shared_keys_stand_in_train_yaml_with_their_defaults():
     shown = yaml.safe_load((CONF / "train.yaml").read_text())["optimizer"]
-    assert shown == vars(OPTIMIZERS.read_shared({})) and set(shown) == set(OPTIMIZERS.shared_arguments())
+    assert shown == vars(ForEveryOptimizer()) and set(shown) == set(OPTIMIZERS.shared_arguments())
 
 
 def test_rates_from_the_command_line():
-    assembly = assemble(read_config(compose_tree(*SMALL, "++optimizer.rates={0: 0.5, 3.weight: 0.1}")))
-    names = {p: name for name, p in assembly.model.named_parameters()}
+    assembly = assemble(parse(compose_tree(*SMALL, "++optimizer.rates={0: 0.5, 3.weight: 0.1}")))
+    names = {p: name for name, p in assembly.network.model.named_parameters()}
     groups = {round(group["lr"], 6): [names[p] for p in group["params"]] for group in assembly.optimizer.param_groups}
     assert groups[0.0015] == ["0.weight", "0.bias"] and groups[0.0003] == ["3.weight"] and len(groups[0.003]) == 7
     with pytest.raises(ConfigError, match="starts with '4'; did you mean|starts with '4'; valid here: 0"):
-        assemble(read_config(compose_tree(*SMALL, "++optimizer.rates={4: 0.5}")))
+        assemble(parse(compose_tree(*SMALL, "++optimizer.rates={4: 0.5}")))
 
 
 @pytest.mark.parametrize(
@@ -110,12 +113,12 @@ def test_rates_from_the_command_line():
 )
 def test_mistakes_in_the_shared_keys_are_told(given, told):
     with pytest.raises(ConfigError, match=told):
-        read_config(compose_tree(*SMALL, f"++{given.lstrip('+')}"))
+        parse(compose_tree(*SMALL, f"++{given.lstrip('+')}"))
 
 
 def test_parameters_that_begin_late_are_apart():
     """torch's fused kernels refuse a group in which some have a momentum and others have none yet."""
     model = network()
     late = list(model["layer1"].parameters())
-    groups = build_optimizer({"name": "sgd", "momentum": 0.9}, model, 32, late).param_groups
+    groups = build_optimizer(choose(OPTIMIZERS, "sgd", momentum=0.9), model, 32, late).param_groups
     assert [group["params"] for group in groups] == [late, [p for p in model.parameters() if p not in set(late)]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,27 +12,30 @@ from torch.nn import functional as F
 from cnnlab.errors import ConfigError
 from cnnlab.optim import LOSSES
 from cnnlab.optim.losses import build_loss, tasks_of
-from cnnlab.tasks import TASKS
+from cnnlab.tasks import BINARY, MULTICLASS, REGRESSION, TASKS
+from tests.conftest import choose
 
 CPU = torch.device("cpu")
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS, CLASSES = torch.randn(7, 5, generator=GENERATOR) * 3, torch.arange(7) % 5
-LOGIT, ANSWERS = torch.randn(7, 1, generator=GENERATOR) * 3, torch.tensor([0, 1, 1, 0, 1, 0, 0])
+LOGIT, OUTCOMES = torch.randn(7, 1, generator=GENERATOR) * 3, torch.tensor([0, 1, 1, 0, 1, 0, 0])
 NUMBERS, TARGETS = torch.randn(7, 2, generator=GENERATOR), torch.randn(7, 2, generator=GENERATOR)
 WEIGHTS = [0.5, 1.0, 2.0, 0.0, 3.0]
 
 
 def make(name: str, **arguments):
-    return build_loss({"name": name, **arguments}, tasks_of(name)[0], 5, CPU)
+    plain = choose(LOSSES, name)
+    chosen = replace(plain, arguments={**plain.arguments, **arguments})  # also a weight of 0, which YAML may not have
+    return build_loss(chosen, tasks_of(name)[0], 5, CPU)
 
 
 def p_of_class() -> Tensor:
     return LOGITS.double().softmax(1)[torch.arange(7), CLASSES]
 
 
-def p_of_answer() -> Tensor:
+def p_of_outcome() -> Tensor:
     p = 1 / (1 + torch.exp(-LOGIT.double()[:, 0]))
-    return torch.where(ANSWERS == 1, p, 1 - p)
+    return torch.where(OUTCOMES == 1, p, 1 - p)
 
 
 def close(got: Tensor, expected: Tensor) -> None:
@@ -61,20 +66,20 @@ def test_nll_per_pixel_is_the_mean_over_all_pixels():
 
 
 def test_bce_counts_the_ones_as_often_as_asked():
-    weights = torch.where(ANSWERS == 1, 3.0, 1.0).double()
-    loss = make("bce_with_logits", pos_weight=3.0)(LOGIT, ANSWERS)
-    close(loss, -(weights * p_of_answer().log()).mean())
-    torchs = F.binary_cross_entropy_with_logits(LOGIT[:, 0], ANSWERS.float(), pos_weight=torch.tensor(3.0))
+    weights = torch.where(OUTCOMES == 1, 3.0, 1.0).double()
+    loss = make("bce_with_logits", pos_weight=3.0)(LOGIT, OUTCOMES)
+    close(loss, -(weights * p_of_outcome().log()).mean())
+    torchs = F.binary_cross_entropy_with_logits(LOGIT[:, 0], OUTCOMES.float(), pos_weight=torch.tensor(3.0))
     torch.testing.assert_close(loss, torchs)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_looks_away_from_what_is_answered_well(gamma):
-    for outputs, labels, p in ((LOGITS, CLASSES, p_of_class()), (LOGIT, ANSWERS, p_of_answer())):
+def test_focal_looks_away_from_what_is_predicted_well(gamma):
+    for outputs, labels, p in ((LOGITS, CLASSES, p_of_class()), (LOGIT, OUTCOMES, p_of_outcome())):
         close(make("focal", gamma=gamma)(outputs, labels), -((1 - p) ** gamma * p.log()).mean())
 
 
-def test_focal_has_finite_slopes_where_an_answer_is_certain():
+def test_focal_has_finite_slopes_where_a_prediction_is_certain():
     outputs = torch.tensor([[100.0, 0.0]], requires_grad=True)
     make("focal", gamma=0.5)(outputs, torch.tensor([0])).backward()
     assert torch.isfinite(outputs.grad).all()
@@ -82,7 +87,7 @@ def test_focal_has_finite_slopes_where_an_answer_is_certain():
 
 @pytest.mark.parametrize("epsilon", [-0.5, 0.0, 2.0])
 def test_poly_adds_the_first_term_of_the_expansion(epsilon):
-    for outputs, labels, p in ((LOGITS, CLASSES, p_of_class()), (LOGIT, ANSWERS, p_of_answer())):
+    for outputs, labels, p in ((LOGITS, CLASSES, p_of_class()), (LOGIT, OUTCOMES, p_of_outcome())):
         close(make("poly", epsilon=epsilon)(outputs, labels), (-p.log() + epsilon * (1 - p)).mean())
 
 
@@ -96,16 +101,17 @@ def test_losses_of_numbers():
 
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_every_loss_works_for_the_tasks_it_says_and_is_refused_for_others(name):
-    given = {"multiclass": (LOGITS, CLASSES), "binary": (LOGIT, ANSWERS), "regression": (NUMBERS, TARGETS)}
-    for task in TASKS:
+    given = {MULTICLASS: (LOGITS, CLASSES), BINARY: (LOGIT, OUTCOMES), REGRESSION: (NUMBERS, TARGETS)}
+    assert set(given) == set(TASKS.values())
+    for task in given:
         if task in tasks_of(name):
             outputs, labels = given[task]
             outputs = outputs.clone().requires_grad_()
-            build_loss({"name": name}, task, 5, CPU)(outputs, labels).backward()
+            build_loss(choose(LOSSES, name), task, 5, CPU)(outputs, labels).backward()
             assert outputs.grad.abs().sum() > 0
         else:
             with pytest.raises(ConfigError, match=f"loss: {name} is for .*the dataset's task is {task}; expected one"):
-                build_loss({"name": name}, task, 5, CPU)
+                build_loss(choose(LOSSES, name), task, 5, CPU)
 
 
 def test_a_weight_for_each_class_is_needed():
@@ -120,16 +126,16 @@ COUNTS = torch.tensor([40, 10, 25, 20, 5])
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll"])
 def test_automatic_weights_are_images_over_classes_times_images_of_the_class(name):
-    given = {"name": name, "class_weights": "auto"}
+    given = choose(LOSSES, name, class_weights="auto")
     outputs = LOGITS.log_softmax(1)
     expected = make(name, class_weights=[100 / (5 * n) for n in COUNTS.tolist()])(outputs, CLASSES)
-    close(build_loss(given, "multiclass", 5, CPU, COUNTS)(outputs, CLASSES), expected.double())
+    close(build_loss(given, MULTICLASS, 5, CPU, COUNTS)(outputs, CLASSES), expected.double())
     # Before images are read all classes count alike.
-    close(build_loss(given, "multiclass", 5, CPU)(outputs, CLASSES), make(name)(outputs, CLASSES).double())
+    close(build_loss(given, MULTICLASS, 5, CPU)(outputs, CLASSES), make(name)(outputs, CLASSES).double())
 
 
 def test_an_automatic_weight_of_the_second_class_makes_both_count_as_much():
-    given = {"name": "bce_with_logits", "pos_weight": "auto"}
-    loss = build_loss(given, "binary", 2, CPU, torch.tensor([30, 10]))
-    close(loss(LOGIT, ANSWERS), make("bce_with_logits", pos_weight=3.0)(LOGIT, ANSWERS).double())
-    close(build_loss(given, "binary", 2, CPU)(LOGIT, ANSWERS), make("bce_with_logits")(LOGIT, ANSWERS).double())
+    given = choose(LOSSES, "bce_with_logits", pos_weight="auto")
+    loss = build_loss(given, BINARY, 2, CPU, torch.tensor([30, 10]))
+    close(loss(LOGIT, OUTCOMES), make("bce_with_logits", pos_weight=3.0)(LOGIT, OUTCOMES).double())
+    close(build_loss(given, BINARY, 2, CPU)(LOGIT, OUTCOMES), make("bce_with_logits")(LOGIT, OUTCOMES).double())

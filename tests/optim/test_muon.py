@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from cnnlab.optim import OPTIMIZERS
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.muon import COEFFICIENTS, NUM_ITERATIONS, orthogonalize
+from tests.conftest import choose
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -40,7 +42,7 @@ def test_what_is_no_matrix_takes_torchs_adamw_steps():
         model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
         _, *others = model.parameters()
         if ours:
-            optimizer = build_optimizer({"name": "muon", "lr": 0.01, "weight_decay": 0.2}, model, 8)
+            optimizer = build_optimizer(choose(OPTIMIZERS, "muon", lr=0.01, weight_decay=0.2), model, 8)
         else:
             optimizer = torch.optim.AdamW(others, lr=0.01, weight_decay=0.2)
         take_steps(model, optimizer)
@@ -54,8 +56,8 @@ def test_a_step_of_a_kernel_is_as_the_papers_write_it(nesterov):
     kernel = nn.Conv2d(3, 8, 2, bias=False)
     start = kernel.weight.detach().flatten(1).clone()  # (8, 12)
     first, second = (torch.randn(8, 3, 2, 2, generator=GENERATOR) for _ in range(2))
-    given = {"name": "muon", "lr": 0.1, "momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.5}
-    optimizer = build_optimizer(given, kernel, 8)
+    muon = choose(OPTIMIZERS, "muon", lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.5)
+    optimizer = build_optimizer(muon, kernel, 8)
     for grad in (first, second):
         kernel.weight.grad = grad.clone()
         optimizer.step()
@@ -77,7 +79,7 @@ def test_torchs_own_where_it_has_one():
         model = nn.Linear(20, 12, bias=False)
         settings = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3}
         if ours:
-            optimizer = build_optimizer({"name": "muon", **settings}, model, 8)
+            optimizer = build_optimizer(choose(OPTIMIZERS, "muon", **settings), model, 8)
         else:
             optimizer = torch.optim.Muon(model.parameters(), **settings, adjust_lr_fn="match_rms_adamw")
         start = model.weight.detach().clone()

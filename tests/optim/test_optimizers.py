@@ -5,24 +5,26 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from cnnlab.data import DATASETS, ImageSet
 from cnnlab.data.batches import Batches
+from cnnlab.data.normalise import Normalise
 from cnnlab.engine.loop import Plan, fit, restore
+from cnnlab.engine.network import Network
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training
 from cnnlab.errors import ConfigError
 from cnnlab.optim import OPTIMIZERS
+from cnnlab.optim.averages import PlainWeights
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.stepping import plain_step
-from cnnlab.runtime import StopRequest
-from tests.engine.test_loop import CPU, Recorder
+from cnnlab.stopping import StopRequest
+from tests.conftest import build_from, choose
+from tests.engine.test_loop import CPU, CROSS_ENTROPY, Recorder
 from tests.runs.test_resume import assert_same
 
 DENSE = [name for name in OPTIMIZERS if name != "sparse_adam"]
@@ -71,7 +73,8 @@ def test_steps_are_torchs_own(name):
         torch.manual_seed(0)
         model = nn.Linear(6, 4)
         if ours:
-            optimizer = build_optimizer({"name": name, **arguments, **OURS.get(name, {})}, model, batch_size=5)
+            chosen = choose(OPTIMIZERS, name, **arguments, **OURS.get(name, {}))
+            optimizer = build_optimizer(chosen, model, batch_size=5)
             step = plain_step(optimizer)
         else:
             optimizer = kind(model.parameters(), **arguments, **torchs_names)
@@ -98,24 +101,23 @@ def test_steps_are_torchs_own(name):
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
-    return DATASETS.build({"name": "digits", "image_size": 8}).read("train")
+    return build_from(DATASETS, {"name": "digits", "image_size": 8}).read("train")
 
 
 def make_training(name: str, images: ImageSet, model: nn.Module, batch_size: int = 32) -> Training:
     """320 digits, shuffled, learned at half the rate from the third step on."""
-    batches = Batches(images, torch.arange(320), batch_size, (0.3,), (0.3,), seed=0)
-    optimizer = build_optimizer({"name": name}, model, batch_size)
+    batches = Batches(images, torch.arange(320), batch_size, Normalise((0.3,), (0.3,)), seed=0)
+    optimizer = build_optimizer(choose(OPTIMIZERS, name), model, batch_size)
     return Training(
-        model=model,
-        loss=F.cross_entropy,
+        network=Network(model, CPU),
+        criterion=CROSS_ENTROPY,
         optimizer=optimizer,
-        take_step=plain_step(optimizer),
+        plain_step=plain_step(optimizer),
         schedule=lambda step, rows: 1.0 if step < 2 else 0.5,
+        average=PlainWeights(optimizer),
         train=batches,
         valid=batches.in_order(),
-        device=CPU,
         seed=0,
-        averaged=getattr(optimizer, "averaged", nullcontext),
     )
 
 
@@ -133,7 +135,7 @@ def test_ten_steps_are_five_and_five(name, images):
     whole, journal, state = make_training(name, images, small_network()), Keeper(), State()
     fit(whole, plan, state, journal, StopRequest())
     resumed = make_training(name, images, small_network())
-    state = restore(resumed, journal.snapshot)
+    state = restore(resumed, journal.snapshot, rows=[])
     fit(resumed, plan, state, Recorder(), StopRequest())
     assert state.step == 10
     assert_same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
@@ -154,10 +156,10 @@ def test_every_optimizer_learns_the_digits_with_its_own_defaults(name, images):
 
 def test_sparse_adam_refuses_dense_gradients_and_takes_sparse_ones():
     with pytest.raises(ConfigError, match="8 parameters have dense ones"):
-        build_optimizer({"name": "sparse_adam"}, small_network(), 8)
+        build_optimizer(choose(OPTIMIZERS, "sparse_adam"), small_network(), 8)
     table = nn.Embedding(10, 3, sparse=True)
     before = table.weight.detach().clone()
-    optimizer = build_optimizer({"name": "sparse_adam", "lr": 0.1}, table, 8)
+    optimizer = build_optimizer(choose(OPTIMIZERS, "sparse_adam", lr=0.1), table, 8)
     table(torch.tensor([2])).sum().backward()
     plain_step(optimizer)(lambda: None)
     changed = (table.weight != before).any(dim=1)
@@ -168,11 +170,12 @@ def test_no_optimizer_loads_the_compiler():
     code = f"""
 import sys, torch
 from torch import nn
+from cnnlab.optim import OPTIMIZERS
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.stepping import plain_step
 for name in {DENSE}:
     model = nn.Linear(3, 2)
-    optimizer = build_optimizer({{"name": name}}, model, 4)
+    optimizer = build_optimizer(OPTIMIZERS.parse("optimizer", {{"name": name}})[0], model, 4)
     def learn():
         optimizer.zero_grad()
         loss = model(torch.ones(4, 3)).square().mean()

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from cnnlab.optim import OPTIMIZERS
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.runs.evaluation import evaluate_run
-from cnnlab.runs.training import resume, start
-from tests.conftest import small_config
+from cnnlab.runs.start import resume, start
+from tests.conftest import choose, small_config
 from tests.runs.test_resume import assert_same_end
 
 TARGET = torch.tensor([[3.0, -2.0]])
@@ -38,7 +39,7 @@ def descend(optimizer: torch.optim.Optimizer, point: Point, rates: list[float]) 
 def test_three_sequences_as_the_paper_writes_them(name):
     """Algorithm 1 of the paper, written out with a new name for each value."""
     point = Point()
-    optimizer = build_optimizer({"name": name, "lr": 0.1, "weight_decay": 0.01}, point, 8)
+    optimizer = build_optimizer(choose(OPTIMIZERS, name, lr=0.1, weight_decay=0.01), point, 8)
     descend(optimizer, point, RATES)
 
     z = x = y = START
@@ -59,7 +60,7 @@ def test_three_sequences_as_the_paper_writes_them(name):
 
 def test_without_momentum_it_is_the_average_of_gradient_descent():
     point, plain = Point(), START
-    optimizer = build_optimizer({"name": "schedule_free_sgd", "lr": 0.1, "momentum": 0.0}, point, 8)
+    optimizer = build_optimizer(choose(OPTIMIZERS, "schedule_free_sgd", lr=0.1, momentum=0.0), point, 8)
     descend(optimizer, point, [0.1] * 10)
     visited = []
     for _ in range(10):
@@ -73,7 +74,7 @@ def test_without_momentum_it_is_the_average_of_gradient_descent():
 def test_looking_at_the_average_moves_nothing():
     points = [Point(), Point()]
     for point, looks in zip(points, (False, True), strict=True):
-        optimizer = build_optimizer({"name": "schedule_free_adamw"}, point, 8)
+        optimizer = build_optimizer(choose(OPTIMIZERS, "schedule_free_adamw"), point, 8)
         for rate in RATES:
             descend(optimizer, point, [rate])
             if looks:
@@ -84,7 +85,7 @@ def test_looking_at_the_average_moves_nothing():
 
 def test_before_the_first_step_the_average_is_the_start():
     point = Point()
-    optimizer = build_optimizer({"name": "schedule_free_sgd"}, point, 8)
+    optimizer = build_optimizer(choose(OPTIMIZERS, "schedule_free_sgd"), point, 8)
     with optimizer.averaged():
         assert torch.equal(point.y.detach(), START)
     optimizer.load_state_dict(optimizer.state_dict())

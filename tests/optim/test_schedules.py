@@ -10,14 +10,15 @@ import yaml
 from torch import nn
 from torch.optim import lr_scheduler
 
+from cnnlab.config import parse
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import read_config
 from cnnlab.optim import SCHEDULES
+from cnnlab.optim.registry import ForEverySchedule
 from cnnlab.optim.schedules import build_schedule
-from cnnlab.runs.training import resume, start
+from cnnlab.runs.start import resume, start
 from cnnlab.train import CONF
-from tests.conftest import SMALL, compose_tree, small_config
+from tests.conftest import SMALL, choose, compose_tree, small_config
 from tests.runs.test_resume import assert_same, metrics
 
 NUM_STEPS, STEPS_PER_EPOCH = 100, 10
@@ -42,7 +43,7 @@ TABLES = [
 
 
 def build(given: dict, num_warmup: int = 0):
-    return build_schedule(given, NUM_STEPS, STEPS_PER_EPOCH, num_warmup)
+    return build_schedule(choose(SCHEDULES, **given), NUM_STEPS, STEPS_PER_EPOCH, num_warmup)
 
 
 @pytest.mark.parametrize(("given", "table"), TABLES)
@@ -55,7 +56,7 @@ def test_every_schedule_has_a_table_or_a_test_of_its_own():
     assert {given["name"] for given, _ in TABLES} == set(SCHEDULES) - {"reduce_on_plateau"}
 
 
-# torch's one-cycle reaches its end at the last step, ours behind it: one step more makes them the same.
+# torch's one-cycle reaches its end at the last step, ours after it: one step more makes them the same.
 TORCHS = [
     ({"name": "step", "every": 2, "factor": 0.3}, lambda o: lr_scheduler.StepLR(o, 20, 0.3)),
     ({"name": "multi_step", "epochs": [3, 7]}, lambda o: lr_scheduler.MultiStepLR(o, [30, 70], 0.1)),
@@ -85,7 +86,8 @@ def test_torchs_own_step_for_step(given, make):
 
 @pytest.mark.parametrize("given", [{"name": "cosine"}, {"name": "step", "every": 2}, {"name": "one_cycle"}])
 def test_a_warmup_rises_evenly_and_then_the_schedule_begins(given):
-    warm, cold = build(given, num_warmup=20), build_schedule(given, NUM_STEPS - 20, STEPS_PER_EPOCH)
+    warm = build(given, num_warmup=20)
+    cold = build_schedule(choose(SCHEDULES, **given), NUM_STEPS - 20, STEPS_PER_EPOCH)
     assert [warm(step) for step in range(20)] == pytest.approx([(step + 1) / 21 for step in range(20)])
     assert [warm(step) for step in range(20, 100)] == [cold(step) for step in range(80)]
 
@@ -186,9 +188,9 @@ def test_a_run_warms_up(tmp_path):
 
 
 def test_the_shared_key_stands_in_train_yaml_with_its_default():
-    assert yaml.safe_load((CONF / "train.yaml").read_text())["schedule"] == vars(SCHEDULES.read_shared({}))
+    assert yaml.safe_load((CONF / "train.yaml").read_text())["schedule"] == vars(ForEverySchedule())
 
 
 def test_a_warmup_that_is_no_duration_is_told():
     with pytest.raises(ConfigError, match="schedule.warmup: '3' was given; expected a number and a unit"):
-        read_config(compose_tree(*SMALL, "schedule.warmup='3'"))
+        parse(compose_tree(*SMALL, "schedule.warmup='3'"))

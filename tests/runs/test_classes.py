@@ -7,22 +7,25 @@ import math
 import pytest
 import torch
 
-from cnnlab.engine.evaluate import Answers, Metrics, add_answers, evaluate
+from cnnlab.engine.evaluate import ClassCounts, Metrics, add_class_counts, evaluate
+from cnnlab.engine.network import Network
+from cnnlab.optim.losses import Criterion
 from cnnlab.runs.classes import average, list_scores, score_classes, write_table
+from cnnlab.tasks import BINARY, MULTICLASS, REGRESSION
 
 NAMES = ("ant", "bee", "cat", "dog")
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.randint(0, 3, (60,), generator=GENERATOR)  # no dog
 LOGITS = torch.randn(60, 4, generator=GENERATOR) * 2
-LOGITS[:, 1] = -20  # never answered
+LOGITS[:, 1] = -20  # never predicted
 
 
-def count(outputs: torch.Tensor, labels: torch.Tensor, task="multiclass") -> Metrics:
+def count(outputs: torch.Tensor, labels: torch.Tensor, task=MULTICLASS) -> Metrics:
     """In batches of 7, the last one of 4."""
-    answers = Answers(torch.device("cpu"), task, outputs.shape[1])
+    counts = ClassCounts(torch.device("cpu"), task, outputs.shape[1])
     for chosen in torch.arange(60).split(7):
-        answers.add(outputs[chosen], labels[chosen])
-    return add_answers(Metrics(0.0), answers)
+        counts.add(outputs[chosen], labels[chosen])
+    return add_class_counts({}, counts)
 
 
 def test_confusion_precision_recall_and_f1_image_by_image():
@@ -47,17 +50,17 @@ def test_the_log_loss_is_that_of_competitions():
         p = math.exp(row[label]) / sum(math.exp(value) for value in row)
         losses.append(-math.log(min(max(p, 1e-15), 1 - 1e-15)))
     assert losses[0] == pytest.approx(34.5388, rel=1e-5)
-    assert count(logits, LABELS).log_loss == pytest.approx(sum(losses) / 60, rel=1e-5)
+    assert count(logits, LABELS)["log_loss"] == pytest.approx(sum(losses) / 60, rel=1e-5)
 
 
 def test_one_logit_has_a_confusion_of_two_classes():
     labels = (LABELS > 0).long()
-    metrics = count(LOGITS[:, :1], labels, "binary")
+    metrics = count(LOGITS[:, :1], labels, BINARY)
     pairs = list(zip(labels.tolist(), [int(value > 0) for value in LOGITS[:, 0].tolist()], strict=True))
     assert metrics.confusion.tolist() == [[pairs.count((a, b)) for b in range(2)] for a in range(2)]
     p = [1 / (1 + math.exp(-value)) for value in LOGITS[:, 0].double().tolist()]
     losses = [-math.log(p if label else 1 - p) for p, label in zip(p, labels.tolist(), strict=True)]
-    assert metrics.log_loss == pytest.approx(sum(losses) / 60, rel=1e-5)
+    assert metrics["log_loss"] == pytest.approx(sum(losses) / 60, rel=1e-5)
 
 
 def test_a_number_has_no_classes():
@@ -70,8 +73,10 @@ def test_a_number_has_no_classes():
         def batch(self, epoch, number):
             return torch.ones(4, 1), torch.zeros(4, 1)
 
-    metrics = evaluate(torch.nn.Identity(), torch.nn.functional.mse_loss, Line(), "regression")
-    assert metrics.as_dict() == {"loss": 1.0, "mae": 1.0} and metrics.confusion is None
+    metrics = evaluate(
+        Network(torch.nn.Identity(), torch.device("cpu"), REGRESSION), Criterion(torch.nn.functional.mse_loss), Line()
+    )
+    assert metrics.values == {"loss": 1.0, "mae": 1.0} and metrics.confusion is None
 
 
 def test_table_and_csv_say_the_same():

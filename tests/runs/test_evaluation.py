@@ -6,9 +6,11 @@ import pytest
 import torch
 from torchvision import models
 
+from cnnlab.cli import main
+from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import ConfigError
 from cnnlab.runs.evaluation import evaluate_run, print_evaluation
-from cnnlab.runs.training import resume, start
+from cnnlab.runs.start import resume, start
 from tests.conftest import small_config
 
 
@@ -52,3 +54,27 @@ def test_the_file_that_training_started_from_is_not_asked_for_again(tmp_path):
     resume(str(run.path), ["steps=2"])
     assert run.read_config()["model"]["weights"] == f"{tmp_path}/weights.pth"
     assert run.read_json(run.summary)["totals"]["steps"] == 2
+
+
+def test_a_run_of_version_0_1_is_evaluated_and_predicts_but_does_not_go_on(tmp_path, capsys):
+    """As that version wrote it: its checkpoints, its summary, a configuration without what came later."""
+    run = start(small_config(tmp_path), [])
+    expected = evaluate_run(str(run.path))
+    tree = run.read_config()
+    del tree["engine"]["deterministic"], tree["model"]["weights"]
+    run.write_yaml(run.config, tree)
+    summary = run.read_json(run.summary)
+    summary["engine"] = summary.pop("compute")
+    del summary["chosen"], summary["cnnlab"]
+    run.write_json(run.summary, summary)
+    for path in (run.last, run.previous, run.best):
+        contents = load_checkpoint(path)
+        if "state" in contents:
+            contents["state"]["rows"] = run.read_metrics()
+        contents.pop("average", None)
+        torch.save(contents | {"format": 1}, path)
+    assert evaluate_run(str(run.path)) == expected
+    assert main(["predict", str(run.path), "--part", "test"]) == 0
+    assert main(["resume", str(run.path), "epochs=3"]) == 5
+    assert "was written by cnnlab 0.1, and this version does not go on with it" in capsys.readouterr().err
+    assert run.read_json(run.summary)["test"] == summary["test"]

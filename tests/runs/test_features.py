@@ -12,7 +12,8 @@ from torch import nn
 from cnnlab.cli import main
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.features import choose_image, draw_kernels, feature_maps, spread
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
+from cnnlab.runs.trained import load_trained
 from tests.conftest import small_config
 
 
@@ -50,16 +51,12 @@ def test_a_file_that_is_no_picture_exits_3(run, tmp_path, capsys):
 
 
 def test_the_image_is_prepared_as_for_training(run):
-    from cnnlab.experiment import read_config, read_parts
-    from cnnlab.runs.evaluation import load_trained
-
-    config = read_config(run.read_config())
-    assembly = load_trained(config, run.find_weights())
-    parts = read_parts(config, assembly.dataset, assembly.device)
-    pixels, images = choose_image(parts, assembly.dataset, None)
-    expected, _ = parts["test"].batch(0, 0)
+    trained = load_trained(run)
+    test = trained.read_parts()["test"]
+    pixels, images = choose_image(trained, None)
+    expected, _ = test.batch(0, 0)
     assert torch.equal(images, expected[:1])
-    assert torch.equal(pixels, parts["test"].images.images[parts["test"].indices[0]])
+    assert torch.equal(pixels, test.images.images.tensor[test.indices[0]])
 
 
 def test_maps_are_the_outputs_of_the_convolutions():

@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 
 from cnnlab.cli import main
-from cnnlab.data.crops import take_centres
+from cnnlab.config import parse
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import ConfigError
-from cnnlab.experiment import build_dataset, read_config, read_parts
-from cnnlab.runs import folds, training
+from cnnlab.experiment.dataset import build_dataset, read_parts
+from cnnlab.runs import folds
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
+from cnnlab.runs.start import start
 from tests.conftest import compose_tree, small_config
 from tests.runs.test_resume import assert_same, metrics
 
@@ -27,7 +28,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> RunDirectory:
-    return folds.start(small_config(tmp_path_factory.mktemp("folds"), "folds=3", "epochs=1"), ["folds=3"])
+    return start(small_config(tmp_path_factory.mktemp("folds"), "folds=3", "epochs=1"), ["folds=3"])
 
 
 def test_every_training_image_is_held_out_once(whole):
@@ -36,7 +37,7 @@ def test_every_training_image_is_held_out_once(whole):
     held_out = []
     for number in range(3):
         run = whole.fold(number)
-        config = read_config(run.read_config())
+        config = parse(run.read_config())
         assert (config.folds, config.fold) == (3, number)
         parts = read_parts(config, build_dataset(config), CPU)
         assert not set(parts["train"].indices.tolist()) & set(parts["valid"].indices.tolist())
@@ -75,21 +76,21 @@ def test_its_folds_predict_together(whole):
 
 
 def test_a_fold_stopped_and_gone_on_with_ends_the_same(whole, tmp_path, monkeypatch):
-    train = training.train
+    train = folds.train
 
     def train_or_fail(config, *others):
         if config.fold == 1:
             raise KeyboardInterrupt
         train(config, *others)
 
-    monkeypatch.setattr(training, "train", train_or_fail)
+    monkeypatch.setattr(folds, "train", train_or_fail)
     with pytest.raises(KeyboardInterrupt):
-        folds.start(small_config(tmp_path, "folds=3", "epochs=1"), ["folds=3"])
+        start(small_config(tmp_path, "folds=3", "epochs=1"), ["folds=3"])
     (config,) = tmp_path.glob("*/*/config.yaml")
     stopped = RunDirectory(config.parent)
     assert stopped.read_json(stopped.summary)["status"] == "interrupted"
     first = stopped.fold(0).summary.stat().st_mtime_ns
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(folds, "train", train)
     assert main(["resume", str(stopped)]) == 0
     assert stopped.fold(0).summary.stat().st_mtime_ns == first
     assert stopped.out_of_fold.read_bytes() == whole.out_of_fold.read_bytes()
@@ -109,7 +110,7 @@ def test_other_commands_ask_for_one_fold(whole, capsys):
 
 def test_numbers_have_an_error_out_of_fold(tmp_path):
     config = compose_tree("experiment=linear_regression", "epochs=5", "folds=5", f"output_dir={tmp_path}")
-    whole = folds.start(read_config(config), [])
+    whole = start(parse(config), [])
     summary = whole.read_json(whole.summary)
     assert set(summary["mean"]) == {"mae"} and sum(fold["images"] for fold in summary["folds"]) == 15
 
@@ -133,13 +134,13 @@ def test_what_makes_no_sense_is_refused(tmp_path, overrides, message):
 
 
 def test_the_final_fit_learns_from_the_validation_images_and_selects_nothing(tmp_path):
-    run = training.start(small_config(tmp_path, "fit_on=train_valid", "epochs=1"), [])
+    run = start(small_config(tmp_path, "fit_on=train_valid", "epochs=1"), [])
     assert run.read_json(run.summary)["images"] == {"train": 1438, "valid": 0, "test": 359}
     assert not run.best.exists() and run.find_weights() == run.last
     assert "the last checkpoint is used" in run.log.read_text()
     usual = small_config(tmp_path)
     parts = read_parts(usual, build_dataset(usual), CPU)
-    final = read_parts(read_config(run.read_config()), build_dataset(usual), CPU)
+    final = read_parts(parse(run.read_config()), build_dataset(usual), CPU)
     joined = torch.cat([parts["train"].indices, parts["valid"].indices]).sort().values
     assert torch.equal(final["train"].indices.sort().values, joined)
     assert torch.equal(final["test"].indices, parts["test"].indices)
@@ -148,7 +149,7 @@ def test_the_final_fit_learns_from_the_validation_images_and_selects_nothing(tmp
 def test_a_schedule_that_watches_validation_has_nothing_to_watch(tmp_path):
     config = small_config(tmp_path, "fit_on=train_valid", "schedule=reduce_on_plateau", "schedule.metric=valid_loss")
     with pytest.raises(ConfigError, match="this run has train_loss, train_accuracy"):
-        training.start(config, [])
+        start(config, [])
 
 
 @pytest.mark.parametrize("resize", ["null", "14"])  # packed as squares, or whole
@@ -167,7 +168,7 @@ def test_validation_images_of_the_datasets_own_join_too(tmp_path, resize):
     config = small_config(tmp_path, *overrides, "fit_on=train_valid")
     parts = read_parts(config, build_dataset(config), CPU)
     assert set(parts) == {"train"}
-    reds = take_centres(parts["train"].images.images, parts["train"].indices)[:, 0, 0, 0]
+    reds = parts["train"].images.images.take_centres(parts["train"].indices)[:, 0, 0, 0]
     assert sorted(reds.tolist()) == sorted([*range(12), *range(6)])
     config = small_config(tmp_path, *overrides, "folds=3", "fold=1")
     parts = read_parts(config, build_dataset(config), CPU)

@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 
 from cnnlab.cli import main
+from cnnlab.config import parse
 from cnnlab.data import chunks
 from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
 from cnnlab.errors import ConfigError, DataError, Interrupted
-from cnnlab.experiment import build_dataset, read_config
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.evaluation import evaluate_run, load_trained
+from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
 from cnnlab.runs.scores import Scores
-from cnnlab.runs.trained import Trained, load_network
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
+from cnnlab.runs.trained import Trained, load_trained
 from cnnlab.train import CONF
 from tests.conftest import compose_tree, small_config
 from tests.data.kaggle import write_dogs_vs_cats, write_kaggle_cifar10
@@ -73,16 +73,16 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def read_scores(run: RunDirectory, path: Path | None = None) -> torch.Tensor:
     """The numbers of a table of predictions, row by row."""
-    names = load_network(run).dataset.classes
+    names = load_trained(run).facts.classes
     return torch.tensor([[float(row[name]) for name in names] for row in read_table(path or run.predictions)]).double()
 
 
-def answer_slowly(trained: Trained, pixels: np.ndarray) -> torch.Tensor:
+def predict_slowly(trained: Trained, pixels: np.ndarray) -> torch.Tensor:
     """Logits of one square of pixels, uint8 (H, W, C), float64 (outputs,)."""
-    mean, std = torch.tensor(trained.dataset.mean), torch.tensor(trained.dataset.std)
+    mean, std = torch.tensor(trained.facts.mean), torch.tensor(trained.facts.std)
     image = ((torch.from_numpy(pixels.copy()) / 255 - mean) / std).permute(2, 0, 1)
     with torch.no_grad():
-        return trained.model(image.unsqueeze(0))[0].double()
+        return trained.network.model(image.unsqueeze(0))[0].double()
 
 
 def open_slowly(path: Path) -> np.ndarray:
@@ -92,25 +92,25 @@ def open_slowly(path: Path) -> np.ndarray:
 # --- Order and numbers ----------------------------------------------------------------------------------
 
 
-def test_each_id_has_the_answer_to_its_own_picture(runs, cifar):
+def test_each_id_has_the_prediction_of_its_own_picture(runs, cifar):
     run = runs[0]
     assert predict([str(run)]) == [run.predictions, run.submission]
     ids = [row["id"] for row in read_table(cifar / "sampleSubmission.csv")]
-    expected, trained = [], load_network(run)
+    expected, trained = [], load_trained(run)
     for name in ids:
         pixels = crop_square(open_slowly(cifar / "test" / f"{name}.png"), 12)
-        expected.append(answer_slowly(trained, pixels).softmax(0))
+        expected.append(predict_slowly(trained, pixels).softmax(0))
     table = read_table(run.predictions)
     assert [row["id"] for row in table] == ids == [str(number) for number in range(1, NUM_TEST + 1)]
     torch.testing.assert_close(read_scores(run), torch.stack(expected), rtol=0, atol=1e-5)
-    likeliest = [trained.dataset.classes[int(scores.argmax())] for scores in expected]
+    likeliest = [trained.facts.classes[int(scores.argmax())] for scores in expected]
     assert [row["prediction"] for row in table] == likeliest
     assert read_table(run.submission) == [
         {"id": name, "label": label} for name, label in zip(ids, likeliest, strict=True)
     ]
 
 
-def test_answers_do_not_depend_on_chunks(runs, monkeypatch):
+def test_predictions_do_not_depend_on_chunks(runs, monkeypatch):
     predict([str(runs[0])])
     in_chunks = read_scores(runs[0])
     monkeypatch.setattr(chunks, "MAX_IMAGES", 100)
@@ -122,31 +122,31 @@ def test_answers_do_not_depend_on_chunks(runs, monkeypatch):
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_views_and_runs_are_averaged_as_by_hand(runs, cifar, views, average):
     predict([str(run) for run in runs], views=views, average=average)
-    expected, networks = [], [load_network(run) for run in runs]
+    expected, networks = [], [load_trained(run) for run in runs]
     for number in range(1, NUM_TEST + 1):
-        answers = []
+        outputs = []
         for trained, size in zip(networks, (12, 16), strict=True):
             picture = open_slowly(cifar / "test" / f"{number}.png")
             crops = crop_five(picture, size) if views == "multicrop" else crop_square(picture, size)[np.newaxis]
             for crop in crops:
                 mirrored = [crop, crop[:, ::-1]] if views != "none" else [crop]
-                answers += [answer_slowly(trained, pixels) for pixels in mirrored]
+                outputs += [predict_slowly(trained, pixels) for pixels in mirrored]
         if average == "probabilities":
-            expected.append(torch.stack([logits.softmax(0) for logits in answers]).mean(0))
+            expected.append(torch.stack([logits.softmax(0) for logits in outputs]).mean(0))
         else:
-            expected.append(torch.stack(answers).mean(0).softmax(0))
+            expected.append(torch.stack(outputs).mean(0).softmax(0))
     torch.testing.assert_close(read_scores(runs[0]), torch.stack(expected), rtol=0, atol=1e-5)
 
 
 def test_one_logit_gives_the_probability_of_the_second_class(pets):
     run, data = pets
     predict([str(run)], views="multicrop")
-    expected, trained = [], load_network(run)
+    expected, trained = [], load_trained(run)
     for number in range(1, 13):
         picture = open_slowly(data / "test1" / f"{number}.jpg")
         crops = crop_five(picture, 12, 15)
         views = [pixels for crop in crops for pixels in (crop, crop[:, ::-1])]
-        expected.append(torch.stack([answer_slowly(trained, pixels).sigmoid()[0] for pixels in views]).mean())
+        expected.append(torch.stack([predict_slowly(trained, pixels).sigmoid()[0] for pixels in views]).mean())
     dogs = torch.tensor([float(row["label"]) for row in read_table(run.submission)]).double()
     torch.testing.assert_close(dogs, torch.stack(expected), rtol=0, atol=1e-4)
     torch.testing.assert_close(read_scores(run).sum(1), torch.ones(12).double())
@@ -174,13 +174,13 @@ def test_files_are_seen_as_they_are_packed(pets, tmp_path):
     packed, files = tmp_path / "packed.csv", tmp_path / "files.csv"
     predict([str(run)], views="multicrop", part="train", output=str(packed))
     predict([str(run)], views="multicrop", images=str(data / "train"), output=str(files))
-    names = build_dataset(load_network(run).config).files["train"].paths
+    names = load_trained(run).dataset.files["train"].paths
     by_name = dict(zip([row["id"] for row in read_table(files)], read_scores(run, files), strict=True))
     expected = [by_name[names[int(row["id"])].name] for row in read_table(packed)]
     torch.testing.assert_close(read_scores(run, packed), torch.stack(expected), rtol=0, atol=1e-6)
 
 
-def test_a_head_on_kept_features_answers_with_its_whole_network(cifar, tmp_path):
+def test_a_head_on_kept_features_predicts_with_its_whole_network(cifar, tmp_path):
     tuning = ["model=resnet20", "model.freeze=backbone", "model.head=[8]", "model.feature_views=1"]
     run = train(tmp_path, cifar, *tuning, "dataset.normalize=auto", "split.valid=0.5")
     predict([str(run)], part="valid")
@@ -190,10 +190,10 @@ def test_a_head_on_kept_features_answers_with_its_whole_network(cifar, tmp_path)
 
 
 def test_numbers_are_predicted_without_probabilities(tmp_path):
-    config = read_config(compose_tree("experiment=linear_regression", "epochs=20", f"output_dir={tmp_path}"))
+    config = parse(compose_tree("experiment=linear_regression", "epochs=20", f"output_dir={tmp_path}"))
     run = start(config, [])
     predict([str(run)], part="test")
-    network = load_trained(load_network(run).config, run.find_weights()).model.eval()
+    network = load_trained(run).network.model
     for row, x in zip(read_table(run.predictions), (5.654, 9.27), strict=True):
         assert list(row) == ["id", "label_y", "y"]
         assert float(row["y"]) == pytest.approx(network(torch.full((1, 1, 1, 1), x)).item(), abs=1e-5)
@@ -215,7 +215,7 @@ def test_pictures_of_any_kind_in_folders(runs, tmp_path, capsys):
     table = read_table(runs[0].predictions)
     assert [row["id"] for row in table] == ["2.png", "10.png", "more/clear.png", "more/grey.bmp", "more/palette.gif"]
     scores = read_scores(runs[0])
-    expected = answer_slowly(load_network(runs[0]), crop_square(pixels, 12)).softmax(0)
+    expected = predict_slowly(load_trained(runs[0]), crop_square(pixels, 12)).softmax(0)
     for same in (0, 1, 2):
         torch.testing.assert_close(scores[same], expected, rtol=0, atol=1e-5)
     out = capsys.readouterr().out
@@ -287,7 +287,7 @@ def test_a_torn_picture_is_named_and_nothing_written(runs, tmp_path, cifar):
     assert run.submission.exists() and not run.scores.exists()
 
 
-def test_answers_that_are_no_numbers_are_not_written(runs, tmp_path, cifar):
+def test_predictions_that_are_no_numbers_are_not_written(runs, tmp_path, cifar):
     run = copy_run(runs[0], tmp_path, cifar)
     contents = load_checkpoint(run.best)
     next(iter(contents["model"].values())).fill_(float("nan"))
@@ -334,7 +334,7 @@ def test_killed_and_started_again_it_ends_as_if_it_had_not_been(runs, cifar, tmp
     undisturbed = run.predictions.read_bytes(), run.submission.read_bytes()
     opened = []
     monkeypatch.setattr(Scores, "append", count_calls(Scores.append, opened))
-    for number in (5, 8):  # the header, chunk 3 and 6 of six; one for each file behind them
+    for number in (5, 8):  # the header, chunk 3 and 6 of six; one for each file after them
         run.predictions.unlink()
         run.submission.unlink()
         done = subprocess.run([sys.executable, "-c", KILLED, str(run), str(number)], cwd=CONF.parent)
@@ -366,10 +366,10 @@ def test_ctrl_c_stops_in_good_order(runs, cifar, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Scores, "append", append_or_stop)
     with pytest.raises(Interrupted):
         predict([str(run)])
-    assert "stopped behind 8 of 23 images; the same command goes on from there" in capsys.readouterr().out
+    assert "stopped after 8 of 23 images; the same command goes on from there" in capsys.readouterr().out
     monkeypatch.setattr(Scores, "append", append)
     predict([str(run)])
-    assert "going on behind 8 of 23 images" in capsys.readouterr().out
+    assert "going on after 8 of 23 images" in capsys.readouterr().out
 
 
 def test_scores_of_other_weights_or_views_are_not_gone_on_with(runs, cifar, tmp_path, monkeypatch, capsys):
@@ -383,7 +383,7 @@ def test_scores_of_other_weights_or_views_are_not_gone_on_with(runs, cifar, tmp_
         assert "going on" not in capsys.readouterr().out
     with pytest.raises(Interrupted):
         predict([str(run)], part="train")
-    assert "going on behind" in capsys.readouterr().out
+    assert "going on after" in capsys.readouterr().out
 
 
 def test_another_prediction_in_the_same_directory_waits_its_turn(runs):

@@ -6,7 +6,7 @@ import pytest
 
 from cnnlab.errors import ConfigError
 from cnnlab.runs.reproduction import compare_metrics, reproduce
-from cnnlab.runs.training import start
+from cnnlab.runs.start import start
 from tests.conftest import small_config
 
 
@@ -50,3 +50,16 @@ def test_a_missing_epoch_is_a_difference():
     differences = compare_metrics(rows, rows[:1])
     assert ("epoch 2", "train_loss", "0.5", "-") in differences
     assert compare_metrics(rows, rows) == []
+
+
+def test_a_cross_validation_is_repeated_fold_by_fold(tmp_path, capsys):
+    whole = start(small_config(tmp_path, "folds=3", "epochs=1"), [])
+    assert reproduce(str(whole.path), []) is True
+    out = capsys.readouterr().out
+    assert [out.count(f"fold_{number}:\n") for number in range(3)] == [1, 1, 1]
+    assert out.count("identical: 1 epochs") == 3 and "out of fold, 3 folds" in out
+    summary = whole.fold(1).read_json(whole.fold(1).summary)
+    whole.write_json(whole.fold(1).summary, summary | {"test": summary["test"] | {"loss": 0.0}})
+    assert reproduce(str(whole.path), []) is False
+    out = capsys.readouterr().out
+    assert out.count("identical: 1 epochs") == 2 and "test_loss" in out

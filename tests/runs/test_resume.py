@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +15,18 @@ import pytest
 import torch
 
 from cnnlab.engine.checkpoint import load_checkpoint
-from cnnlab.errors import CheckpointError, ConfigError
-from cnnlab.runs.directory import TIMINGS, RunDirectory
-from cnnlab.runs.training import resume, start
+from cnnlab.errors import CheckpointError, ConfigError, DataError
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.start import resume, start
+from cnnlab.tasks import TIMINGS
 from cnnlab.train import CONF
 from tests.conftest import only_run, small_config
-from tests.data.files import write_photographs
+from tests.data.files import write_mnist, write_photographs
 
 NUM_KILLS = 20
 
 
-def metrics(run: RunDirectory) -> list[dict[str, str]]:
+def metrics(run: RunDirectory) -> list[dict[str, float | None]]:
     return [{key: value for key, value in row.items() if key not in TIMINGS} for row in run.read_metrics()]
 
 
@@ -161,3 +163,74 @@ def test_a_run_without_a_checkpoint_starts_from_its_beginning(tmp_path):
         path.unlink()
     resume(str(run.path), [])
     assert_same_end(run, whole)
+
+
+def test_an_attempt_that_fails_leaves_what_was_earned(tmp_path):
+    """A completed run whose data are gone keeps its results, its configuration and its status; the attempt is told."""
+    write_mnist(tmp_path / "data", num_train=200, num_test=50)
+    data = ["dataset=mnist", "dataset.image_size=12", f"dataset.root={tmp_path / 'data'}", "dataset.download=false"]
+    run = start(small_config(tmp_path / "out", *data), [])
+    files = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path != run.summary}
+    earned = run.read_json(run.summary)
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    with pytest.raises(DataError, match="data missing"):
+        resume(str(run.path), ["epochs=20"])
+    assert run.read_json(run.summary) == earned
+    shutil.move(tmp_path / "moved", tmp_path / "data")
+    run.last.write_bytes(b"torn")
+    run.previous.write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+        resume(str(run.path), ["epochs=20"])
+    found = run.read_json(run.summary)
+    assert found.pop("last_attempt")["status"] == "failed" and found == earned
+    run.last.write_bytes(files[run.last])
+    run.previous.write_bytes(files[run.previous])
+    assert {path: path.read_bytes() for path in files if path != run.log} == {
+        path: content for path, content in files.items() if path != run.log
+    }
+    resume(str(run.path), ["epochs=3"])
+    ended = run.read_json(run.summary)
+    assert ended["status"] == "completed" and "last_attempt" not in ended and ended["totals"]["epochs"] == 3
+
+
+def test_a_run_does_not_go_on_to_before_where_it_is(tmp_path):
+    run = start(small_config(tmp_path), [])
+    before = run.summary.read_bytes(), run.metrics.read_bytes(), run.config.read_bytes()
+    with pytest.raises(ConfigError, match=r"21 steps were asked for, and .* has taken 42; expected at least as many"):
+        resume(str(run.path), ["epochs=1"])
+    assert (run.summary.read_bytes(), run.metrics.read_bytes(), run.config.read_bytes())[1:] == before[1:]
+    assert run.read_json(run.summary)["status"] == "completed"
+
+
+def test_what_finds_the_best_epoch_stays(tmp_path):
+    run = start(small_config(tmp_path), [])
+    with pytest.raises(ConfigError, match="engine.select_by=valid_loss: cannot change within a run; expected epochs"):
+        resume(str(run.path), ["engine.select_by=valid_loss"])
+
+
+def test_an_end_inside_an_epoch_that_is_best_is_what_is_used_until_the_run_goes_on(tmp_path):
+    run = start(small_config(tmp_path / "short", "steps=30"), [])
+    summary = run.read_json(run.summary)
+    assert summary["best"]["step"] == 30 and summary["chosen"] == "last.pt" and run.find_weights() == run.last
+    assert load_checkpoint(run.best)["row"]["step"] == 21
+    resume(str(run.path), ["steps=null", "epochs=3"])
+    assert_same_end(run, start(small_config(tmp_path / "long", "epochs=3"), []))
+    assert run.read_json(run.summary)["chosen"] == "best.pt"
+
+
+def test_metrics_that_are_gone_are_told(tmp_path):
+    run = start(small_config(tmp_path), [])
+    run.metrics.unlink()
+    with pytest.raises(CheckpointError, match="metrics.csv: tells of 0 epochs, and the checkpoint was written after 2"):
+        resume(str(run.path), ["epochs=3"])
+
+
+def test_a_best_checkpoint_of_another_epoch_is_told(tmp_path):
+    run, other = start(small_config(tmp_path / "a"), []), start(small_config(tmp_path / "b", "seed=1"), [])
+    run.best.write_bytes(other.best.read_bytes())
+    with pytest.raises(CheckpointError, match="best.pt: holds the weights of epoch 2, and those of"):
+        resume(str(run.path), [])
+    run.best.unlink()
+    run.write_json(run.summary, run.read_json(run.summary) | {"chosen": "best.pt"})
+    with pytest.raises(CheckpointError, match="best.pt: missing, and with it the weights that were chosen"):
+        run.find_weights()

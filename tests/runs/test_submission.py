@@ -8,21 +8,22 @@ import io
 import numpy as np
 import pytest
 
-from cnnlab.data import Competition, Dataset
+from cnnlab.data import Competition, Facts
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.runs.submission import format_submission, plan_submission, require_sound
+from cnnlab.tasks import TASKS
 
 CLASSES = ("beagle", "chow", "whippet")
 IDS = ("10", "2", "1")
 SCORES = np.array([[0.5, 0.25, 0.25], [0.125, 0.5, 0.375], [0.0, 0.25, 0.75]])
 
 
-def make_dataset(classes=CLASSES, task="multiclass") -> Dataset:
-    return Dataset(classes, 3, 8, (), lambda part: pytest.fail("no images are needed"), task=task)
+def make_facts(classes=CLASSES, task="multiclass") -> Facts:
+    return Facts(classes, channels=3, image_size=8, task=TASKS[task])
 
 
-def write(competition: Competition, dataset: Dataset | None = None, scores=SCORES, ids=IDS, value=None) -> str:
-    layout = plan_submission(dataset or make_dataset(), competition, ids, value)
+def write(competition: Competition, facts: Facts | None = None, scores=SCORES, ids=IDS, value=None) -> str:
+    layout = plan_submission(facts or make_facts(), competition, ids, value)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(format_submission(layout, scores))
     return text.getvalue()
@@ -43,12 +44,12 @@ def test_a_probability_for_each_class():
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_the_probability_of_the_second_class(task):
     scores = np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
-    text = write(Competition("probability"), make_dataset(("cat", "dog"), task), scores)
+    text = write(Competition("probability"), make_facts(("cat", "dog"), task), scores)
     assert text == "id,label\n10,0.5\n2,0.75\n1,0\n"
 
 
 def test_numbers_of_a_regression():
-    numbers = make_dataset(("age",), "regression")
+    numbers = make_facts(("age",), "regression")
     text = write(Competition("class", value_column="age"), numbers, np.array([[31.5], [-2.0], [7.0]]))
     assert text == "id,age\n10,31.5\n2,-2\n1,7\n"
 
@@ -114,7 +115,7 @@ def test_two_images_of_one_id_are_refused():
 )
 def test_a_format_that_the_task_does_not_have_is_refused(classes, task, value):
     with pytest.raises(ConfigError, match=f"--format {value}: .*expected"):
-        plan_submission(make_dataset(classes, task), Competition("class"), IDS, value)
+        plan_submission(make_facts(classes, task), Competition("class"), IDS, value)
 
 
 @pytest.mark.parametrize(
@@ -129,11 +130,11 @@ def test_probabilities_that_are_none_are_refused(row, message):
     scores = SCORES.copy()
     scores[1] = row
     with pytest.raises(DataError, match=message):
-        require_sound(make_dataset(), IDS, scores)
+        require_sound(make_facts(), IDS, scores)
 
 
 def test_sound_scores_pass():
-    require_sound(make_dataset(), IDS, SCORES)
-    require_sound(make_dataset(("age",), "regression"), IDS, np.array([[-3.0], [200.0], [0.0]]))
+    require_sound(make_facts(), IDS, SCORES)
+    require_sound(make_facts(("age",), "regression"), IDS, np.array([[-3.0], [200.0], [0.0]]))
     with pytest.raises(DataError, match="no finite numbers"):
-        require_sound(make_dataset(("age",), "regression"), IDS, np.array([[-3.0], [np.inf], [0.0]]))
+        require_sound(make_facts(("age",), "regression"), IDS, np.array([[-3.0], [np.inf], [0.0]]))

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from cnnlab.engine import choice as chooser
-from cnnlab.engine.choice import PLAIN, Choice, Unsound, apply_choice, choose, list_choices, pick, require_close
-from cnnlab.engine.precision import explain_missing
+from cnnlab.engine import autotune
+from cnnlab.engine.autotune import Unsound, list_ways, pick, require_close, tune
+from cnnlab.engine.compute import PLAIN, Compute, explain_missing
+from cnnlab.engine.network import Network
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
+from cnnlab.optim.averages import PlainWeights
 from cnnlab.optim.stepping import plain_step
-from tests.engine.test_loop import CPU, Source, make
+from tests.engine.test_loop import CPU, IMAGES, Source, make
 from tests.runs.test_resume import assert_same
 
-AUTO = {"precision": "auto", "memory_format": "auto", "compile": "auto"}
-BF16 = Choice("bf16")
+AUTO = Compute()
+BF16, FP16 = replace(PLAIN, precision="bf16"), replace(PLAIN, precision="fp16")
 
 
 class Clock:
@@ -28,7 +30,7 @@ class Clock:
     def __init__(self, monkeypatch, seconds: dict[str, float]):
         self.now, self.num_passes = 0.0, 0
         self.seconds = seconds
-        monkeypatch.setattr(chooser, "read_clock", lambda device: self.now)
+        monkeypatch.setattr(autotune, "read_clock", lambda device: self.now)
 
     def attach(self, training: Training) -> None:
         training.model.register_forward_hook(self.tick)
@@ -40,10 +42,6 @@ class Clock:
         self.now += self.seconds[f"{precision} {layout}"]
 
 
-class Convolutional(Source):
-    channels_last = True
-
-
 def make_convolutional() -> Training:
     training = make()
     torch.manual_seed(0)
@@ -51,18 +49,24 @@ def make_convolutional() -> Training:
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(128, 5)
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    images = IMAGES.contiguous(memory_format=torch.channels_last)  # as batches have them
     return replace(
-        training, model=model, optimizer=optimizer, take_step=plain_step(optimizer), train=Convolutional(), device=CPU
+        training,
+        network=Network(model, CPU),
+        optimizer=optimizer,
+        plain_step=plain_step(optimizer),
+        average=PlainWeights(optimizer),
+        train=Source(images),
     )
 
 
 def choose_by(monkeypatch, seconds: dict[str, float], num_steps: int, **given: str):
     """The choice and the timings for these seconds a step, and the clock."""
-    monkeypatch.setattr(chooser, "list_precisions", lambda device: ["fp32", "bf16"])
+    monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "bf16"])
     training, clock = make_convolutional(), Clock(monkeypatch, seconds)
     clock.attach(training)
-    choice, timings, _ = choose(training, partial(apply_choice, training), AUTO | {"compile": "off"} | given, num_steps)
-    return choice, timings, clock
+    tuning = tune(training, replace(AUTO.uncompiled(), **given), num_steps)
+    return tuning.compute, tuning.timings, clock
 
 
 SECONDS = {"fp32 channels_last": 1.0, "fp32 contiguous": 1.5, "bf16 channels_last": 0.5, "bf16 contiguous": 0.75}
@@ -87,7 +91,7 @@ def test_what_is_given_stays(monkeypatch):
     choice, timings, _ = choose_by(monkeypatch, SECONDS, 10_000, precision="fp32")
     assert choice == PLAIN and set(timings) == {"fp32, channels_last", "fp32, contiguous"}
     choice, _, clock = choose_by(monkeypatch, SECONDS, 10_000, precision="bf16", memory_format="contiguous")
-    assert choice == Choice("bf16", "contiguous") and clock.num_passes == 0
+    assert choice == Compute("bf16", "contiguous", "off") and clock.num_passes == 0
 
 
 def test_short_runs_are_not_measured(monkeypatch):
@@ -121,7 +125,7 @@ def test_a_gradient_in_another_direction_is_unsound():
 
 
 def test_an_unsound_way_is_not_chosen_however_fast(monkeypatch):
-    monkeypatch.setattr(chooser, "MIN_COSINE", 1.1)
+    monkeypatch.setattr(autotune, "MIN_COSINE", 1.1)
     choice, timings, _ = choose_by(monkeypatch, SECONDS, 10_000)
     assert choice == PLAIN and set(timings) == {"fp32, channels_last"}
 
@@ -132,13 +136,13 @@ def test_equal_ways_leave_the_plain_one():
 
 def test_choosing_leaves_no_trace(monkeypatch):
     """Weights, running statistics, the optimizer's state, gradients, modes, strides, random streams."""
-    monkeypatch.setattr(chooser, "list_precisions", lambda device: ["fp32", "bf16"])
+    monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "bf16"])
     training, untouched = make_convolutional(), make_convolutional()
     strides = [p.stride() for p in training.model.parameters()]
     training.model.eval()
     torch.manual_seed(5)
     Clock(monkeypatch, SECONDS).attach(training)
-    choose(training, partial(apply_choice, training), AUTO | {"compile": "off"}, 10_000)
+    tune(training, AUTO.uncompiled(), 10_000)
     drawn = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(3))
@@ -172,7 +176,7 @@ def take_steps(training: Training, num_steps: int) -> list[float]:
 def test_bf16_learns_as_fp32_does_with_weights_in_float32():
     plain, training = make_convolutional(), make_convolutional()
     training.model[3].p = plain.model[3].p = 0.0
-    low = apply_choice(training, BF16)
+    low = training.computed_as(BF16)
     expected, losses = take_steps(plain, 30), take_steps(low, 30)
     assert losses != expected
     assert losses == pytest.approx(expected, rel=0.1)
@@ -180,7 +184,7 @@ def test_bf16_learns_as_fp32_does_with_weights_in_float32():
 
 
 def test_fp16_leaves_out_steps_that_overflow_and_lowers_its_scale():
-    training = apply_choice(make(), Choice("fp16"))
+    training = make().computed_as(FP16)
     assert training.scaler is not None
     before = training.model[1].weight.clone()
     images, labels = training.train.batch(0, 0)
@@ -194,7 +198,7 @@ def test_fp16_leaves_out_steps_that_overflow_and_lowers_its_scale():
 
 
 def test_fp16_clips_what_the_gradients_are_without_their_scale():
-    training = replace(apply_choice(make(), Choice("fp16")), clip_norm=0.01)
+    training = replace(make().computed_as(FP16), clip_norm=0.01)
     images, labels = training.train.batch(0, 0)
     compute_gradients(training, images, labels, State())
     norm = nn.utils.get_total_norm(p.grad for p in training.model.parameters())
@@ -208,8 +212,25 @@ def test_explaining_what_a_device_does_not_have():
 
 
 def test_the_plain_way_is_the_first_of_the_combinations():
-    assert list_choices(AUTO, CPU)[0] == PLAIN
-    assert list_choices(asdict(BF16), CPU) == [BF16]
+    assert list_ways(AUTO, CPU)[0] == PLAIN
+    assert list_ways(BF16, CPU) == [BF16]
+
+
+def test_networks_that_take_turns_compute_each_in_its_own_numbers():
+    """Flags of the device are set for each pass: two loaded runs predict as each of them does alone."""
+    network = Network(nn.Linear(64, 64), CPU)
+    images = torch.randn(32, 64)
+    fine, coarse = network(images), replace(network, compute=BF16)(images)
+    assert not torch.equal(fine, coarse) and coarse.dtype == torch.float32
+    assert torch.equal(network(images), fine) and torch.equal(replace(network, compute=BF16)(images), coarse)
+
+
+def test_the_way_to_compute_is_filled_with_what_was_decided():
+    decided = Compute("bf16", "contiguous", "off")
+    assert Compute(memory_format="channels_last").fill(decided) == Compute("bf16", "channels_last", "off")
+    assert AUTO.is_open and not decided.is_open
+    assert Compute.from_dict({"precision": "tf32", "timings": {}}) == Compute("tf32")
+    assert Compute.from_dict(None) == AUTO
 
 
 # --- Compiling ------------------------------------------------------------------------------------------------
@@ -228,14 +249,15 @@ def break_compiler(monkeypatch) -> None:
 def test_a_compiler_that_fails_is_told_in_a_line_and_the_network_goes_on_without(monkeypatch):
     break_compiler(monkeypatch)
     training = make()
-    failure = chooser.try_compiled(training, partial(apply_choice, training), replace(PLAIN, compile="default"))
-    assert failure == "compiling failed, and the run goes on without it (OSError: no compiler)"
-    training.model(Source().batch(0, 0)[0])
+    tuning = tune(training, replace(PLAIN, compile="default"), 10)
+    assert tuning.warnings == ["compiling failed, and the run goes on without it (OSError: no compiler)"]
+    assert tuning.compute == PLAIN
+    training.computed_as(tuning.compute).model(Source().batch(0, 0)[0])
 
 
 @pytest.mark.parametrize(("num_steps", "compiled"), [(1_000, False), (10_000, True)])
 def test_compiling_is_tried_in_runs_long_enough_to_earn_it_back(monkeypatch, num_steps, compiled):
-    monkeypatch.setattr(chooser, "has_compiler", lambda device: True)
+    monkeypatch.setattr(autotune, "has_compiler", lambda device: True)
     training, clock = make_convolutional(), Clock(monkeypatch, dict.fromkeys(SECONDS, 1.0))
     clock.attach(training)
 
@@ -247,17 +269,16 @@ def test_compiling_is_tried_in_runs_long_enough_to_earn_it_back(monkeypatch, num
 
         model._compiled_call_impl = call
 
-    monkeypatch.setattr(chooser, "compile_in_place", compile_to_half)
-    given = asdict(PLAIN) | {"compile": "auto"}
-    choice, timings, _ = choose(training, partial(apply_choice, training), given, num_steps)
-    assert choice == (Choice(compile="default") if compiled else PLAIN)
-    assert ("fp32, channels_last, compiled (default)" in timings) == compiled
+    monkeypatch.setattr(nn.Module, "compile", compile_to_half)
+    tuning = tune(training, replace(PLAIN, compile="auto"), num_steps)
+    assert tuning.compute == (replace(PLAIN, compile="default") if compiled else PLAIN)
+    assert ("fp32, channels_last, compiled (default)" in tuning.timings) == compiled
 
 
 @pytest.mark.slow
 def test_a_compiled_network_keeps_its_names_and_its_numbers():
     plain, training = make_convolutional(), make_convolutional()
     training.model[3].p = plain.model[3].p = 0.0
-    compiled = apply_choice(training, Choice(compile="default"))
+    compiled = training.computed_as(replace(PLAIN, compile="default"))
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
     assert take_steps(compiled, 8) == pytest.approx(take_steps(plain, 8), rel=1e-4)

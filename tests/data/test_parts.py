@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnlab.data.split import assign_folds, split_off
+from cnnlab.data.parts import Division, assign_folds, divide, split_off
 from cnnlab.errors import DataError
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 7 + [3] * 3)
@@ -74,3 +74,48 @@ def test_folds_that_cannot_be_made_are_refused():
         assign_folds(torch.tensor([0, 0, 0, 1]), 3, 0, ["beagle", "chow"])
     with pytest.raises(DataError, match="folds=5: there are 4 images"):
         assign_folds(torch.tensor([0, 0, 1, 1]), 5, 0)
+
+
+# --- Parts ----------------------------------------------------------------------------------------------
+
+
+def division(**given) -> Division:
+    return Division(**{"valid": 0.1, "test": 0.2, "seed": 0, **given})
+
+
+def test_what_a_dataset_lacks_is_split_off_its_training_images():
+    parts = divide(division(), {"train": LABELS}, "abcd")
+    assert {name: (part.source, len(part.indices)) for name, part in parts.items()} == {
+        "train": ("train", 65),
+        "valid": ("train", 7),
+        "test": ("train", 18),
+    }
+    together = torch.cat([part.indices for part in parts.values()])
+    assert torch.equal(together.sort().values, torch.arange(len(LABELS)))
+    assert torch.equal(parts["test"].indices, split_off(LABELS, 0.2, 0, "test")[1])
+
+
+def test_parts_of_its_own_stay_whole():
+    parts = divide(division(), {"train": LABELS, "valid": LABELS[:5], "test": LABELS[:7]}, "abcd")
+    assert {name: part.source for name, part in parts.items()} == {"train": "train", "valid": "valid", "test": "test"}
+    assert [len(parts[name].indices) for name in ("train", "valid", "test")] == [90, 5, 7]
+
+
+def test_a_fold_is_validated_on_and_the_test_images_are_the_same_for_all():
+    folds = [divide(division(num_folds=3, fold=fold), {"train": LABELS}, "abcd") for fold in range(3)]
+    assert all(torch.equal(parts["test"].indices, folds[0]["test"].indices) for parts in folds)
+    validated = torch.cat([parts["valid"].indices for parts in folds])
+    for parts in folds:
+        pool = torch.cat([parts["train"].indices, parts["valid"].indices])
+        assert torch.equal(pool.sort().values, validated.sort().values)
+
+
+def test_few_images_are_trained_and_validated_on():
+    parts = divide(division(num_kept=8), {"train": LABELS, "test": LABELS}, "abcd")
+    assert parts.keys() == {"train", "valid"} and len(parts["train"].indices) == 8
+    assert torch.equal(parts["train"].indices, parts["valid"].indices)
+
+
+def test_shares_that_leave_nothing_are_refused():
+    with pytest.raises(DataError, match=r"split.valid=0.01 of 10 images leaves 10 to train on and 0 for 'valid'"):
+        divide(division(valid=0.01, test=0.0), {"train": torch.arange(10) % 2}, "ab")
