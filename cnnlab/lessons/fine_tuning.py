@@ -78,7 +78,7 @@ def compute(*, images: Count = 80, steps: Count = 200, seed: Whole = 0) -> Value
         x, y, test_x, test_y = make_problem(hidden, classes=10, number=4000)
         trained = new_backbone()
         source = nn.Sequential(trained, nn.Linear(64, 10))
-        train(source, x, y, lr=0.01, steps=400)
+        train(source, x, y, lr=0.01, steps=200)
         source_accuracy = accuracy(source, test_x, test_y)
 
         x, y, test_x, test_y = make_problem(hidden, classes=4, number=images)

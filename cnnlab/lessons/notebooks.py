@@ -1,7 +1,7 @@
 """A lesson as a notebook: its text, its script in cells, its picture, its questions and exercises.
 
-The cells run with torch alone. Commands for real data are cells too, marked so that "run all" passes over
-those that need a download or take long; the others run where cnnlab is installed.
+The cells run with torch alone. Commands for real data are cells too, and run where cnnlab is installed; those
+that need a download or take long are comments, so that "run all" passes over them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cnnlab.lessons.running import compute
 from cnnlab.lessons.script import PRINT
 from cnnlab.lessons.view import paragraphs, render_block, unwrap
 
+PASSED_OVER = "# It needs a download, or takes minutes: take the # away to run it."
 QUICK = ("cnnlab inspect", "cnnlab list", "dataset=digits", "experiment=linear_regression", "cnnlab lesson")
 
 
@@ -49,9 +50,8 @@ def text_cell(text: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "metadata": {}, "source": text}
 
 
-def code_cell(code: str, *tags: str) -> dict[str, Any]:
-    metadata = {"tags": list(tags)} if tags else {}
-    return {"cell_type": "code", "execution_count": None, "metadata": metadata, "outputs": [], "source": code}
+def code_cell(code: str) -> dict[str, Any]:
+    return {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": code}
 
 
 def command_cells(text: str) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def command_cells(text: str) -> list[dict[str, Any]]:
         if indented and block.startswith("cnnlab "):
             for command in block.splitlines():
                 quick = any(words in command for words in QUICK)
-                cells.append(code_cell(f"!{command}", *(() if quick else ("skip-execution",))))
+                cells.append(code_cell(f"!{command}" if quick else f"{PASSED_OVER}\n# !{command}"))
         else:
             cells.append(text_cell(markdown(block)))
     return cells

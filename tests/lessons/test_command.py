@@ -122,6 +122,8 @@ def test_a_lesson_says_what_it_stands_on_what_comes_next_and_asks(capsys):
 def test_check_says_right_or_what_to_look_at_again(capsys):
     assert run(["padding", "--check", "1=3", "3=3"]) == 0
     assert capsys.readouterr().out == "exercise 1: right\nexercise 3: right\n"
+    assert run(["padding", "--check", "answer=3"]) == 0
+    assert capsys.readouterr().out == "exercise 1: right\n"
     assert run(["padding", "--check", "1=6", "2=7"]) == 1
     first, second = capsys.readouterr().out.splitlines()
     assert first == "exercise 1: not yet. The frame lies on both sides. Solve n + 2p − k + 1 = n for p."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from cnnlab.lessons.command import run
 from cnnlab.lessons.course import COURSE
-from cnnlab.lessons.notebooks import notebook
+from cnnlab.lessons.notebooks import PASSED_OVER, notebook
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
@@ -19,12 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def kernel(monkeypatch):
+def kernel(monkeypatch, tmp_path):
     """The kernel is this Python, and `cnnlab` in a cell is this checkout."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("IPYTHONDIR", os.devnull)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
 
 
 def execute(name: str, folder: Path, commands: bool) -> list[dict]:
@@ -66,24 +67,34 @@ def test_cells_import_torch_and_never_cnnlab():
 
 
 def test_commands_that_need_a_download_are_passed_over():
-    cells = {cell["source"]: cell for cell in json.loads(notebook(COURSE["case_mnist"]))["cells"]}
-    assert cells["!cnnlab train experiment=mnist_cnn"]["metadata"]["tags"] == ["skip-execution"]
-    cells = {cell["source"]: cell for cell in json.loads(notebook(COURSE["regression"]))["cells"]}
-    assert "tags" not in cells["!cnnlab train experiment=linear_regression"]["metadata"]
+    cells = [cell["source"] for cell in json.loads(notebook(COURSE["case_mnist"]))["cells"]]
+    assert f"{PASSED_OVER}\n# !cnnlab train experiment=mnist_cnn" in cells
+    cells = [cell["source"] for cell in json.loads(notebook(COURSE["regression"]))["cells"]]
+    assert "!cnnlab train experiment=linear_regression" in cells
 
 
-@pytest.mark.parametrize("name", ["cross_correlation", "conv2d"])
-def test_cells_run_and_print_the_numbers(name, kernel, tmp_path):
-    cells = execute(name, tmp_path, commands=False)
-    expected = {"cross_correlation": "[37., 43.]", "conv2d": "bias_gradient:\n16.0"}[name]
-    assert expected in printed(cells[-1])
+def test_cells_run_and_print_the_numbers(kernel, tmp_path):
+    cells = execute("conv2d", tmp_path, commands=False)
+    assert "bias_gradient:\n16.0" in printed(cells[-1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COURSE)
-def test_every_notebook_runs_with_the_commands_that_need_no_download(name, kernel, tmp_path):
+def test_every_notebook_runs_and_its_commands_learn_something(name, kernel, tmp_path):
+    """All of a notebook's cells, those with commands included; only what is meant to fail does."""
     for cell in execute(name, tmp_path, commands=True):
-        assert "cnnlab: " not in printed(cell), cell["source"]
+        source, text = cell["source"], printed(cell)
+        if "model.padding=2 model.in_features=512" in source:
+            assert "stop at layer '9' (Linear), which is given 1568" in text
+            continue
+        assert "cnnlab: " not in text, source
+        if "dataset=digits" in source and source.startswith("!cnnlab train"):
+            accuracies = re.findall(r"test loss [\d.]+, accuracy ([\d.]+)", text)
+            accuracies += re.findall(r"best epoch \d+: valid accuracy ([\d.]+)", text)
+            assert accuracies and min(map(float, accuracies)) > 0.6, text
+        if "experiment=linear_regression" in source:
+            (loss,) = re.findall(r"test loss ([\d.]+)", text)
+            assert float(loss) < 0.5, text
 
 
 def test_all_notebooks_in_a_folder(tmp_path, monkeypatch, capsys):

@@ -84,8 +84,10 @@ def test_counts_from_fully_connected_to_convolution():
     values = dense_to_conv.compute()
     assert values["inputs"] == 64 * 64 * 3 == 12_288
     dense, local, shared = (count for _, count in values["counts"])
-    assert dense == sum(p.numel() for p in nn.Linear(12_288, 1000).parameters())
-    assert shared == sum(p.numel() for p in nn.Conv2d(3, 1000, 3).parameters())
+    with torch.device("meta"):
+        assert values["hidden_layer"] == sum(p.numel() for p in nn.Linear(12_288, 1000).parameters())
+        assert dense == sum(p.numel() for p in nn.Linear(12_288, 10 * 62 * 62).parameters())
+        assert shared == sum(p.numel() for p in nn.Conv2d(3, 10, 3).parameters())
     assert local == 62 * 62 * shared
     assert values["difference"] < 1e-4
     assert (values["matrix"] != 0).sum(dim=1).tolist() == [9] * 9 and values["different"] == 9
