@@ -36,12 +36,13 @@ from __future__ import annotations
 import torch
 
 from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import COLORS
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Whole
 
 
-def compute(*, images: Count = 1000, batch_size: Count = 256, seed: Whole = 0) -> Values:
+def compute(*, images: Count = 800, batch_size: Count = 256, seed: Whole = 0) -> Values:
     with seeded(seed):
         losses = 2.3 + 0.3 * torch.randn(images)  # one for each image
     losses[-(images % batch_size) :] += 2 if images % batch_size else 0  # the last batch happens to be hard
@@ -73,6 +74,19 @@ def show(values: Values) -> Parts:
             ],
         ),
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    """Each batch as a bar as wide as its images; the mean over images lies where the areas are equal."""
+    axes = figure.subplots()
+    left = 0
+    for mean, size in zip(values["means"], values["sizes"], strict=True):
+        axes.bar(left, mean, width=size, align="edge", color=COLORS[0], edgecolor="white", alpha=0.6)
+        left += size
+    axes.axhline(values["right"], color=COLORS[1], label="mean over images")
+    axes.axhline(values["of means"], color="black", linestyle="--", label="mean of the batches' means")
+    axes.set(xlabel="images, batch by batch", ylabel="mean loss of the batch")
+    axes.legend(loc="upper left")
 
 
 EXERCISES = [

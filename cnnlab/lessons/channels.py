@@ -94,7 +94,7 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    figure.set_figheight(4.2)
+    figure.set_figheight(0.6 * figure.get_figwidth())
     axes = figure.subplots(2, 4)
     for channel in (0, 1):
         draw_matrix(axes[channel][0], values["image"][channel], f"channel {channel + 1}")

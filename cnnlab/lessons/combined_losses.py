@@ -37,6 +37,7 @@ from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Figure, Parts, Table, Values, number
 from cnnlab.signature import NonNegative, Whole
 
+
 def fit(x: Tensor, y: Tensor, penalty: str, strength: float, steps: int = 600, lr: float = 0.02) -> Tensor:
     """The weights of a linear model that make squared error plus `strength` times the penalty small."""
     w = torch.zeros(x.shape[1], requires_grad=True)

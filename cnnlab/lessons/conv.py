@@ -66,17 +66,18 @@ def show(values: Values) -> Parts:
 
 def draw(values: Values, figure: Figure) -> None:
     """Channels as cards, one before the other; a kernel is as deep as the input, and makes one output channel."""
+    figure.set_figheight(0.48 * figure.get_figwidth())
     axes = figure.subplots()
     axes.set_axis_off()
     _, c_in, rows, columns = values["input"]
     _, c_out, rows_out, columns_out = values["output"]
     kernel = shape(values["weight"][1:])
-    draw_cards(axes, 0.0, 2.0, min(c_in, 8), COLORS[0], f"input\n{c_in} channels of {rows}×{columns}")
-    draw_cards(axes, 3.6, 0.5, min(c_in, 8), COLORS[1], f"a kernel\n{kernel}, {c_out} of them")
-    draw_cards(axes, 5.8, 1.9, min(c_out, 12), COLORS[2], f"output\n{c_out} channels of {rows_out}×{columns_out}")
+    draw_cards(axes, 0.0, 2.0, min(c_in, 8), COLORS[0], f"input\n{c_in} channels\n{rows}×{columns} each")
+    draw_cards(axes, 3.6, 0.5, min(c_in, 8), COLORS[1], f"{c_out} kernels\n{kernel} each")
+    draw_cards(axes, 5.8, 1.9, min(c_out, 12), COLORS[2], f"output\n{c_out} channels\n{rows_out}×{columns_out} each")
     axes.text(3.1, 1.0, "⋆", fontsize=14, ha="center")
     axes.text(5.2, 1.0, "=", fontsize=14, ha="center")
-    axes.set(xlim=(-0.2, 9.4), ylim=(-1.0, 3.4), aspect="equal")
+    axes.set(xlim=(-0.2, 9.4), ylim=(-1.2, 3.4), aspect="equal")
 
 
 def draw_cards(axes: Axes, x: float, side: float, count: int, color: str, label: str) -> None:
@@ -85,7 +86,7 @@ def draw_cards(axes: Axes, x: float, side: float, count: int, color: str, label:
     for i in reversed(range(count)):
         corner = (x + 0.11 * i, 0.4 + 0.11 * i)
         axes.add_patch(Rectangle(corner, side, side, facecolor="white", edgecolor=color, linewidth=1.1))
-    axes.text(x, 0.2, label, va="top", fontsize=7)
+    axes.text(x, 0.2, label, va="top", fontsize=8)
 
 
 EXERCISES = [

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 
 from cnnlab.lessons.cross_correlation import corr2d
 from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import draw_matrix, panels
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Values
+from cnnlab.lessons.view import Figure, Parts, Values
 from cnnlab.signature import Range, Whole
 
 Size = Annotated[int, Range(at_least=1, at_most=5)]  # of a kernel that fits a 5×5 image
@@ -71,6 +72,12 @@ def show(values: Values) -> Parts:
         {"gradient of the output's sum, for the weight": values["weight_gradient"]},
         f"For the bias it is {values['bias_gradient']:g}: the bias enters each of the {positions} outputs once.",
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    names = {"image": "image", "weight": "weight", "output": "output", "weight_gradient": "the weight's gradient"}
+    for axes, (name, title) in zip(panels(figure, 4, in_a_row=2, narrow=2, height=2.0), names.items(), strict=True):
+        draw_matrix(axes, values[name], title)
 
 
 def _gradient_on_ones() -> float:

@@ -119,7 +119,7 @@ class Parser:
         if kind == "number":
             return f"<mn>{text}</mn>"
         if kind == "word":
-            return f"<mi>{escape(text)}</mi>"
+            return identifier(text)
         if text in "([|" and kind == "sign":
             closing = {"(": ")", "[": "]", "|": "|"}[text]
             return f"<mrow>{bracket(text)}{self.inside(closing)}</mrow>"
@@ -155,6 +155,12 @@ def fraction(above: str, below: str) -> str:
     return f"<mfrac><mrow>{above}</mrow><mrow>{below}</mrow></mfrac>"
 
 
+def identifier(text: str) -> str:
+    """A name. That of one letter is set in the page's own italics: some fonts for formulas have no h."""
+    variant = ' mathvariant="normal"' if len(text) == 1 else ""
+    return f"<mi{variant}>{escape(text)}</mi>"
+
+
 def bracket(sign: str) -> str:
     """A sign as an operator; brackets keep the height of a line."""
     return f'<mo stretchy="false">{sign}</mo>' if sign in "()[]|" else f"<mo>{escape(sign)}</mo>"
@@ -163,6 +169,6 @@ def bracket(sign: str) -> str:
 def scripts(text: str) -> str:
     """The signs, digits and letters of an upper or lower index."""
     return "".join(
-        f"<mn>{part}</mn>" if part.isdigit() else f"<mo>{part}</mo>" if part in "−+" else f"<mi>{part}</mi>"
+        f"<mn>{part}</mn>" if part.isdigit() else f"<mo>{part}</mo>" if part in "−+" else identifier(part)
         for part in re.findall(r"\d+|\D", text)
     )

@@ -44,6 +44,8 @@ p code, li code, td code { background: var(--tint); padding: 0.08em 0.3em; borde
 p code, li code { overflow-wrap: anywhere; }
 pre .k { color: var(--accent); } pre .s { color: #4f7a4d; } pre .c { color: var(--soft); font-style: italic; }
 math { font-size: 1.06em; math-style: normal; }
+mi { font-family: Charter, "Bitstream Charter", Georgia, "DejaVu Serif", serif; font-size: 0.95em; }
+mi[mathvariant] { font-style: italic; }
 .formula { margin: 1rem 0 1rem 1.5rem; }
 .formula p { margin: 0.5rem 0; display: flex; flex-wrap: wrap; gap: 0.3rem 2.4rem; align-items: baseline; }
 .formula td { padding: 0.22rem 1.4rem 0.22rem 0; vertical-align: baseline; }

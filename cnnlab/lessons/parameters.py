@@ -31,8 +31,9 @@ import torch
 from torch import nn
 
 from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import COLORS, NARROW
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count
 
 
@@ -44,6 +45,11 @@ def walk(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Parameter]
         yield from walk(child, f"{path}{name}.")
 
 
+def build_net(stages: int) -> nn.Sequential:
+    tower = nn.Sequential(*[stage(4) for _ in range(stages)])
+    return nn.Sequential(tower, nn.Linear(4, 1))
+
+
 def stage(features: int) -> nn.Module:
     """A block from a function, to be used several times, each time with weights of its own."""
     return nn.Sequential(nn.Linear(features, features), nn.ReLU())
@@ -51,8 +57,7 @@ def stage(features: int) -> nn.Module:
 
 def compute(*, stages: Count = 2) -> Values:
     with seeded(0):
-        tower = nn.Sequential(*[stage(4) for _ in range(stages)])
-        net = nn.Sequential(tower, nn.Linear(4, 1))
+        net = build_net(stages)
         x = torch.randn(2, 4)
     bias = net[1].bias
     before = bias.grad
@@ -61,6 +66,7 @@ def compute(*, stages: Count = 2) -> Values:
         "found": [(name, tuple(p.shape), p.grad.norm().item()) for name, p in walk(net)],
         "torch_finds": [name for name, _ in net.named_parameters()],
         "state": list(net.state_dict()),
+        "stages": stages,
         "bias": bias.item(),
         "bias_gradient_before": before,
         "bias_gradient_after": bias.grad.item(),
@@ -77,6 +83,32 @@ def show(values: Values) -> Parts:
             [[name, str(shape), norm] for name, shape, norm in values["found"]],
         ),
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    """The tree of modules: each below the one that holds it, a branch marked with its name, paths at the leaves."""
+    lines: list[tuple[int, str, str]] = []  # depth, what stands there, its colour
+
+    def visit(module: nn.Module, path: str, depth: int) -> None:
+        lines.append((depth, f"{path or 'net'}   {type(module).__name__}", "black"))
+        lines.extend((depth + 1, f"{path}.{name}", COLORS[1]) for name, _ in module.named_parameters(recurse=False))
+        for name, child in module.named_children():
+            visit(child, f"{path}.{name}".lstrip("."), depth + 1)
+
+    visit(build_net(values["stages"]), "", 0)
+    figure.set_figheight(0.24 * len(lines) + 0.2)
+    axes = figure.subplots()
+    parents: list[int] = []  # the line of the last module at each depth
+    for row, (depth, text, color) in enumerate(lines):
+        parents = [*parents[:depth], row]
+        axes.text(depth, row, text, color=color, va="center", fontsize=8.5)
+        if depth:
+            corner = depth - 0.75
+            axes.plot(
+                [corner, corner, depth - 0.15], [parents[depth - 1] + 0.4, row, row], color="#999999", linewidth=0.8
+            )
+    axes.set(xlim=(-0.1, 7 if figure.get_figwidth() > NARROW else 5), ylim=(len(lines) - 0.4, -0.6))
+    axes.set_axis_off()
 
 
 def _bias_gradient(images: int) -> float:

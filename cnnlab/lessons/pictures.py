@@ -31,6 +31,8 @@ STYLE: Any = {
 }
 
 
+LINES = ["-", "--", ":", "-."]  # so that curves which run over one another can be told apart
+
 NARROW = 4.0  # inches: below, panels stand one under the other
 
 
@@ -116,8 +118,8 @@ def highlight_each(figure: Figure, curves: dict[str, Any], in_a_row: int = 5, **
 
 def draw_epochs(axes: Axes, curves: dict[str, list[float]], published: dict[str, list[float]], label: str) -> None:
     """Measured curves as lines, published ones as squares, by epoch."""
-    for name, values in curves.items():
-        axes.plot(range(1, len(values) + 1), values, linewidth=1.3, label=name)
+    for style, (name, values) in zip(LINES, curves.items(), strict=False):
+        axes.plot(range(1, len(values) + 1), values, style, linewidth=1.3, label=name)
     for name, values in published.items():
         axes.plot(range(1, len(values) + 1), values, "s", markersize=4, color="black", label=name)
     axes.set(xlabel="epoch", ylabel=label)

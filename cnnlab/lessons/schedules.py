@@ -37,7 +37,7 @@ from collections.abc import Callable
 import torch
 
 from cnnlab.lessons.exercises import Exercise
-from cnnlab.lessons.pictures import panels
+from cnnlab.lessons.pictures import LINES, panels
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Positive, Whole
@@ -109,9 +109,9 @@ def show(values: Values) -> Parts:
 
 def draw(values: Values, figure: Figure) -> None:
     left, right = panels(figure, 2)
-    for name, factors in values["factors"].items():
-        left.plot(factors, label=name)
-        right.semilogy(values["losses"][name], label=name)
+    for style, (name, factors) in zip(LINES, values["factors"].items(), strict=True):
+        left.plot(factors, style, label=name)
+        right.semilogy(values["losses"][name], style, label=name)
     left.set(xlabel="step", ylabel="factor of lr")
     right.set(xlabel="step", ylabel="loss")
     left.legend(fontsize=7)

@@ -77,7 +77,9 @@ def draw(values: Values, figure: Figure) -> None:
     (k, p, s, sizes, _), n = values["rows"][-1], values["size"]
     figure.set_figheight(3.6)
     axes = figure.subplots()
-    draw_matrix(axes, F.pad(torch.ones(n, n), (p[1], p[1], p[0], p[0])), "the last row's windows on its padded image")
+    draw_matrix(
+        axes, F.pad(torch.ones(n, n), (p[1], p[1], p[0], p[0])), "padded image, and the windows of the last layer"
+    )
     for i in range(sizes[0]):
         for j in range(sizes[1]):
             frame(axes, i * s[0], j * s[1], k[0], k[1], COLORS[(i * sizes[1] + j) % len(COLORS)])

@@ -84,7 +84,7 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    with seeded(0):
+    with seeded(35):
         first, second = nn.Linear(1, 8), nn.Linear(8, 1)
     x = torch.linspace(-3, 3, 121)[:, None]
     axes = figure.subplots()

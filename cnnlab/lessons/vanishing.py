@@ -91,6 +91,7 @@ def draw(values: Values, figure: Figure) -> None:
     axes.semilogy(blocks, values["residual"], marker="o", label="residual")
     axes.semilogy(blocks, values["plain"], marker="o", label="plain")
     axes.set(xlabel="block, from the input to the output", ylabel="gradient norm")
+    axes.locator_params(axis="x", integer=True)
     axes.legend()
 
 

@@ -194,9 +194,9 @@ def test_moving_training_images_helps_where_signs_may_stand_anywhere(seed):
 def test_averages():
     values = averages.compute()
     assert values["right"] == pytest.approx(values["over images"])
-    assert values["sizes"] == [256, 256, 256, 232]
-    assert values["of means"] > values["right"] + 0.02
-    assert values["notes"] == pytest.approx(values["right"] * 1000 / 4)
+    assert values["sizes"] == [256, 256, 256, 32]
+    assert values["of means"] > values["right"] + 0.3
+    assert values["notes"] == pytest.approx(values["right"] * 800 / 4)
 
 
 def test_what_a_seed_does_not_fix():
