@@ -14,7 +14,7 @@ $192 · 16$ for the 1×1 layer and $25 · 16 · 32$ for the 5×5 one.
 Question: Is the result the same?
 Answer: No. All that the 5×5 layer gets to see must fit through 16 numbers a pixel: the two layers
 together are one 5×5 layer of rank 16, a small part of what the direct one could be. That this part is
-enough is an experience, not a theorem; it came with Network in Network (Lin, Chen & Yan 2013,
+enough is a matter of experience, not a theorem; it came with Network in Network (Lin, Chen & Yan 2013,
 arXiv:1312.4400) and made GoogLeNet affordable (Szegedy et al. 2014, arXiv:1409.4842).
 
 On real data: two branches of an inception block put such a layer before their large kernels; see the column

@@ -10,8 +10,8 @@ channels, take several such kernels and stack what they give:
 
 X has the shape $(C_in, h, w)$ and K the shape $(C_out, C_in, k_h, k_w)$.
 
-With images in a batch, padding and stride, that is nn.Conv2d but for dilation and groups. The code's
-`conv2d` does it in plain torch: at every position it multiplies the window with all kernels at once.
+With a batch of images, padding and stride added, this is nn.Conv2d, except for dilation and groups. The
+code's `conv2d` does it in plain torch: at every position it multiplies the window with all kernels at once.
 
 Question: Which of a layer's numbers matters most?
 Answer: The number of output channels: it is how many different things a layer can look for. The kernel

@@ -22,7 +22,7 @@ Answer: Both, on different things. As a loss it measures errors and forgives wil
 as a regulariser it measures weights and makes most of them zero: in the table seven of ten inputs are
 noise, and L1 finds out which.
 
-On real data: L2 is the optimizer's weight decay; which one is best, the validation images decide.
+On real data: L2 is the optimizer's weight decay; how strong it should be, the validation images decide.
 
     cnnlab train dataset=digits optimizer=sgd optimizer.lr=0.05 optimizer.weight_decay=0.0005
 """

@@ -2,7 +2,7 @@
 
 Stands on: cross_correlation, layers.
 
-The cross-correlation is a function; a layer is that function together with its parameters. So little is
+The cross-correlation is a function; a layer is that function together with its parameters. Little is
 missing: declare weight and bias, and add the bias to what `corr2d` returns. The gradient with respect
 to the kernel comes from autograd, through the loops of `corr2d`, and it is itself a cross-correlation:
 of the image with the gradient of the output.

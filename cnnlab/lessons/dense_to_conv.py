@@ -10,7 +10,7 @@ convolution:
     *locality*             an output looks at a few neighbouring pixels     its other weights are zero
     *the same everywhere*  an edge is an edge wherever it lies              all outputs share their weights
 
-The table counts what each of them saves, for ten output channels of 62×62. So a convolution is a linear layer
+The table counts what each of them saves, for ten output channels of 62×62. A convolution is a linear layer
 with a matrix that is mostly zeros and repeats a few numbers. The lesson builds that matrix for a 3×3 kernel
 on a 5×5 image; its product with the image is the convolution, up to rounding.
 

@@ -2,7 +2,7 @@
 
 Stands on: cross_correlation.
 
-The kernel (1, −1) subtracts from each pixel its neighbour on the right. Where the image is even that is 0;
+The kernel (1, −1) subtracts from each pixel its neighbour on the right. Where the image is even, that is 0;
 where it steps down from 1 to 0 it is +1, and where it steps up it is −1. A difference of neighbours is the
 derivative of an image, and edges are where a derivative is large.
 

@@ -92,7 +92,7 @@ EXERCISES = [
         "Is images.to('cpu') is images true? Try it.",
     ),
     Exercise(
-        "Which of the two does model.to(device) change in place: model or the tensor you pass to it later? One word.",
+        "Which of the two does .to(device) change in place, a model or a tensor? One word.",
         lambda: "model",
         "A module exchanges its parameters inside it.",
     ),

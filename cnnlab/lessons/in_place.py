@@ -7,7 +7,7 @@ watches every operation on a weight in order to differentiate it, and a step is 
 So there are four ways to write it, and two of them work:
 
     `w -= lr * w.grad`                         refused: autograd would have to follow the change
-    `w = w - lr * w.grad`                      a new tensor; no weight any more, and has no `.grad`
+    `w = w - lr * w.grad`                      a new tensor, no longer a weight, and without a `.grad`
     `with torch.no_grad(): w -= lr * w.grad`   right: in place, and autograd looks away
     `w.data -= lr * w.grad`                    the notes' way: also in place, and autograd never hears of it
 

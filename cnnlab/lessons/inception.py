@@ -21,8 +21,8 @@ sizes.
 
 Question: The notes' branches call `nn.Conv2d`, and Python does not know `nn`.
 Answer: They import torch and torch.nn.functional as F; `nn` needs `from torch import nn`. `self.branch1x1 = ...`
-outside a class is not for running either: these lines belong into `__init__`, and those without `self.` on
-their left into `forward`.
+outside a class does not run either: these lines belong in `__init__`, and those without `self.` on their left
+in `forward`.
 
 On real data: the network of two such blocks, with the shape after every layer of every branch.
 

@@ -8,7 +8,7 @@ parameters declares them as `nn.Parameter`, and that word is all it takes: the o
 
     $y = x · Wᵀ + b$        W has the shape (outputs, inputs), b the shape (outputs,)
 
-The own Linear is torch's, number for number: same start, same output, same gradients.
+Our own Linear is torch's, number for number: same start, same output, same gradients.
 
 Question: Why W with the outputs first, and then transposed?
 Answer: Each row of W is one output's weights, so W reads like a list of neurons; and a convolution's

@@ -14,9 +14,9 @@ Question: Where are the parameters?
 Answer: Not in the convolutions: they hold 2,572 of 61,706. The first linear layer alone, 400 to 120,
 has 48,120. That is why later networks average each map to one number before their only linear layer.
 
-Question: What is the 784 of the notes' `Reshape`?
-Answer: 28·28: their images come as rows, and have to become (N, 1, 28, 28) first. Images read as images have
-that shape already.
+Question: What is the notes' `Reshape` for?
+Answer: Their images may come as rows of $28 · 28 = 784$ numbers; it makes them (N, 1, 28, 28). Images that were
+read as images have that shape already.
 
 Question: The notes' first digit network has a linear layer of 320 inputs, and a comment that says (n, 784).
 Answer: 320 is right: $28 → 24 → 12 → 8 → 4$ by two 5×5 layers and two poolings, and 20 maps of 4×4. The 784

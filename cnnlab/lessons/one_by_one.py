@@ -15,8 +15,8 @@ Answer: For changing the number of channels: fewer before an expensive layer (le
 on a shortcut whose two ends differ (lesson `residual`), and to mix what a depthwise convolution left
 apart (lesson `groups`).
 
-On real data: the shortcuts of a ResNet where the channels double: three layers that change the number
-of channels, and no receptive field.
+On real data: the shortcuts of a ResNet where the channels double, in the rows `downsample.0`: three layers
+that change the number of channels, and see no further than what they are given.
 
     cnnlab inspect model=resnet18_cifar dataset=cifar10
 """

@@ -14,7 +14,7 @@ everything: ten inputs, five outputs, fifty weights and five biases.
 
 Question: How good is the line after these 60 epochs?
 Answer: It is still on its way, with a learning rate of 0.001. The first few epochs find a line through
-the middle of the points; the slope and the intercept that trade off against each other take long. The
+the middle of the points; slope and intercept, which trade off against each other, take long. The
 lesson `optimizers` shows why, and what helps.
 
 Question: The notes write `optim.SGD(model.parameters(), lr=0.01)`, and Python says that `model` is not

@@ -5,7 +5,7 @@ Stands on: best_epoch.
 The notes run one program in two projects, and it counts and labels differently. Where can a difference come
 from, if not from the code?
 
-    the files       `os.listdir` gives names in no order, and everything: also Thumbs.db, also what is not a cat
+    the files       `os.listdir` gives names in no order, and all of them: Thumbs.db, too
     the shuffle     a seed fixes how a list is shuffled, not in which order the list was before
     the rounding    decimal sums depend on their order: 64-bit sums in the 16th digit, 32-bit ones in the 7th
     the versions    another torch, another processor, another number of threads: another order of sums

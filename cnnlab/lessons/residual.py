@@ -19,7 +19,7 @@ says padding=2, with which only the poolings shrink the image: 28 → 14 → 7, 
 arrive at a layer that expects 512, and torch refuses. Derived, not guessed: send one image through and
 read the shape.
 
-On real data: both variants, the one that runs first.
+On real data: both variants. The second stops at its linear layer, and cnnlab says why.
 
     cnnlab inspect model=residual_net dataset=mnist
     cnnlab inspect model=residual_net model.padding=2 model.in_features=512 dataset=mnist

@@ -8,10 +8,10 @@ Three rows at once make it steadier than (1, −1): a single noisy pixel weighs 
 
 Question: Why is the edge two columns wide in an output of four?
 Answer: Because the kernel is three wide: it straddles the edge in two positions. In a photograph of a
-thousand columns two are a thin line. The sign tells which way: from bright to dark is positive.
+thousand columns, two are a thin line. The sign tells which way: from bright to dark is positive.
 
-On real data: nearly all learned kernels are 3×3 as well. The first layer's receptive field, 3 pixels a
-side, tells; each further 3×3 layer adds 2, or 4 once the image has been halved.
+On real data: nearly all learned kernels are 3×3 as well. The column `receptive field` shows it: 3 pixels a side
+after the first layer, and each further 3×3 layer adds 2, or 4 once the image has been halved.
 
     cnnlab inspect model=resnet18_cifar dataset=cifar10
 """
