@@ -36,7 +36,9 @@ class Parser:
     """Recursive descent: sums of products of quotients of powers. A sign that it does not know stands as it is."""
 
     def __init__(self, text: str):
-        self.tokens = [(match.lastgroup or "", match.group(match.lastgroup or 0)) for match in TOKEN.finditer(text)]
+        matches = list(TOKEN.finditer(text))
+        self.tokens = [(match.lastgroup or "", match.group(match.lastgroup or 0)) for match in matches]
+        self.blank_before = [match.group().startswith(" ") for match in matches]
         self.index = 0
 
     def pieces(self) -> list[str]:
@@ -74,8 +76,10 @@ class Parser:
         return "".join(parts)
 
     def needs_space(self) -> bool:
-        """Two things side by side, one of them a word of several letters: log p, output size."""
+        """Two things side by side, one of them a word of several letters: log p, output size, mean (x − y)."""
         (_, before), (kind, after) = self.tokens[self.index - 1], self.tokens[self.index]
+        if after == "(" and self.blank_before[self.index]:
+            return before.isalpha() and len(before) > 1
         return kind in ("word", "number") and (before[-1:].isalpha() and (len(before) > 1 or len(after) > 1))
 
     def quotient(self) -> str:

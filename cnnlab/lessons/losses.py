@@ -4,9 +4,9 @@ Stands on: problems.
 
 A loss turns all predictions and all targets into one number, so that there is something to minimise.
 
-    L1                     $mean |p − t|$
-    MSE                    $mean (p − t)²$
-    binary cross-entropy   $mean −(t·log p + (1 − t)·log(1 − p))$
+    L1                     mean of $|p − t|$
+    MSE                    mean of $(p − t)²$
+    binary cross-entropy   mean of $−(t·log p + (1 − t)·log(1 − p))$
 
 In the third p is the probability of "yes", and t is 1 for yes and 0 for no.
 

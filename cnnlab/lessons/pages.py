@@ -85,7 +85,7 @@ TOKEN = re.compile(
     r'(?P<s>""".*?"""|[rf]?"(?:\\.|[^"\\\n])*")|(?P<c>#[^\n]*)|(?P<k>\b(?:' + "|".join(keyword.kwlist) + r")\b)",
     re.DOTALL,
 )
-LEADS = "Question|Answer|On real data|Look at|In the notes|Try next|The test set|Measured|Published"
+LEADS = "Question|Answer|On real data|Look at|In the notes|Try next|The test set"
 
 
 def write_pages(folder: Path, lessons: dict[str, Lesson], there: Collection[str] = ()) -> None:

@@ -58,7 +58,7 @@ SHORTCUTS = {
     "1×1 convolution": 12.22,
     "dropout": None,
 }
-#                          before  branch        after  error
+# Layers before the branch and in it, those after the sum, and the error.
 ORDERS = {
     "original":                ("",   "c b r c b",   "r",   6.61),
     "BN after addition":       ("",   "c b r c",     "b r", 8.17),

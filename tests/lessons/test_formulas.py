@@ -47,6 +47,11 @@ def test_structure(text, expected):
     assert shape(text) == expected
 
 
+def test_a_blank_between_a_word_and_a_bracket_stays():
+    assert "mspace" in render_formula("mean (p − t)²")
+    assert "mspace" not in render_formula("relu(x)")
+
+
 def test_a_long_formula_may_break_before_its_relations_and_sums():
     assert render_formula("y = a + b").split("<wbr>") == [
         '<math><mi mathvariant="normal">y</mi></math>',
