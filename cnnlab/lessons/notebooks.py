@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cnnlab.lessons.course import Lesson
 from cnnlab.lessons.pictures import save_picture
 from cnnlab.lessons.running import compute
 from cnnlab.lessons.script import PRINT
-from cnnlab.lessons.view import paragraphs, render_block, unwrap
+from cnnlab.lessons.view import LEADS, paragraphs, render_block, unwrap
 
 PASSED_OVER = "# It needs a download, or takes minutes: take the # away to run it."
 QUICK = ("cnnlab inspect", "cnnlab list", "dataset=digits", "experiment=linear_regression", "cnnlab lesson")
@@ -90,5 +91,5 @@ def markdown(text: str) -> str:
         if indented:
             parts.append(f"```\n{render_block(block)}\n```")
         else:
-            parts += [paragraph.replace("$", "") for paragraph in unwrap(block)]
+            parts += [re.sub(rf"^({LEADS}):", r"**\1:**", p.replace("$", "")) for p in unwrap(block)]
     return "\n\n".join(parts)

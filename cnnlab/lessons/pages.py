@@ -18,7 +18,7 @@ from cnnlab.lessons.course import CHAPTERS, COURSE, PURPOSES, Lesson, chapters_b
 from cnnlab.lessons.formulas import render_formula
 from cnnlab.lessons.pictures import NARROW, save_picture
 from cnnlab.lessons.running import command_line, compute
-from cnnlab.lessons.view import Parts, Table, Values, cells, columns, paragraphs, split_columns, unwrap
+from cnnlab.lessons.view import LEADS, Parts, Table, Values, cells, columns, paragraphs, split_columns, unwrap
 
 OURS = '<meta name="generator" content="cnnlab lesson">'  # marks a page that may be written over
 TITLE = "Convolutional networks, computed by hand"
@@ -85,7 +85,6 @@ TOKEN = re.compile(
     r'(?P<s>""".*?"""|[rf]?"(?:\\.|[^"\\\n])*")|(?P<c>#[^\n]*)|(?P<k>\b(?:' + "|".join(keyword.kwlist) + r")\b)",
     re.DOTALL,
 )
-LEADS = "Question|Answer|On real data|Look at|In the notes|Try next|The test set"
 
 
 def write_pages(folder: Path, lessons: dict[str, Lesson], there: Collection[str] = ()) -> None:

@@ -126,7 +126,8 @@ class Source:
         first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
         while first > 1 and self.lines[first - 2].startswith("#"):
             first -= 1  # a comment right above belongs to what it stands above
-        lines = {i: self.lines[i - 1] for i in range(first, (node.end_lineno or 0) + 1) if i not in (dropped or ())}
+        kept = [i for i in range(first, (node.end_lineno or 0) + 1) if i not in (dropped or ())]
+        lines = {i: self.lines[i - 1].removesuffix("  # fmt: skip") for i in kept}
         for block in [n for n in ast.walk(node) if isinstance(n, ast.With) and is_seeded(n)]:
             call = block.items[0].context_expr
             lines[block.lineno] = lines[block.lineno].replace(

@@ -22,6 +22,7 @@ else:
     # Only a picture needs matplotlib: lessons name the type, and text is shown without loading it.
     Figure = Tensor = object
 
+LEADS = "Question|Answer|On real data|Look at|In the notes|Try next|The test set"  # words that open a paragraph
 WIDTH = 92  # characters: what an eye follows back to the next line without losing it
 
 

@@ -18,6 +18,7 @@ from tests.lessons.test_course import equal
 @pytest.mark.parametrize("lesson", COURSE.values(), ids=COURSE.keys())
 def test_a_script_gives_the_lesson_s_values_without_cnnlab(lesson):
     text = str(lesson.script)
+    assert "fmt: skip" not in text
     assert "cnnlab" not in text.replace("# cnnlab ", "") and "def show" not in text and "EXERCISES" not in text
     namespace: dict = {"__name__": "printed"}
     with torch.random.fork_rng(), contextlib.redirect_stdout(io.StringIO()) as printed:
