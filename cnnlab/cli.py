@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from cnnlab import __version__
 from cnnlab.distributed import run_together, share, started_first
 from cnnlab.errors import CnnlabError, ConfigError, DataError, Interrupted
+from cnnlab.signature import suggest
 
 LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "averages", "inits", "experiments")
 
@@ -45,19 +46,31 @@ def follow() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run any command but `train`; a mistake is told, and its exit code returned."""
+    """Run any command but `train`; a mistake is told, and its exit code returned. Without one the help is shown."""
     try:
+        parser = build_parser()
+        if not arguments:
+            parser.print_help()
+            return 0
+        require_command(arguments[0], parser)
         if arguments[:1] == ["lesson"]:
             from cnnlab.lessons.command import run as run_lesson
 
             return run_lesson(arguments[1:])
-        return run_command(build_parser().parse_args(arguments))
+        return run_command(parser.parse_args(arguments))
     except (CnnlabError, Interrupted) as error:
         print(f"cnnlab: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # `cnnlab list | head`
         sys.stderr.close()
         return 0
+
+
+def require_command(name: str, parser: argparse.ArgumentParser) -> None:
+    """Raises ConfigError with the nearest names for a command that there is not."""
+    (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not name.startswith("-") and name not in commands.choices:
+        raise ConfigError(f"no command '{name}'; {suggest(name, commands.choices)}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -143,6 +156,9 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--to", dest="highest", type=float, default=10.0, metavar="LR", help="default: 10")
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
+    for command in (resume, evaluate, predict, reproduce, inspect):
+        command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
+
     bench = commands.add_parser("bench", help="the machine's peak: matrix products and copies, in some seconds")
     bench.add_argument("--device", default="auto", metavar="NAME", help="as engine.device; default: auto")
     bench.add_argument("--json", action="store_true", help="for programs")
@@ -150,7 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("lesson", help="the course notes' computations: cnnlab lesson [NAME]", add_help=False)
 
     listing = commands.add_parser("list", help="what can be chosen")
-    listing.add_argument("what", nargs="?", choices=LISTS, help="default: all")
+    listing.add_argument("what", nargs="?", metavar="WHAT", help=f"one of {', '.join(LISTS)}; default: all")
     listing.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE", help="your own package"
     )
@@ -158,6 +174,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
+    if getattr(arguments, "trust", False):
+        from cnnlab.runs.saved import give_leave
+
+        runs = arguments.what[:1] if arguments.command == "inspect" else arguments.run
+        give_leave([runs] if isinstance(runs, str) else runs)
     if arguments.command == "prepare":
         from cnnlab.prepare import prepare
 
@@ -203,6 +224,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     elif arguments.command == "list":
         from cnnlab.listing import print_lists
 
+        if arguments.what not in (None, *LISTS):
+            raise ConfigError(f"list: no '{arguments.what}'; {suggest(arguments.what, LISTS)}")
         print_lists([arguments.what] if arguments.what else LISTS, arguments.imports)
     return 0
 

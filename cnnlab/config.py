@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES
@@ -27,6 +28,7 @@ from cnnlab.optim.registry import ForEveryOptimizer, ForEverySchedule
 from cnnlab.plugins import import_modules
 from cnnlab.registry import Component, Registry
 from cnnlab.signature import (
+    BelowOne,
     Count,
     NonNegative,
     OneOf,
@@ -39,6 +41,7 @@ from cnnlab.signature import (
     suggest,
 )
 from cnnlab.tasks import COLUMNS, VALID_COLUMNS
+from cnnlab.threads import num_cores
 
 # What each group of YAML chooses from. An augmentation may be of any of three kinds.
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -49,17 +52,16 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "loss": LOSSES,
     "average": AVERAGES,
 }
+MAX_THREADS = 256  # that a run may ask for on any machine: a saved one is evaluated on smaller ones too
 STAGES: dict[str, Registry[None]] = {"crop": CROPS, "augment": AUGMENTS, "mix": MIXES}
-
-SplitShare = Annotated[float, Range(at_least=0, below=1)]
 
 
 @dataclass(frozen=True)
 class Split:
     """Shares taken from the training images where a dataset does not come with the part itself."""
 
-    valid: SplitShare
-    test: SplitShare
+    valid: BelowOne
+    test: BelowOne
     seed: Whole
 
     def find_problems(self) -> list[str]:
@@ -250,6 +252,33 @@ def parse_augment(where: str, given: Mapping[str, Any]) -> tuple[Augmentations |
 # --- What no single group can say ---------------------------------------------------------------------
 
 
+def relate_folders(name: str, output_dir: str) -> list[str]:
+    problems = []
+    parts = PurePath(name).parts
+    if not parts or PurePath(name).is_absolute() or any(part.startswith(".") for part in parts) or not is_plain(name):
+        problems.append(
+            f"name: {name!r} was given; expected the name of a folder inside output_dir, such as 'lenet' or 'may/lenet'"
+        )
+    if not output_dir or not is_plain(output_dir):
+        problems.append(f"output_dir: {output_dir!r} was given; expected a folder, such as 'outputs'")
+    return problems
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path has no characters that control a terminal, or end a name."""
+    return path.isprintable() and all(len(part.encode()) < 256 for part in PurePath(path).parts)
+
+
+def relate_threads(engine: Engine) -> list[str]:
+    most = max(MAX_THREADS, 4 * num_cores())
+    if engine.threads is None or engine.threads <= most:
+        return []
+    return [
+        f"engine.threads: {engine.threads} was given; expected at most {most}: this process may use {num_cores()} "
+        "cores, and threads beyond them wait for each other"
+    ]
+
+
 def relate_device(engine: Engine) -> list[str]:
     try:
         device = choose_device(engine.device)
@@ -307,6 +336,8 @@ def relate_folds(folds: int | None, fold: int | None, fit_on: str) -> list[str]:
 
 # Each is asked about the values that its parameters name, if these are right in themselves.
 RELATIONS: tuple[Callable[..., list[str]], ...] = (
+    relate_folders,
+    relate_threads,
     relate_device,
     relate_optimizer,
     relate_average,

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, cast
 Unit = Literal["step", "epoch", "example"]
 
 DURATION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*(step|epoch|example)s?\s*")
+LONGEST = 1e15  # of any unit: what nobody waits for
 TIME = re.compile(r"\s*(?:(\d+(?:\.\d*)?)\s*h)?\s*(?:(\d+(?:\.\d*)?)\s*m)?\s*(?:(\d+(?:\.\d*)?)\s*s)?\s*")
 
 
@@ -21,13 +22,13 @@ class Duration:
 
     amount: float
     unit: Unit
-    expected: ClassVar[str] = "a number and a unit, such as '500 steps', '2 epochs' or '64000 examples'"
+    expected: ClassVar[str] = "a number above 0 and a unit, such as '500 steps', '2 epochs' or '64000 examples'"
 
     @classmethod
     def parse(cls, text: str) -> Duration:
         """Raises ValueError, saying what was expected."""
         match = DURATION.fullmatch(text)
-        if not match:
+        if not match or not 0 < float(match[1]) <= LONGEST:
             raise ValueError(f"{text!r} was given; expected {cls.expected}")
         return cls(float(match[1]), cast(Unit, match[2]))
 
@@ -57,9 +58,11 @@ class Time:
     def parse(cls, text: str) -> Time:
         """Raises ValueError, saying what was expected."""
         match = TIME.fullmatch(text)
-        if not match or not any(match.groups()):
+        amounts = match.groups() if match else ()
+        seconds = sum(float(amount or 0) * unit for amount, unit in zip(amounts, (3600, 60, 1), strict=False))
+        if not 0 < seconds <= LONGEST:
             raise ValueError(f"{text!r} was given; expected {cls.expected}")
-        return cls(sum(float(number or 0) * unit for number, unit in zip(match.groups(), (3600, 60, 1), strict=True)))
+        return cls(seconds)
 
     def __str__(self) -> str:
         hours, rest = divmod(self.seconds, 3600)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnlab.config import Config, apply_overrides, parse
+from cnnlab.config import Config
 from cnnlab.data import Facts
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.dataset import build_dataset, read_parts
@@ -27,6 +27,7 @@ from cnnlab.optim.schedules import reads_rows
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.plots import draw_rates
+from cnnlab.runs.saved import read_saved
 from cnnlab.train import compose, compose_sweep
 
 HEADER = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
@@ -74,7 +75,7 @@ def find_config(arguments: list[str], config_dirs: list[str]) -> Config:
     """The configuration of a run, if the first argument is its directory, or the one that is typed."""
     if arguments and "=" not in arguments[0] and not arguments[0].startswith("~"):
         run, *overrides = arguments
-        return parse(apply_overrides(RunDirectory.open(run).read_config(), overrides))
+        return read_saved(RunDirectory.open(run), overrides)
     return compose(arguments, config_dirs)
 
 

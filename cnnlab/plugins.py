@@ -10,6 +10,10 @@ from typing import Any
 from cnnlab.errors import ConfigError
 
 
+def is_module_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
 def import_modules(names: Any) -> None:
     """Import the user's own packages, so that what they register is known. The current folder is searched too.
 
@@ -17,7 +21,7 @@ def import_modules(names: Any) -> None:
     """
     if not names:
         return
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) and is_module_name(name) for name in names):
         raise ConfigError(f"imports: {names!r} was given; expected a list of modules, such as [my_package.models]")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

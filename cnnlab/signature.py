@@ -79,11 +79,14 @@ class OneOf(typing.NamedTuple):
 
 
 MARKS = (Range, Ascending, OneOf)
+MAX_INT = 2**63 - 1
 
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(at_least=0)]
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
 Share = Annotated[float, Range(above=0, at_most=1)]
+BelowOne = Annotated[float, Range(at_least=0, below=1)]  # a part of which something else has to remain
+WeightDecay = Annotated[float, Range(at_least=0, at_most=100)]  # above 1 / lr a step would turn weights around
 Count = Annotated[int, Range(at_least=1)]
 Whole = Annotated[int, Range(at_least=0)]
 Number = TypeVar("Number")
@@ -176,6 +179,8 @@ def _read_plain(annotation: Any, value: Any) -> Any:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     elif annotation is int:
         fits = isinstance(value, int) and not isinstance(value, bool)
+        if fits and abs(value) > MAX_INT:
+            raise ValueError(f"{value} was given; expected a whole number of 64 bits, at most {MAX_INT:,}")
     elif annotation is type(None):
         fits = value is None
     elif hasattr(annotation, "parse") and isinstance(value, str):

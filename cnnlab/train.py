@@ -40,9 +40,19 @@ OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:]*(=.*)?", re.DOTALL)
 CHOICES = re.compile(r"[\w/-]+(,\s*[\w/-]+)*")
 
 
+# What Hydra raises over overrides and flags that it did not foresee, beside exceptions of its own.
+COMPOSING = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError)
+
+REFUSED = {"--experimental-rerun": "it runs code that a file holds; expected cnnlab reproduce RUN or cnnlab resume RUN"}
+
+_has_composed = False  # whether a job of this process has begun: what it raises is no matter of composing
+
+
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def run_job(composed: DictConfig) -> None:
     """One composed configuration: checked, then trained in a new run directory."""
+    global _has_composed
+    _has_composed = True
     from cnnlab.config import parse
     from cnnlab.runs.start import start
 
@@ -77,7 +87,10 @@ def follow() -> None:
 
 def compose_and_train(arguments: list[str]) -> int:
     """What the main process does, or the only one."""
+    global _has_composed
+    _has_composed = False
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out as they are, not as Hydra's printout
+    arguments = [text for text in arguments if text != "experiment=null"]  # which is the default
     folders = [CONF, *find_config_dirs(arguments)]
     try:
         check_overrides(arguments, folders)
@@ -86,12 +99,14 @@ def compose_and_train(arguments: list[str]) -> int:
     sys.argv = ["cnnlab train", *(let_through(text, folders) for text in arguments)]
     try:
         run_job()
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        return report(explain(error))
     except Interrupted as error:
         return report(error)
     except CnnlabError as error:
         return error.exit_code
+    except COMPOSING as error:
+        if _has_composed:
+            raise
+        return report(explain(error))
     except SystemExit as error:
         return int(error.code or 0)
     return 0
@@ -139,6 +154,7 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
     A single run without such a choice is left to the checks of its job: it is composed only once.
     """
     problems, rest = [], []
+    problems += [f"{flag}: {reason}" for flag, reason in REFUSED.items() if flag in arguments]
     if num_processes() > 1 and {"-m", "--multirun"} & set(arguments):
         problems.append("--multirun: one run at a time under torchrun; expected a torchrun for each value")
     for text in arguments:
@@ -146,14 +162,14 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
         choices = list_choices(plain["key"], folders) if plain else set()
         unknown = []
         if plain and choices and CHOICES.fullmatch(plain["value"]):
-            unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices | {"null"}]
+            unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices]
             problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
         if OVERRIDE.fullmatch(text) and not unknown:
             rest.append(text)
     if problems or {"-m", "--multirun"} & set(arguments):
         try:
             variants = expand_sweep(rest)
-        except HydraException as error:
+        except COMPOSING as error:
             raise ConfigError([*problems, *explain(error).problems]) from error
         problems += [problem for variant in variants for problem in find_problems(variant, folders)]
     if problems:
@@ -215,7 +231,7 @@ def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except COMPOSING as error:
         raise explain(error) from error
     return parse(resolve(composed))
 
@@ -231,6 +247,8 @@ def resolve(composed: DictConfig) -> dict[str, Any]:
 def explain(error: Exception) -> ConfigError:
     """What Hydra, OmegaConf or YAML could not compose, with the nearest valid name where one is missing."""
     text = str(error)
+    if not isinstance(error, (HydraException, OmegaConfBaseException, yaml.YAMLError)):
+        return ConfigError(f"these overrides and options cannot be composed ({text}); expected KEY=VALUE, as in --help")
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         wanted = Path(error.missing_cfg_file).name
         text = f"{text.splitlines()[0]}; {suggest(wanted, error.options)}"

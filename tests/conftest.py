@@ -71,6 +71,12 @@ def only_run(folder: Path) -> Path:
     return found.parent
 
 
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user's runs are remembered by is not the tester's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 @pytest.fixture
 def pictures() -> None:
     """Asked for by tests that look at the pictures a run draws at its end."""

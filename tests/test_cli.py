@@ -23,11 +23,24 @@ def test_version(capsys):
     assert __version__ in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["list", "modles"], ["evaluate"], ["inspect", "--jsn"]])
-def test_mistyped_commands_exit_2(arguments):
+def test_without_a_command_the_help_is_shown(capsys):
+    assert main([]) == 0
+    assert "examples:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["evaluate"], ["inspect", "--jsn"], ["predict", "RUN", "--tta", "flp"]])
+def test_mistyped_arguments_exit_2(arguments):
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"), [(["trian"], "train"), (["list", "modles"], "models"), (["evalute", "RUN"], "evaluate")]
+)
+def test_mistyped_names_suggest_the_nearest(arguments, told, capsys):
+    assert main(arguments) == 2
+    assert f"did you mean {told}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "predict", "reproduce"])

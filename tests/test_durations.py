@@ -18,9 +18,9 @@ def test_parse(text, expected):
     assert Duration.parse(text) == Duration(*expected)
 
 
-@pytest.mark.parametrize("text", ["500", "steps", "-1 steps", "1 fortnight", ""])
+@pytest.mark.parametrize("text", ["500", "steps", "-1 steps", "0 steps", "1 fortnight", "", f"{10**400} steps"])
 def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(ValueError, match="expected a number and a unit"):
+    with pytest.raises(ValueError, match="expected a number above 0 and a unit"):
         Duration.parse(text)
 
 
@@ -47,7 +47,7 @@ def test_parse_time(text, seconds):
     assert Time.parse(text) == Time(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "30", "m", "-5m", "30m1h", "soon"])
+@pytest.mark.parametrize("text", ["", "30", "m", "-5m", "0s", "30m1h", "soon", f"{10**400}h"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match="expected hours, minutes or seconds"):
         Time.parse(text)
@@ -58,7 +58,7 @@ def test_a_duration_is_written_as_it_is_read(text):
     assert str(Duration.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["30m", "1h30m", "1.5s", "2h1s", "0s"])
+@pytest.mark.parametrize("text", ["30m", "1h30m", "1.5s", "2h1s"])
 def test_a_time_is_written_as_it_is_read(text):
     assert str(Time.parse(text)) == text
     assert Time.parse(str(Time.parse("90m"))) == Time(5400)

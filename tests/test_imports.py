@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "lessons": {"errors", "signature"},
     "cli": {
         "errors",
+        "signature",
         "distributed",
         "train",
         "prepare",

@@ -210,7 +210,7 @@ def test_a_users_own_configuration_and_model(inspect, tmp_path, monkeypatch):
 
 
 def test_a_run_is_inspected_as_it_was_configured(inspect, tmp_path):
-    run = RunDirectory.claim(str(tmp_path), "some", as_yaml(small_config(tmp_path)), [])
+    run = RunDirectory.claim(tmp_path / "some", as_yaml(small_config(tmp_path)), [])
     code, out, _ = inspect(str(run.path))
     assert code == 0 and out.startswith("mnist_cnn on digits: images of 1×12×12")
     assert inspect(str(run.path), "dataset.image_size=16")[1].startswith("mnist_cnn on digits: images of 1×16×16")

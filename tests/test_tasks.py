@@ -155,7 +155,11 @@ def test_numbers_that_are_no_pixels_stay_as_they_are():
 
 
 def test_what_changes_pixels_is_refused_for_other_numbers(tmp_path):
-    config = parse(compose_tree("experiment=linear_regression", "engine.device=cpu", "augment=[shift,mixup]"))
+    config = parse(
+        compose_tree(
+            "experiment=linear_regression", "engine.device=cpu", "augment=[shift,mixup]", "augment.translate.pixels=1"
+        )
+    )
     assembly = assemble(config)
     with pytest.raises(ConfigError, match="augment: translate change pixels, and dataset line has other numbers"):
         read_parts(config, assembly.dataset, assembly.network.device)
@@ -180,7 +184,7 @@ def test_points_that_are_held_out_must_be_there():
     [
         (
             ["engine.select_by=valid_accuracy"],
-            "engine.select_by: valid_accuracy was given; expected auto, valid_loss or",
+            "engine.select_by: valid_accuracy was given; expected auto: no validation images",
         ),
         (["schedule=reduce_on_plateau"], "schedule.metric: valid_loss was given; this run has train_loss, train_mae"),
         (["schedule=reduce_on_plateau", "schedule.metric=train_accuracy"], "schedule.metric: train_accuracy was given"),

@@ -78,8 +78,8 @@ MISTAKES = {
     "a negative rate": (["optimizer.lr=-0.1"], ["optimizer.lr: -0.1 was given; expected float above 0"]),
     "a share": (["split.valid=1.5"], ["split.valid: 1.5 was given; expected float at least 0 and below 1"]),
     "nothing left": (["split.test=1"], ["split.test: 1 was given; expected float at least 0 and below 1"]),
-    "a duration": (["engine.log_every=5"], ["engine.log_every: 5 was given; expected a number and a unit"]),
-    "a unit": (["engine.log_every=5 days"], ["engine.log_every: '5 days' was given; expected a number and a unit"]),
+    "a duration": (["engine.log_every=5"], ["engine.log_every: 5 was given; expected a number above 0 and a unit"]),
+    "a unit": (["engine.log_every=5 days"], ["engine.log_every: '5 days' was given; expected a number above 0"]),
     "a device": (["engine.device=abacus"], ["engine.device: 'abacus' was given; expected auto, cpu"]),
     "two lengths": (["steps=3", "examples=4"], ["steps, examples: both were given"]),
     "a whole batch in pieces": (

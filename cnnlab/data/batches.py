@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from cnnlab.data.dataset import ImageSet
 from cnnlab.data.normalise import Normalise
 from cnnlab.data.order import Sampling, Share, draw_order, random_stream
 from cnnlab.data.registry import Draw
+from cnnlab.data.store import hash_bytes
 from cnnlab.seeds import derive_seed
 from cnnlab.tasks import Labels, mix_labels
 from cnnlab.threads import worker_threads
@@ -142,6 +144,11 @@ class Batches:
     def members(self, epoch: int, number: int) -> Tensor:
         """Which images a batch consists of, from 0 to `num_examples` - 1: int64 (N,), this process's share."""
         return self._epoch(epoch).order.on(self.images.labels.device)[self.share.of(self._whole(number))]
+
+    def fingerprint(self) -> str:
+        """Sixteen digits that are others for other images or labels, or another choice of them."""
+        labels, store = self.images.labels.cpu().numpy(), self.images.images
+        return hash_bytes(self.indices.cpu().numpy(), labels, np.frombuffer(store.digest(), np.uint8)).hex()
 
     # --- Others of the same kind --------------------------------------------------------------------
 

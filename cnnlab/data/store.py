@@ -6,6 +6,7 @@ uint8 (N, H, W, C), as decoders write them and as channels_last convolutions rea
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -68,6 +69,10 @@ class Store(Protocol):
         """The pixels of some images, all of each, in tensors (..., C) on the CPU."""
         ...
 
+    def digest(self) -> bytes:
+        """A few bytes that are others for other images; of packed ones no more is read than their sizes."""
+        ...
+
 
 class Resident:
     """Squares of one size, whole in memory: uint8 (N, S, S, C), or float32 for numbers that are no pixels."""
@@ -107,6 +112,9 @@ class Resident:
 
     def pieces(self, indices: Tensor) -> Iterator[Tensor]:
         return (self.tensor[some.to(self.device)].cpu() for some in indices.split(PIECE))
+
+    def digest(self) -> bytes:
+        return hash_bytes(self.tensor.cpu().numpy())
 
 
 class Packed:
@@ -155,6 +163,16 @@ class Packed:
 
     def pieces(self, indices: Tensor) -> Iterator[Tensor]:
         return (torch.from_numpy(self[index]) for index in indices.tolist())
+
+    def digest(self) -> bytes:
+        return hash_bytes(self._spots[:, 1:3])
+
+
+def hash_bytes(*arrays: np.ndarray) -> bytes:
+    digest = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
 
 
 # --- Cutting ------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class Compute:
         if self.compile != "off":
             # Recorded CUDA graphs are what reduce-overhead is for; the others keep to buffers that nothing overwrites.
             mode = "max-autotune-no-cudagraphs" if self.compile == "max-autotune" else self.compile
-            model.compile(mode=mode)
+            model.compile(mode=mode, dynamic=False)  # kernels for any size of batch are slower than no compiling
 
 
 PLAIN = Compute("fp32", "channels_last", "off")

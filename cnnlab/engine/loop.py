@@ -13,16 +13,18 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from cnnlab.distributed import copy_from_main, largest
+from cnnlab.engine.checkpoint import put_weights
 from cnnlab.engine.evaluate import Metrics, Sums, evaluate
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.step import Training, compute_gradients
-from cnnlab.errors import DivergenceError
+from cnnlab.errors import CheckpointError, DivergenceError
 from cnnlab.stopping import StopRequest
 from cnnlab.tasks import is_higher_better
 
@@ -263,18 +265,24 @@ def take_snapshot(training: Training, state: State) -> dict[str, Any]:
     return snapshot
 
 
-def restore(training: Training, snapshot: dict[str, Any], rows: list[Row]) -> State:
+def restore(training: Training, path: Path, snapshot: dict[str, Any], rows: list[Row]) -> State:
     """Put a snapshot back into the model and the optimizer; returns the state that goes with them.
 
-    `rows` are those of metrics.csv.
+    `path` is where it comes from, `rows` are those of metrics.csv. Raises CheckpointError if it does not fit.
     """
     rates = [group["lr"] for group in training.optimizer.param_groups]
-    training.model.load_state_dict(snapshot["model"])
-    # After the model: what averages sets its weights too.
-    training.optimizer.load_state_dict(snapshot["optimizer"])
-    training.average.load_state_dict(snapshot["average"])
-    if training.scaler is not None and "scaler" in snapshot:
-        training.scaler.load_state_dict(snapshot["scaler"])
+    put_weights(training.model, path, snapshot)
+    try:
+        # After the model: what averages sets its weights too.
+        training.optimizer.load_state_dict(snapshot["optimizer"])
+        training.average.load_state_dict(snapshot["average"])
+        if training.scaler is not None and "scaler" in snapshot:
+            training.scaler.load_state_dict(snapshot["scaler"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:  # as torch finds it
+        raise CheckpointError(
+            f"{path}: what it holds of the optimizer, or of an average, does not fit this run ({error}); expected the "
+            "file as training left it"
+        ) from error
     # What was saved is the rate of that step; the schedule multiplies the configured one.
     for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

@@ -13,7 +13,8 @@ Row = dict[str, Any]  # of metrics.csv
 class State:
     """Plain numbers only, so that a checkpoint can hold them and a person can read them.
 
-    Of its rows a checkpoint holds no more than their number, so that it takes as long after many epochs as after one.
+    Of its rows a checkpoint holds no more than their number and the last, so that it takes as long after many epochs as
+    after one.
     """
 
     step: int = 0  # steps taken
@@ -29,7 +30,7 @@ class State:
 
     def as_dict(self) -> dict[str, Any]:
         stored = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "rows"}
-        return {**stored, "num_rows": len(self.rows)}
+        return {**stored, "num_rows": len(self.rows), "last_row": self.rows[-1] if self.rows else None}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], rows: list[Row]) -> State:

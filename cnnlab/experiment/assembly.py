@@ -19,8 +19,11 @@ from cnnlab.experiment.dataset import build_dataset
 from cnnlab.experiment.network import build_network
 from cnnlab.models.batch_norm import synchronise_batch_norm
 from cnnlab.models.freezing import find_frozen
+from cnnlab.models.shapes import keep_modes
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
+
+IN_PIXELS = ("size", "padding", "pixels")  # arguments of augmentations
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,14 @@ def assemble(config: Config, *, trained: bool = False) -> Assembly:
     facts = dataset.facts
     criterion = build_criterion(config, facts, device)
     require_metrics(config, dataset)
+    require_small_augmentations(config, facts)
     if dataset.files:  # whose labels are known before a picture is opened
         divide(config.division, {part: dataset.files[part].label_tensor() for part in dataset.parts}, facts.classes)
     network = build_network(config, facts, device, trained=trained)
     if config.engine.sync_batch_norm and num_processes() > 1:
         network = replace(network, model=synchronise_batch_norm(network.model, device))
+    if config.loss.name == "nll":
+        require_log_probabilities(network, facts)
     shared = config.model.shared
     late = find_frozen(network.model, shared.freeze)[0] if shared.unfreeze_after is not None else []
     optimizer = build_optimizer(config.optimizer, network.model, config.batch_size, late)
@@ -72,12 +78,43 @@ def build_criterion(
     return build_loss(config.loss, facts.task, len(facts.classes), device, counts)
 
 
+def require_log_probabilities(network: Network, facts: Facts) -> None:
+    """Raises ConfigError for a network whose outputs are no logarithms of probabilities, as `nll` needs them."""
+    noise = torch.rand(
+        2, facts.channels, facts.image_size, facts.image_size, generator=torch.Generator().manual_seed(0)
+    )
+    with keep_modes(network.model), torch.no_grad():
+        network.model.eval()
+        total = network(noise.to(network.device)).logsumexp(1)
+    if total.abs().max() > 1e-3:
+        raise ConfigError(
+            "loss: nll was given; expected cross_entropy: this network ends in logits, and nll takes its "
+            "outputs for logarithms of probabilities"
+        )
+
+
+def require_small_augmentations(config: Config, facts: Facts) -> None:
+    """Raises ConfigError for an augmentation that nothing of an image would remain of."""
+    given = [(each.name, key, value) for each in config.augment for key, value in each.arguments.items()]
+    problems = [
+        f"augment.{name}.{key}: {value} was given; expected at most {facts.image_size}, the pixels of an image's side"
+        for name, key, value in given
+        if key in IN_PIXELS and value > facts.image_size
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
 def require_metrics(config: Config, dataset: Dataset) -> None:
     """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
     task, select_by = dataset.facts.task, config.engine.select_by
     problems = []
     has_valid = config.division.has_valid(dataset)
-    if select_by != "auto" and select_by not in task.valid_columns:
+    if select_by != "auto" and not has_valid:
+        problems.append(
+            f"engine.select_by: {select_by} was given; expected auto: no validation images are kept back to select by"
+        )
+    elif select_by != "auto" and select_by not in task.valid_columns:
         expected = " or ".join(task.valid_columns)
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {task}")
     if config.sampling == "balanced" and not task.has_classes:

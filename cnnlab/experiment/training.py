@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.loop import Plan
 from cnnlab.engine.step import Training
 from cnnlab.engine.timing import StepTimes
+from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import Assembly, build_criterion
 from cnnlab.experiment.dataset import read_parts
 from cnnlab.experiment.network import hold_frozen, keep_features
@@ -31,7 +32,7 @@ class Experiment:
 
     training: Training
     plan: Plan
-    train: Batches  # whole batches, of which `training` has this process's share
+    parts: Mapping[str, Batches]  # the images of each; of the training batches `training` has this process's share
     test: BatchSource | None
     facts: Facts  # with the mean and standard deviation that are used
 
@@ -67,7 +68,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     )
     facts = replace(dataset.facts, mean=train.normalise.mean, std=train.normalise.std)
     plan = make_plan(config, dataset, num_steps, count_steps)
-    return Experiment(training, plan, parts["train"], sources.get("test"), facts)
+    return Experiment(training, plan, parts, sources.get("test"), facts)
 
 
 def make_plan(config: Config, dataset: Dataset, num_steps: int, count_steps: Callable[[Duration], int]) -> Plan:
@@ -90,8 +91,15 @@ def make_plan(config: Config, dataset: Dataset, num_steps: int, count_steps: Cal
 
 
 def plan_schedule(config: Config, num_examples: int) -> tuple[Schedule, int]:
-    """The schedule of a run that trains on `num_examples` images, and how many steps it has."""
+    """The schedule of a run that trains on `num_examples` images, and how many steps it has.
+
+    Raises ConfigError for a warm-up that does not end before the run does.
+    """
     count_steps = partial(Duration.count_steps, num_examples=num_examples, batch_size=config.batch_size)
     num_steps, warmup = count_steps(config.duration), config.schedule.shared.warmup
     num_warmup = count_steps(warmup) if warmup else 0
+    if num_warmup >= num_steps:
+        raise ConfigError(
+            f"schedule.warmup: {warmup} was given, {num_warmup:,} steps of {num_steps:,}; expected less than the run"
+        )
     return build_schedule(config.schedule, num_steps, count_steps(Duration(1, "epoch")), num_warmup), num_steps

@@ -20,11 +20,11 @@ from collections import OrderedDict
 from torch import nn
 
 from cnnlab.models.registry import MODELS
-from cnnlab.signature import Fraction
+from cnnlab.signature import BelowOne
 
 
 @MODELS.register
-def alexnet(*, num_classes: int, in_channels: int, dropout: Fraction = 0.5) -> nn.Module:
+def alexnet(*, num_classes: int, in_channels: int, dropout: BelowOne = 0.5) -> nn.Module:
     """AlexNet: 61,100,840 parameters for 1000 classes, 58.6 million of them in the linear layers.
 
     Shapes below are for 224×224 images; others come to the same 6×6 maps by adaptive pooling.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.models.registry import MODELS
-from cnnlab.signature import Fraction
+from cnnlab.signature import BelowOne
 
 Stem = Literal["imagenet", "small"]
 
@@ -127,19 +127,19 @@ def densenet(
 
 
 @MODELS.register
-def densenet40_k12(*, num_classes: int, in_channels: int, dropout: Fraction = 0.0) -> nn.Module:
+def densenet40_k12(*, num_classes: int, in_channels: int, dropout: BelowOne = 0.0) -> nn.Module:
     """DenseNet, L = 40, k = 12: 1.0 million parameters, 5.24 % error."""
     return densenet((12, 12, 12), 12, "small", num_classes, in_channels, dropout, bc=False)
 
 
 @MODELS.register
-def densenet100_k12(*, num_classes: int, in_channels: int, dropout: Fraction = 0.0) -> nn.Module:
+def densenet100_k12(*, num_classes: int, in_channels: int, dropout: BelowOne = 0.0) -> nn.Module:
     """DenseNet, L = 100, k = 12: 7.0 million parameters, 4.10 % error."""
     return densenet((32, 32, 32), 12, "small", num_classes, in_channels, dropout, bc=False)
 
 
 @MODELS.register
-def densenet_bc100_k12(*, num_classes: int, in_channels: int, dropout: Fraction = 0.0) -> nn.Module:
+def densenet_bc100_k12(*, num_classes: int, in_channels: int, dropout: BelowOne = 0.0) -> nn.Module:
     """DenseNet-BC, L = 100, k = 12: 0.8 million parameters, 4.51 % error."""
     return densenet((16, 16, 16), 12, "small", num_classes, in_channels, dropout, bc=True)
 
@@ -150,12 +150,12 @@ def densenet_bc100_k12(*, num_classes: int, in_channels: int, dropout: Fraction 
 
 
 @MODELS.register
-def densenet121(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", dropout: Fraction = 0.0) -> nn.Module:
+def densenet121(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", dropout: BelowOne = 0.0) -> nn.Module:
     """DenseNet-121: 7,978,856 parameters for 1000 classes."""
     return densenet((6, 12, 24, 16), 32, stem, num_classes, in_channels, dropout, bc=True)
 
 
 @MODELS.register
-def densenet169(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", dropout: Fraction = 0.0) -> nn.Module:
+def densenet169(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", dropout: BelowOne = 0.0) -> nn.Module:
     """DenseNet-169: 14,149,480 parameters for 1000 classes."""
     return densenet((6, 12, 32, 32), 32, stem, num_classes, in_channels, dropout, bc=True)

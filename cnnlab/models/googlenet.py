@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from cnnlab.models.registry import MODELS
 from cnnlab.models.shapes import flat_features
-from cnnlab.signature import Fraction
+from cnnlab.signature import BelowOne
 
 Stem = Literal["imagenet", "small"]
 
@@ -85,7 +85,7 @@ def googlenet_stem(stem: Stem, in_channels: int) -> OrderedDict[str, nn.Module]:
 
 
 @MODELS.register
-def googlenet(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", dropout: Fraction = 0.4) -> nn.Module:
+def googlenet(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", dropout: BelowOne = 0.4) -> nn.Module:
     """GoogLeNet of 22 layers, without auxiliary classifiers: 6,624,904 parameters for 1000 classes.
 
     Shapes below are for 224×224 images and the ImageNet stem. `stem="small"` is for images of about 32×32,

@@ -18,7 +18,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from cnnlab.models.registry import MODELS
-from cnnlab.signature import Fraction, Positive
+from cnnlab.signature import BelowOne, Positive
 
 Stem = Literal["imagenet", "small"]
 
@@ -143,7 +143,7 @@ def mobilenet_v2(
     in_channels: int,
     width: Positive = 1.0,
     stem: Stem = "imagenet",
-    dropout: Fraction = 0.2,
+    dropout: BelowOne = 0.2,
 ) -> nn.Module:
     """MobileNetV2: 3,504,872 parameters for 1000 classes, 301 million multiply-adds (Table 4: 3.4, 300).
 

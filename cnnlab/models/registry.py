@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cnnlab.durations import Duration
 from cnnlab.registry import Registry
-from cnnlab.signature import Count, Fraction, OneOf, Whole
+from cnnlab.signature import BelowOne, Count, OneOf, Whole
 
 # An initialiser is called with each module in turn, as `nn.Module.apply` does.
 INITS: Registry[None] = Registry("init", supplied=("module",))
@@ -22,7 +22,7 @@ class ForEveryModel:
     freeze: Literal["backbone"] | list[str | int] = field(default_factory=list)  # starts of parameters' names
     unfreeze_after: Duration | None = None  # None: never
     head: list[Count] = field(default_factory=list)  # widths of hidden layers in the place of the last layer
-    head_dropout: Fraction = 0.0  # in front of the last layer
+    head_dropout: BelowOne = 0.0  # in front of the last layer
     feature_views: Literal["auto"] | Whole = "auto"  # views of each image whose features are kept; 0: none
 
     @property

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlab.models.registry import MODELS
-from cnnlab.signature import Fraction
+from cnnlab.signature import BelowOne
 
 # --- Convolutions and shortcuts -------------------------------------------------------------------
 
@@ -213,38 +213,38 @@ def resnet(
 
 
 @MODELS.register
-def resnet18(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: Fraction = 0.0) -> nn.Module:
+def resnet18(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-18: 11,689,512 parameters."""
     return resnet(BasicBlock, (2, 2, 2, 2), num_classes, in_channels, stem=stem, drop_path=drop_path)
 
 
 @MODELS.register
-def resnet34(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: Fraction = 0.0) -> nn.Module:
+def resnet34(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-34: 21,797,672 parameters."""
     return resnet(BasicBlock, (3, 4, 6, 3), num_classes, in_channels, stem=stem, drop_path=drop_path)
 
 
 @MODELS.register
-def resnet50(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: Fraction = 0.0) -> nn.Module:
+def resnet50(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-50: 25,557,032 parameters."""
     return resnet(Bottleneck, (3, 4, 6, 3), num_classes, in_channels, stem=stem, drop_path=drop_path)
 
 
 @MODELS.register
-def resnet101(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: Fraction = 0.0) -> nn.Module:
+def resnet101(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-101: 44,549,160 parameters."""
     return resnet(Bottleneck, (3, 4, 23, 3), num_classes, in_channels, stem=stem, drop_path=drop_path)
 
 
 @MODELS.register
-def resnet152(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: Fraction = 0.0) -> nn.Module:
+def resnet152(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-152: 60,192,808 parameters."""
     return resnet(Bottleneck, (3, 8, 36, 3), num_classes, in_channels, stem=stem, drop_path=drop_path)
 
 
 @MODELS.register
 def resnext50_32x4d(
-    *, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: Fraction = 0.0
+    *, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: BelowOne = 0.0
 ) -> nn.Module:
     """ResNeXt-50 of 32 groups of 4 channels: 25,028,904 parameters."""
     make_block = partial(Bottleneck, groups=32, group_width=4)
@@ -253,7 +253,7 @@ def resnext50_32x4d(
 
 @MODELS.register
 def resnext101_32x8d(
-    *, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: Fraction = 0.0
+    *, num_classes: int, in_channels: int, stem: Stem = "imagenet", drop_path: BelowOne = 0.0
 ) -> nn.Module:
     """ResNeXt-101 of 32 groups of 8 channels: 88,791,336 parameters."""
     make_block = partial(Bottleneck, groups=32, group_width=8)
@@ -264,13 +264,13 @@ def resnext101_32x8d(
 
 
 @MODELS.register
-def resnet18_cifar(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
+def resnet18_cifar(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-18 as usually trained on CIFAR-10, with the small stem: 11,173,962 parameters."""
     return resnet18(num_classes=num_classes, in_channels=in_channels, stem="small", drop_path=drop_path)
 
 
 @MODELS.register
-def resnext29_8x64d(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
+def resnext29_8x64d(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNeXt-29 of 8 groups of 64 channels, three stages: 34,426,698 parameters."""
     make_block = partial(Bottleneck, groups=8, group_width=64)
     return resnet(make_block, (3, 3, 3), num_classes, in_channels, stem="small", drop_path=drop_path)
@@ -283,30 +283,30 @@ def cifar_resnet(n: int, num_classes: int, in_channels: int, drop_path: float) -
 
 
 @MODELS.register
-def resnet20(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
+def resnet20(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-20: 269,722 parameters."""
     return cifar_resnet(3, num_classes, in_channels, drop_path)
 
 
 @MODELS.register
-def resnet32(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
+def resnet32(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-32: 464,154 parameters."""
     return cifar_resnet(5, num_classes, in_channels, drop_path)
 
 
 @MODELS.register
-def resnet44(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
+def resnet44(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-44: 658,586 parameters."""
     return cifar_resnet(7, num_classes, in_channels, drop_path)
 
 
 @MODELS.register
-def resnet56(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
+def resnet56(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-56: 853,018 parameters."""
     return cifar_resnet(9, num_classes, in_channels, drop_path)
 
 
 @MODELS.register
-def resnet110(*, num_classes: int, in_channels: int, drop_path: Fraction = 0.0) -> nn.Module:
+def resnet110(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
     """ResNet-110: 1,727,962 parameters."""
     return cifar_resnet(18, num_classes, in_channels, drop_path)

@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from cnnlab.models.registry import MODELS
-from cnnlab.signature import Fraction
+from cnnlab.signature import BelowOne
 
 Stem = Literal["imagenet", "small"]
 
@@ -70,7 +70,7 @@ class Block(nn.Module):
 
 
 @MODELS.register
-def xception(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", dropout: Fraction = 0.5) -> nn.Module:
+def xception(*, num_classes: int, in_channels: int, stem: Stem = "imagenet", dropout: BelowOne = 0.5) -> nn.Module:
     """Xception: 22,855,952 parameters for 1000 classes (the paper's Table 3).
 
     Shapes below are for 299×299 images and the ImageNet stem. `stem="small"` keeps the size of the image, for

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from cnnlab.optim.registry import AVERAGES
-from cnnlab.signature import Fraction
+from cnnlab.signature import BelowOne, Fraction
 
 
 class Source(Protocol):
@@ -118,7 +118,7 @@ def none(*, optimizer: Optimizer) -> PlainWeights:
 
 
 @AVERAGES.register
-def ema(*, model: nn.Module, decay: Fraction = 0.999) -> Average:
+def ema(*, model: nn.Module, decay: BelowOne = 0.999) -> Average:
     """After each step the average moves to the weights by 1 - decay, and by more at first: by 9 / (10 + step)."""
     return Average(model, lambda step, num_updates: 1 - min(decay, (1 + num_updates) / (10 + num_updates)))
 

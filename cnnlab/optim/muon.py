@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnnlab.optim.registry import OPTIMIZERS, Groups
-from cnnlab.signature import Fraction, NonNegative, Positive
+from cnnlab.signature import BelowOne, Positive, WeightDecay
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the odd polynomial that is steepest at 0 and stays near 1 in (0, 1]
 NUM_ITERATIONS = 5
@@ -33,11 +33,11 @@ def muon(
     params: Groups,
     *,
     lr: Positive = 0.001,
-    momentum: Fraction = 0.95,
+    momentum: BelowOne = 0.95,
     nesterov: bool = True,
-    weight_decay: NonNegative = 0.1,
-    beta1: Fraction = 0.9,
-    beta2: Fraction = 0.999,
+    weight_decay: WeightDecay = 0.1,
+    beta1: BelowOne = 0.9,
+    beta2: BelowOne = 0.999,
 ) -> Optimizer:
     """Orthogonal steps for convolutions and linear layers, AdamW (`beta1`, `beta2`) for the rest."""
     return Muon(params, lr, momentum, nesterov, weight_decay, (beta1, beta2))

@@ -29,7 +29,7 @@ from torch.optim import (
 
 from cnnlab.errors import ConfigError
 from cnnlab.optim.registry import OPTIMIZERS, Groups
-from cnnlab.signature import Count, Fraction, NonNegative, Positive
+from cnnlab.signature import BelowOne, Count, Fraction, NonNegative, Positive, WeightDecay
 
 
 @OPTIMIZERS.register
@@ -37,8 +37,8 @@ def sgd(
     params: Groups,
     *,
     lr: Positive = 0.01,
-    momentum: Fraction = 0.0,
-    weight_decay: NonNegative = 0.0,
+    momentum: BelowOne = 0.0,
+    weight_decay: WeightDecay = 0.0,
     nesterov: bool = False,
 ) -> Optimizer:
     """Stochastic gradient descent, with momentum where asked for."""
@@ -53,9 +53,9 @@ def adam(
     params: Groups,
     *,
     lr: Positive = 0.003,
-    beta1: Fraction = 0.9,
-    beta2: Fraction = 0.999,
-    weight_decay: NonNegative = 0.0,
+    beta1: BelowOne = 0.9,
+    beta2: BelowOne = 0.999,
+    weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """Adam (Kingma & Ba, arXiv:1412.6980), at a rate for small networks; the paper's is 0.001."""
     return Adam(params, lr, (beta1, beta2), weight_decay=weight_decay, fused=_fusible(params))
@@ -66,9 +66,9 @@ def adamw(
     params: Groups,
     *,
     lr: Positive = 0.001,
-    beta1: Fraction = 0.9,
-    beta2: Fraction = 0.999,
-    weight_decay: NonNegative = 0.01,
+    beta1: BelowOne = 0.9,
+    beta2: BelowOne = 0.999,
+    weight_decay: WeightDecay = 0.01,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101)."""
     return AdamW(params, lr, (beta1, beta2), weight_decay=weight_decay, fused=_fusible(params))
@@ -79,9 +79,9 @@ def adamax(
     params: Groups,
     *,
     lr: Positive = 0.002,
-    beta1: Fraction = 0.9,
-    beta2: Fraction = 0.999,
-    weight_decay: NonNegative = 0.0,
+    beta1: BelowOne = 0.9,
+    beta2: BelowOne = 0.999,
+    weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """Adam scaled by the largest recent gradient (Kingma & Ba, arXiv:1412.6980, section 7.1)."""
     return Adamax(params, lr, (beta1, beta2), weight_decay=weight_decay)
@@ -92,9 +92,9 @@ def nadam(
     params: Groups,
     *,
     lr: Positive = 0.002,
-    beta1: Fraction = 0.9,
-    beta2: Fraction = 0.999,
-    weight_decay: NonNegative = 0.0,
+    beta1: BelowOne = 0.9,
+    beta2: BelowOne = 0.999,
+    weight_decay: WeightDecay = 0.0,
     momentum_decay: NonNegative = 0.004,
 ) -> Optimizer:
     """Adam with Nesterov momentum (Dozat 2016)."""
@@ -106,9 +106,9 @@ def radam(
     params: Groups,
     *,
     lr: Positive = 0.001,
-    beta1: Fraction = 0.9,
-    beta2: Fraction = 0.999,
-    weight_decay: NonNegative = 0.0,
+    beta1: BelowOne = 0.9,
+    beta2: BelowOne = 0.999,
+    weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """Adam that adapts only once it has seen enough gradients (Liu et al., arXiv:1908.03265)."""
     return RAdam(params, lr, (beta1, beta2), weight_decay=weight_decay)
@@ -120,8 +120,8 @@ def sparse_adam(
     *,
     model: nn.Module,
     lr: Positive = 0.001,
-    beta1: Fraction = 0.9,
-    beta2: Fraction = 0.999,
+    beta1: BelowOne = 0.9,
+    beta2: BelowOne = 0.999,
 ) -> Optimizer:
     """Adam that touches only the rows a batch has used: for embeddings with sparse gradients.
 
@@ -146,9 +146,9 @@ def rmsprop(
     params: Groups,
     *,
     lr: Positive = 0.01,
-    alpha: Fraction = 0.99,
-    momentum: Fraction = 0.0,
-    weight_decay: NonNegative = 0.0,
+    alpha: BelowOne = 0.99,
+    momentum: BelowOne = 0.0,
+    weight_decay: WeightDecay = 0.0,
     centered: bool = False,
 ) -> Optimizer:
     """Divides by the root of the recent mean square (Hinton's lecture 6e); `centered`: by the deviation."""
@@ -161,7 +161,7 @@ def adagrad(
     *,
     lr: Positive = 0.01,
     lr_decay: NonNegative = 0.0,
-    weight_decay: NonNegative = 0.0,
+    weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """Divides by the root of the sum of all squares so far (Duchi et al. 2011)."""
     fused = _fusible(params, devices=("cpu",)) or None
@@ -173,8 +173,8 @@ def adadelta(
     params: Groups,
     *,
     lr: Positive = 1.0,
-    rho: Fraction = 0.9,
-    weight_decay: NonNegative = 0.0,
+    rho: BelowOne = 0.9,
+    weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """Steps in the units of the weights, from the recent squares of steps and gradients (Zeiler, arXiv:1212.5701)."""
     return Adadelta(params, lr, rho, weight_decay=weight_decay)
@@ -206,8 +206,8 @@ def asgd(
     *,
     lr: Positive = 0.01,
     lambd: NonNegative = 0.0001,
-    alpha: Fraction = 0.75,
-    weight_decay: NonNegative = 0.0,
+    alpha: BelowOne = 0.75,
+    weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """SGD whose rate falls as lr / (1 + lambd·lr·t)^alpha (Polyak & Juditsky 1992).
 

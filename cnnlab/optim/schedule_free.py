@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnnlab.optim.registry import OPTIMIZERS, Groups
-from cnnlab.signature import Fraction, NonNegative, Positive
+from cnnlab.signature import BelowOne, Positive, WeightDecay
 
 EPS = 1e-8
 
@@ -35,8 +35,8 @@ def schedule_free_sgd(
     params: Groups,
     *,
     lr: Positive = 1.0,
-    momentum: Fraction = 0.9,
-    weight_decay: NonNegative = 0.0,
+    momentum: BelowOne = 0.9,
+    weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """SGD that averages its weights; `momentum` is β above. Good rates are large: 10 to 50 times SGD's."""
     return ScheduleFree(params, lr, momentum, None, weight_decay)
@@ -47,9 +47,9 @@ def schedule_free_adamw(
     params: Groups,
     *,
     lr: Positive = 0.0025,
-    beta1: Fraction = 0.9,
-    beta2: Fraction = 0.999,
-    weight_decay: NonNegative = 0.0,
+    beta1: BelowOne = 0.9,
+    beta2: BelowOne = 0.999,
+    weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """AdamW that averages its weights; `beta1` is β above. Good rates are 1 to 10 times AdamW's."""
     return ScheduleFree(params, lr, beta1, beta2, weight_decay)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
@@ -76,15 +77,15 @@ class RunDirectory:
         return RunDirectory(self.path / f"fold_{number}")
 
     @classmethod
-    def claim(cls, output_dir: str, name: str, config: Mapping[str, Any], overrides: list[str]) -> RunDirectory:
-        """A new directory that no other run has, even one started in the same second.
+    def claim(cls, folder: Path, config: Mapping[str, Any], overrides: list[str]) -> RunDirectory:
+        """A new directory in `folder` that no other run has, even one started in the same second.
 
         Raises StorageError if none can be made.
         """
         moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         number = 1
         while True:
-            run = cls(Path(output_dir, name, moment if number == 1 else f"{moment}-{number}"))
+            run = cls(folder / (moment if number == 1 else f"{moment}-{number}"))
             if run.make(config, overrides):
                 return run
             number += 1
@@ -102,7 +103,8 @@ class RunDirectory:
             aside.path.chmod(0o777 & ~_read_umask())  # as mkdir makes one
             aside.write_yaml(aside.config, config)
             aside.write_yaml(aside.overrides, overrides)
-            aside.write_json(aside.summary, {"cnnlab": cnnlab.__version__, "status": "running", "reason": None})
+            facts = {"id": uuid4().hex, "cnnlab": cnnlab.__version__, "status": "running", "reason": None}
+            aside.write_json(aside.summary, facts)
             try:
                 os.rename(aside.path, self.path)  # atomic: of two processes one finds a directory with files
             except OSError as error:
@@ -181,6 +183,17 @@ class RunDirectory:
             partial.unlink(missing_ok=True)
             raise StorageError(f"{path}: cannot be written ({error}); what was there before is intact") from error
 
+    def write_over(self, path: Path, text: str) -> None:
+        """Write into a file as it lies, for a disk without room for a second one. Raises StorageError."""
+        try:
+            with path.open("r+", encoding="utf-8") as file:
+                file.write(text)
+                file.truncate()
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be written ({error})") from error
+
     def write_yaml(self, path: Path, tree: Any) -> None:
         self.write_text(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
@@ -220,34 +233,54 @@ class RunDirectory:
         """The resolved tree of the run. Raises ConfigError if the file is damaged."""
         try:
             tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{self.config}: cannot be read ({error})") from error
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())  # YAML's messages have several lines
+            raise ConfigError(f"{self.config}: cannot be read ({reason}); expected what training wrote") from error
         if not isinstance(tree, dict):
             raise ConfigError(f"{self.config}: expected the mapping that training wrote, found {type(tree).__name__}")
         return tree
 
     def read_overrides(self) -> list[str]:
         """What was typed; empty if that was not kept."""
-        return yaml.safe_load(self.overrides.read_text(encoding="utf-8")) if self.overrides.is_file() else []
+        try:
+            typed = yaml.safe_load(self.overrides.read_text(encoding="utf-8")) if self.overrides.is_file() else []
+        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            return []
+        return [str(text) for text in typed] if isinstance(typed, list) else []
 
     def read_json(self, path: Path) -> dict[str, Any]:
-        """A JSON file of the run; empty if it is not there yet."""
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        """A JSON file of the run; empty if it is not there yet. Raises ConfigError if it is damaged."""
+        if not path.is_file():
+            return {}
+        remedy = "expected the mapping that training wrote: put it back, or remove the file"
+        try:
+            contents = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: cannot be read ({error}); {remedy}") from error
+        if not isinstance(contents, dict):
+            raise ConfigError(f"{path}: holds a {type(contents).__name__}; {remedy}")
+        return contents
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.csv, numbers as they were written, None where a cell is empty; a torn row ends them."""
         if not self.metrics.is_file():
             return []
-        with self.metrics.open(newline="", encoding="utf-8") as file:
-            table = csv.reader(file)
-            header = next(table, [])
-            rows = []
-            for cells in table:
-                try:
+        rows: list[dict[str, Any]] = []
+        try:
+            with self.metrics.open(newline="", encoding="utf-8") as file:
+                table = csv.reader(file)
+                header = next(table, [])
+                for cells in table:
                     rows.append({name: _read_cell(name, cell) for name, cell in zip(header, cells, strict=True)})
-                except ValueError:
-                    break
+        except (ValueError, csv.Error):  # of which UnicodeDecodeError is one
+            return rows
+        except OSError as error:
+            raise StorageError(f"{self.metrics}: cannot be read ({error})") from error
         return rows
+
+    def read_id(self) -> str | None:
+        """What tells this run from all others, wherever its directory is copied; None of a run before version 0.2."""
+        return self.read_json(self.summary).get("id")
 
     def read_compute(self) -> Compute:
         """How the run computes, as far as it was decided. Before version 0.2 that was told under "engine"."""

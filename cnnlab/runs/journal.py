@@ -18,9 +18,9 @@ class Journal:
     file or a pipe there is no bar: only the lines, one an epoch.
     """
 
-    def __init__(self, run: RunDirectory, config: dict[str, Any], num_steps: int, num_epochs: int, speaks: bool = True):
+    def __init__(self, run: RunDirectory, origin: dict[str, Any], num_steps: int, num_epochs: int, speaks: bool = True):
         self.run = run
-        self.config = config
+        self.origin = origin  # what a checkpoint says of itself
         self.num_epochs = num_epochs
         self.num_steps = num_steps
         self._speaks = speaks
@@ -85,8 +85,8 @@ class Journal:
 
     def save_best(self, contents: dict[str, Any]) -> None:
         if self._speaks:
-            save_checkpoint(self.run.best, {**contents, "config": self.config})
+            save_checkpoint(self.run.best, {**contents, **self.origin})
 
     def save_last(self, contents: dict[str, Any]) -> None:
         if self._speaks:
-            save_checkpoint(self.run.last, {**contents, "config": self.config}, keep=self.run.previous)
+            save_checkpoint(self.run.last, {**contents, **self.origin}, keep=self.run.previous)

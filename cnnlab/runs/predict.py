@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cnnlab.config import parse
 from cnnlab.data import Competition, Facts, Unlabelled
 from cnnlab.data.chunks import choose_chunk_size, map_chunks
 from cnnlab.data.dataset import Pictures
@@ -27,6 +26,7 @@ from cnnlab.data.pictures import list_pictures, open_unlabelled
 from cnnlab.data.resize import scale_shorter
 from cnnlab.errors import ConfigError, DataError, Interrupted
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.saved import read_saved
 from cnnlab.runs.scores import Scores
 from cnnlab.runs.submission import (
     Layout,
@@ -98,7 +98,7 @@ def predict(
 def find_members(path: str) -> list[RunDirectory]:
     """The run itself, or those of its folds where it is a cross-validation."""
     run = RunDirectory.open(path)
-    num_runs = parse(run.read_config()).num_runs
+    num_runs = read_saved(run).num_runs
     return [run] if num_runs == 1 else [RunDirectory.open(run.fold(number).path) for number in range(num_runs)]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from cnnlab.config import apply_overrides, parse
-from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.engine.checkpoint import read_weights
 from cnnlab.errors import ConfigError
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.saved import read_saved
 from cnnlab.runs.start import start
 from cnnlab.tasks import TIMINGS
 
@@ -30,7 +30,7 @@ def reproduce(path: str, overrides: list[str]) -> bool:
     status = first.read_json(first.summary).get("status")
     if status != "completed":
         raise ConfigError(f"{path}: is {status}, not completed; finish it first: cnnlab resume {path}")
-    config = parse(apply_overrides(first.read_config(), overrides))
+    config = read_saved(first, overrides)
     second = start(config, overrides, repeats=first)
     pairs = [(first, second)]
     if config.num_runs > 1:
@@ -81,7 +81,7 @@ def compare_summaries(first: dict[str, Any], second: dict[str, Any]) -> list[Dif
 
 def same_weights(first: RunDirectory, second: RunDirectory) -> bool:
     """Whether the last checkpoints hold the same model bit for bit."""
-    old, new = (load_checkpoint(run.find_weights("last"))["model"] for run in (first, second))
+    old, new = (read_weights(run.find_weights("last")) for run in (first, second))
     return old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
 
 

@@ -6,8 +6,9 @@ Under torchrun every process calls the same function with the same arguments.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from cnnlab.config import Config, apply_overrides, parse
+from cnnlab.config import Config
 from cnnlab.distributed import by_all, by_main
 from cnnlab.engine.compute import Compute
 from cnnlab.errors import ConfigError
@@ -15,6 +16,7 @@ from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.folds import train_folds
+from cnnlab.runs.saved import read_saved, trust
 from cnnlab.runs.training import train
 from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
@@ -33,11 +35,20 @@ def start(config: Config, overrides: list[str], *, repeats: RunDirectory | None 
     with StopRequest() as stop:
         first = config if config.num_runs == 1 else replace(config, fold=0)
         experiment = by_all(lambda: build_experiment(first, assemble(first)))
-        run = by_main(lambda: RunDirectory.claim(config.output_dir, config.name, as_yaml(config), overrides))
+        run = by_main(lambda: claim(config, overrides, repeats))
         if config.num_runs > 1:
             train_folds(run, config, stop, repeats)
         else:
             train(config, run, experiment, by_main(repeats.read_compute) if repeats else Compute(), stop)
+    return run
+
+
+def claim(config: Config, overrides: list[str], repeats: RunDirectory | None) -> RunDirectory:
+    """A directory for the run, beside that of one that it repeats, whatever that one's configuration says."""
+    folder = Path(config.output_dir, config.name) if repeats is None else repeats.path.parent
+    run = RunDirectory.claim(folder, as_yaml(config), overrides)
+    if config.imports:
+        trust(run, config.imports)  # its own user has named the modules
     return run
 
 
@@ -48,7 +59,7 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
     another experiment of it.
     """
     run = RunDirectory.open(path)
-    config = by_main(lambda: parse(run.read_config()))
+    config = by_main(lambda: read_saved(run))
     if config.num_runs > 1:
         if overrides:
             raise ConfigError(
@@ -59,7 +70,7 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
             train_folds(run, config, stop)
         return run
     require_resumable(overrides)
-    config = parse(apply_overrides(as_yaml(config), overrides))
+    config = read_saved(run, overrides)
     with StopRequest() as stop:
         experiment = by_all(lambda: build_experiment(config, assemble(config, trained=run.last.is_file())))
         train(config, run, experiment, by_main(run.read_compute), stop)

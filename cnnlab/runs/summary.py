@@ -6,6 +6,7 @@ the status and the numbers as they are, and is told beside them.
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +61,13 @@ class Summary:
     def write(self) -> None:
         self.run.write_json(self.run.summary, self.facts)
 
+    def write_or_overwrite(self) -> None:
+        """On a full disk in the place of what there is: how a run ended is told there too. Raises StorageError."""
+        try:
+            self.write()
+        except StorageError:
+            self.run.write_over(self.run.summary, json.dumps(self.facts, indent=2) + "\n")
+
     def __enter__(self) -> Summary:
         return self
 
@@ -74,7 +82,7 @@ class Summary:
         else:
             self.facts["last_attempt"] = {**end, "time": datetime.now().isoformat(" ", "seconds")}
         try:
-            self.write()
+            self.write_or_overwrite()
         except StorageError as full:
             if error is None:
                 raise

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from cnnlab.config import Config, parse
+from cnnlab.config import Config
 from cnnlab.data import Dataset, Facts, ImageSet
 from cnnlab.data.batches import Batches
 from cnnlab.data.chunks import Framing
 from cnnlab.data.normalise import Normalise
 from cnnlab.device import start_device
-from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.engine.checkpoint import load_checkpoint, put_weights, require_run
 from cnnlab.engine.compute import PLAIN
 from cnnlab.engine.network import Network
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.dataset import build_dataset, read_parts
 from cnnlab.experiment.network import build_network
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.saved import read_saved
+from cnnlab.signature import OneOf, keyword_arguments, read_arguments
 from cnnlab.tasks import TASKS
 from cnnlab.threads import worker_threads
 
@@ -83,18 +85,32 @@ class Trained:
         return [torch.cat(view) for view in zip(*found, strict=True)]
 
 
-def write_facts(run: RunDirectory, facts: Facts) -> None:
-    """dataset.json: what a run's network is trained for."""
-    run.write_json(run.dataset, {**asdict(facts), "task": facts.task.name})
+def write_facts(run: RunDirectory, facts: Facts, fingerprints: Mapping[str, str]) -> None:
+    """dataset.json: what a run's network is trained for, and by what its images are known again."""
+    run.write_json(run.dataset, {**asdict(facts), "task": facts.task.name, "fingerprints": fingerprints})
 
 
 def read_facts(run: RunDirectory) -> Facts:
-    """What a run's network was trained for. Raises ConfigError if the run did not get so far as to write it down."""
-    stored: dict[str, Any] = run.read_json(run.dataset)
+    """What a run's network was trained for.
+
+    Raises ConfigError if the run did not get so far as to write it down, or the file was changed.
+    """
+    stored = run.read_json(run.dataset)
     if not stored:
         raise ConfigError(f"{run}: has no {run.dataset.name}; it was not trained yet: cnnlab resume {run}")
-    facts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
-    return Facts(**{**facts, "task": TASKS[stored["task"]]})
+    stored.pop("fingerprints", None)
+    parameters = {**keyword_arguments(Facts)}
+    parameters["task"] = parameters["task"].replace(annotation=Annotated[str, OneOf(tuple(TASKS))])
+    facts, problems = read_arguments("", stored, parameters)
+    if problems:
+        raise ConfigError([f"{run.dataset}: {problem}" for problem in problems])
+    return Facts(**{**facts, "task": TASKS[facts["task"]]})
+
+
+def read_fingerprints(run: RunDirectory) -> dict[str, str]:
+    """What the images that a run began with are known by; empty if that was not written down."""
+    found = run.read_json(run.dataset).get("fingerprints")
+    return found if isinstance(found, dict) else {}
 
 
 def load_trained(run: RunDirectory, checkpoint: str = "best") -> Trained:
@@ -102,11 +118,13 @@ def load_trained(run: RunDirectory, checkpoint: str = "best") -> Trained:
 
     Raises ConfigError, or CheckpointError.
     """
-    config = parse(run.read_config())
+    config = read_saved(run)
     weights, facts = run.find_weights(checkpoint), read_facts(run)
     device = start_device(config.engine.device, config.engine.threads, config.engine.deterministic)
     network = build_network(config, facts, device, trained=True)
-    network.model.load_state_dict(load_checkpoint(weights, device)["model"])
+    contents = load_checkpoint(weights, device)
+    require_run(weights, contents, run.read_id())
+    put_weights(network.model, weights, contents)
     network.model.eval()
     compute = config.compute.fill(run.read_compute()).fill(PLAIN)
     return Trained(run, config, facts, weights, network.computed_as(compute.uncompiled()))  # for one pass

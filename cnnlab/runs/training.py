@@ -9,12 +9,12 @@ from dataclasses import asdict
 from cnnlab.config import Config
 from cnnlab.distributed import by_main, is_main, num_processes
 from cnnlab.engine.autotune import Tuning, tune
-from cnnlab.engine.checkpoint import load_checkpoint, load_newest
+from cnnlab.engine.checkpoint import load_checkpoint, load_newest, put_weights, require_run
 from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.evaluate import Metrics, evaluate
 from cnnlab.engine.loop import fit, restore, select
 from cnnlab.engine.state import State
-from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
+from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError
 from cnnlab.experiment.network import count_learning
 from cnnlab.experiment.training import Experiment
 from cnnlab.runs.classes import list_scores, score_classes
@@ -23,7 +23,7 @@ from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
 from cnnlab.runs.plots import draw_confusion, draw_curves, draw_line
 from cnnlab.runs.summary import Summary, describe_speed, summarize
-from cnnlab.runs.trained import write_facts
+from cnnlab.runs.trained import read_fingerprints, write_facts
 from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
 
@@ -36,9 +36,12 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
     """
     with run.locked(), Summary(run) as summary:
         plan, num_epochs = experiment.plan, -(-experiment.plan.num_steps // len(experiment.training.train))
-        journal = Journal(run, as_yaml(config), plan.num_steps, num_epochs, speaks=is_main())
+        journal = Journal(
+            run, {"run": run.read_id(), "config": as_yaml(config)}, plan.num_steps, num_epochs, speaks=is_main()
+        )
         try:
             journal.say(describe_start(config, experiment))
+            require_same_images(run, experiment)
             tuning = tune_training(config, experiment, decided, journal)
             experiment = experiment.computed_as(tuning.compute)
             state = restore_state(run, experiment, journal)
@@ -78,7 +81,7 @@ def restore_state(run: RunDirectory, experiment: Experiment, journal: Journal) -
     does not tell of all epochs before it.
     """
     training, num_steps = experiment.training, experiment.plan.num_steps
-    snapshot, problems = load_newest([run.last, run.previous], training.device)
+    snapshot, problems = load_newest([run.last, run.previous], training.device, run.read_id())
     for problem in problems:
         journal.say(f"{problem}; the checkpoint before it is used")
     if snapshot is None:
@@ -92,18 +95,40 @@ def restore_state(run: RunDirectory, experiment: Experiment, journal: Journal) -
         )
     if len(rows) < num_rows:
         raise CheckpointError(
-            f"{run.metrics}: tells of {len(rows)} epochs, and the checkpoint was written after {num_rows}; expected "
+            f"{run.metrics}: has {len(rows)} epochs, and the checkpoint was written after {num_rows}; expected "
             "the file as training left it"
         )
-    state = restore(training, snapshot, rows)
+    if num_rows and rows[num_rows - 1] != snapshot["state"].get("last_row"):
+        raise CheckpointError(
+            f"{run.metrics}: epoch {num_rows} differs from the checkpoint; expected the file as training left it"
+        )
+    state = restore(training, run.last, snapshot, rows)
     journal.say(f"resumed at step {state.step} of {num_steps}")
     return state
+
+
+def require_same_images(run: RunDirectory, experiment: Experiment) -> None:
+    """Raises DataError if a run that has begun is to go on with other images, or another split of them.
+
+    Images to test on, or to select by, may have been trained on otherwise.
+    """
+    known, found = read_fingerprints(run), find_fingerprints(experiment)
+    changed = [part for part in sorted(known | found) if known.get(part) != found.get(part)]
+    if known and changed and run.last.exists():
+        raise DataError(
+            f"{run}: began with other images or labels, or another split of them: {', '.join(changed)}; expected the "
+            "data as they were then. To train on these, start a new run"
+        )
+
+
+def find_fingerprints(experiment: Experiment) -> dict[str, str]:
+    return {part: batches.fingerprint() for part, batches in experiment.parts.items()}
 
 
 def write_beginning(run: RunDirectory, config: Config, experiment: Experiment) -> None:
     """What is known of a run when it takes its first step."""
     run.write_yaml(run.config, as_yaml(config))
-    write_facts(run, experiment.facts)
+    write_facts(run, experiment.facts, find_fingerprints(experiment))
     run.write_json(run.environment, describe_environment(experiment.training.device))
 
 
@@ -127,13 +152,15 @@ def fit_and_select(experiment: Experiment, state: State, journal: Journal, stop:
 def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, summary: Summary) -> None:
     """The one evaluation on the test images, by the weights that were chosen; scores class by class, and pictures."""
     training, facts = experiment.training, experiment.facts
-    chosen = load_checkpoint(run.last.with_name(summary.facts["chosen"]), training.device)
+    path = run.last.with_name(summary.facts["chosen"])
+    chosen = load_checkpoint(path, training.device)
     if "row" in chosen and chosen["row"] != state.best:
         raise CheckpointError(
             f"{run.best}: holds the weights of epoch {chosen['row']['epoch']}, and those of epoch "
             f"{state.best and state.best['epoch']} were chosen; expected the file as training left it"
         )
-    training.model.load_state_dict(chosen["model"])
+    require_run(path, chosen, run.read_id())
+    put_weights(training.model, path, chosen)
     test = None if experiment.test is None else evaluate(training.network, training.criterion, experiment.test)
     summary.update(test=test and dict(test.values))
     shown, part = test, "test"
@@ -142,7 +169,7 @@ def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, sum
     if is_main():
         show_classes(run, part, shown, facts.classes)
         if facts.maps_number_to_number:
-            parts = {"train": experiment.train, "valid": training.valid, "test": experiment.test}
+            parts = {"train": experiment.parts["train"], "valid": training.valid, "test": experiment.test}
             draw_line(run, training.network, parts)
 
 

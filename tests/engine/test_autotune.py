@@ -261,7 +261,7 @@ def test_compiling_is_tried_in_runs_long_enough_to_earn_it_back(monkeypatch, num
     training, clock = make_convolutional(), Clock(monkeypatch, dict.fromkeys(SECONDS, 1.0))
     clock.attach(training)
 
-    def compile_to_half(model: nn.Module, mode: str) -> None:
+    def compile_to_half(model: nn.Module, mode: str, dynamic: bool) -> None:
         def call(images):
             outputs = model._call_impl(images)
             clock.now -= 0.5

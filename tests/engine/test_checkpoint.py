@@ -12,8 +12,13 @@ import torch
 
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from cnnlab.errors import CheckpointError, StorageError
+from cnnlab.train import CONF
 
-CONTENTS = {"model": {"weight": torch.randn(300, 40)}, "state": {"step": 3, "rows": [{"a": None}]}}
+CONTENTS = {"model": {"weight": torch.randn(300, 40)}, "state": {"step": 3, "best": {"a": None}}}
+
+
+def snapshot(step: int) -> dict:
+    return {"model": {}, "optimizer": {}, "average": {}, "state": {"step": step, "num_rows": 0}}
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -68,12 +73,12 @@ def test_code_in_a_checkpoint_is_refused(tmp_path, monkeypatch):
 def test_the_one_before_is_used_when_the_last_is_torn(tmp_path):
     last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
     for step in (1, 2):
-        save_checkpoint(last, {"step": step}, keep=previous)
+        save_checkpoint(last, snapshot(step), keep=previous)
     last.write_bytes(last.read_bytes()[:100])
     contents, problems = load_newest([last, previous], "cpu")
-    assert contents["step"] == 1 and len(problems) == 1 and "last.pt: torn" in problems[0]
+    assert contents["state"]["step"] == 1 and len(problems) == 1 and "last.pt: torn" in problems[0]
     previous.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         load_newest([last, previous], "cpu")
     assert load_newest([tmp_path / "none.pt"], "cpu") == (None, [])
 
@@ -101,9 +106,10 @@ def test_sigkill_inside_the_writing_leaves_a_whole_checkpoint(tmp_path, moment):
 import os, signal, torch
 from pathlib import Path
 from cnnlab.engine.checkpoint import save_checkpoint
+from tests.engine.test_checkpoint import snapshot
 folder = Path({str(tmp_path)!r})
 for step in (1, 2):
-    save_checkpoint(folder / "last.pt", {{"step": step}}, keep=folder / "previous.pt")
+    save_checkpoint(folder / "last.pt", snapshot(step), keep=folder / "previous.pt")
 calls = {{"fsync": 0, "replace": 0}}
 def dying(name, function):
     def call(*arguments):
@@ -113,9 +119,9 @@ def dying(name, function):
         return function(*arguments)
     return call
 os.fsync, os.replace = dying("fsync", os.fsync), dying("replace", os.replace)
-save_checkpoint(folder / "last.pt", {{"step": 3}}, keep=folder / "previous.pt")
+save_checkpoint(folder / "last.pt", snapshot(3), keep=folder / "previous.pt")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=CONF.parent, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     contents, problems = load_newest([tmp_path / "last.pt", tmp_path / "previous.pt"], "cpu")
-    assert contents["step"] == (3 if moment == "fsync 2" else 2) and not problems
+    assert contents["state"]["step"] == (3 if moment == "fsync 2" else 2) and not problems

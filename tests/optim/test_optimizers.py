@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,7 +136,7 @@ def test_ten_steps_are_five_and_five(name, images):
     whole, journal, state = make_training(name, images, small_network()), Keeper(), State()
     fit(whole, plan, state, journal, StopRequest())
     resumed = make_training(name, images, small_network())
-    state = restore(resumed, journal.snapshot, rows=[])
+    state = restore(resumed, Path("last.pt"), journal.snapshot, rows=[])
     fit(resumed, plan, state, Recorder(), StopRequest())
     assert state.step == 10
     assert_same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))

@@ -192,5 +192,5 @@ def test_the_shared_key_stands_in_train_yaml_with_its_default():
 
 
 def test_a_warmup_that_is_no_duration_is_told():
-    with pytest.raises(ConfigError, match="schedule.warmup: '3' was given; expected a number and a unit"):
+    with pytest.raises(ConfigError, match="schedule.warmup: '3' was given; expected a number above 0 and a unit"):
         parse(compose_tree(*SMALL, "schedule.warmup='3'"))

@@ -14,7 +14,7 @@ from cnnlab.runs.directory import RunDirectory
 
 def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda _: RunDirectory.claim(str(tmp_path), "name", {}, []), range(40)))
+        runs = list(pool.map(lambda _: RunDirectory.claim(tmp_path / "name", {}, []), range(40)))
     assert len({run.path for run in runs}) == 40
     assert all(run.path.parent == tmp_path / "name" for run in runs)
 
@@ -23,7 +23,7 @@ def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path):
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, place):
     (tmp_path / "a file").write_text("")
     with pytest.raises(StorageError, match="output_dir=FOLDER"):
-        RunDirectory.claim(str(tmp_path / place), "name", {}, [])
+        RunDirectory.claim(tmp_path / place / "name", {}, [])
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -81,7 +81,7 @@ def test_a_failed_write_keeps_what_was_there(tmp_path):
 
 
 def test_a_directory_appears_whole_or_not_at_all(tmp_path, monkeypatch):
-    run = RunDirectory.claim(str(tmp_path), "name", {"seed": 0}, ["seed=0"])
+    run = RunDirectory.claim(tmp_path / "name", {"seed": 0}, ["seed=0"])
     assert run.read_config() == {"seed": 0} and run.read_overrides() == ["seed=0"]
     assert run.read_json(run.summary)["status"] == "running"
 
@@ -90,7 +90,7 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(RunDirectory, "write_json", fail)
     with pytest.raises(StorageError, match="cannot be made .*full"):
-        RunDirectory.claim(str(tmp_path), "name", {"seed": 0}, [])
+        RunDirectory.claim(tmp_path / "name", {"seed": 0}, [])
     assert list((tmp_path / "name").iterdir()) == [run.path]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
 from cnnlab.errors import CheckpointError, ConfigError, DataError
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
@@ -106,7 +106,7 @@ def test_a_torn_last_checkpoint_is_said_and_the_one_before_is_used(tmp_path, cap
     assert_same_end(run, whole)
     for path in (run.last, run.previous):
         path.write_bytes(b"torn")
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         resume(str(run.path), [])
 
 
@@ -179,7 +179,7 @@ def test_an_attempt_that_fails_leaves_what_was_earned(tmp_path):
     shutil.move(tmp_path / "moved", tmp_path / "data")
     run.last.write_bytes(b"torn")
     run.previous.write_bytes(b"torn")
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         resume(str(run.path), ["epochs=20"])
     found = run.read_json(run.summary)
     assert found.pop("last_attempt")["status"] == "failed" and found == earned
@@ -221,14 +221,15 @@ def test_an_end_inside_an_epoch_that_is_best_is_what_is_used_until_the_run_goes_
 def test_metrics_that_are_gone_are_told(tmp_path):
     run = start(small_config(tmp_path), [])
     run.metrics.unlink()
-    with pytest.raises(CheckpointError, match="metrics.csv: tells of 0 epochs, and the checkpoint was written after 2"):
+    with pytest.raises(CheckpointError, match="metrics.csv: has 0 epochs, and the checkpoint was written after 2"):
         resume(str(run.path), ["epochs=3"])
 
 
 def test_a_best_checkpoint_of_another_epoch_is_told(tmp_path):
-    run, other = start(small_config(tmp_path / "a"), []), start(small_config(tmp_path / "b", "seed=1"), [])
-    run.best.write_bytes(other.best.read_bytes())
-    with pytest.raises(CheckpointError, match="best.pt: holds the weights of epoch 2, and those of"):
+    run = start(small_config(tmp_path, "epochs=3"), [])
+    contents = load_checkpoint(run.best)
+    save_checkpoint(run.best, contents | {"row": contents["row"] | {"epoch": 1}})
+    with pytest.raises(CheckpointError, match="best.pt: holds the weights of epoch 1, and those of epoch 3"):
         resume(str(run.path), [])
     run.best.unlink()
     run.write_json(run.summary, run.read_json(run.summary) | {"chosen": "best.pt"})

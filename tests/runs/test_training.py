@@ -64,7 +64,7 @@ def test_the_summary_tells_how_it_ended(run):
 
 def test_checkpoints_hold_plain_containers_and_the_configuration(run):
     last = load_checkpoint(run.last)
-    assert set(last) == {"format", "model", "optimizer", "average", "state", "config"}
+    assert set(last) == {"format", "model", "optimizer", "average", "state", "run", "config"}
     assert "rows" not in last["state"]
     assert last["config"] == run.read_config()
 
