@@ -89,14 +89,22 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     prepare.add_argument("--layout", choices=("folders",), help="also write it as a tree with a folder for each class")
     prepare.add_argument("--output", metavar="DIR", help="with --layout: the folder to write")
+    prepare.add_argument("--verify", action="store_true", help="also hold packed pictures against their checksums")
     prepare.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped, or prolong one")
     resume.add_argument("run", help="run directory")
     resume.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as epochs=20 or engine.device=cpu")
 
-    evaluate = commands.add_parser("evaluate", help="loss and accuracy of a trained run")
-    evaluate.add_argument("run", help="run directory")
+    evaluate = commands.add_parser("evaluate", help="loss and accuracy of a trained run, or of weights from anywhere")
+    evaluate.add_argument(
+        "what",
+        nargs="+",
+        metavar="RUN|KEY=VALUE",
+        help="run directory, and changes such as dataset.root=FOLDER; or as for train, with model.weights=FILE, whose "
+        "outputs are taken in the order of the dataset's classes",
+    )
+    evaluate.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="as for train")
     evaluate.add_argument("--part", choices=("train", "valid", "test"), default="test", help="default: test")
     evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     evaluate.add_argument("--json", action="store_true", help="for programs")
@@ -177,22 +185,29 @@ def run_command(arguments: argparse.Namespace) -> int:
     if getattr(arguments, "trust", False):
         from cnnlab.runs.saved import give_leave
 
-        runs = arguments.what[:1] if arguments.command == "inspect" else arguments.run
+        runs = arguments.what[:1] if "what" in arguments else arguments.run
         give_leave([runs] if isinstance(runs, str) else runs)
     if arguments.command == "prepare":
         from cnnlab.prepare import prepare
 
         if (arguments.layout is None) != (arguments.output is None):
             raise ConfigError("--layout, --output: expected both, such as --layout folders --output DIR, or neither")
-        return 0 if prepare(arguments.overrides, arguments.config_dir, arguments.output) else DataError.exit_code
+        sound = prepare(arguments.overrides, arguments.config_dir, arguments.output, verify=arguments.verify)
+        return 0 if sound else DataError.exit_code
     if arguments.command == "resume":
         from cnnlab.runs.start import resume
 
         resume(*share((arguments.run, arguments.overrides)))
     elif arguments.command == "evaluate":
-        from cnnlab.runs.evaluation import evaluate_run, print_evaluation
+        from cnnlab.runs.evaluation import evaluate_run, evaluate_weights, print_evaluation
+        from cnnlab.runs.saved import split_run
+        from cnnlab.train import compose
 
-        evaluation = evaluate_run(arguments.run, arguments.part, arguments.checkpoint)
+        run, overrides = split_run(arguments.what)
+        if run is not None:
+            evaluation = evaluate_run(str(run), arguments.part, arguments.checkpoint, overrides)
+        else:
+            evaluation = evaluate_weights(compose(overrides, arguments.config_dir), arguments.part)
         print_evaluation(evaluation, as_json=arguments.json)
     elif arguments.command == "predict":
         from cnnlab.runs.predict import predict

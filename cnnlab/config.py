@@ -32,7 +32,6 @@ from cnnlab.signature import (
     Count,
     NonNegative,
     OneOf,
-    Positive,
     Range,
     Whole,
     as_yaml,
@@ -139,7 +138,7 @@ class Config:
     engine: Engine
     split: Split
     batch_size: Count
-    epochs: Positive
+    epochs: Annotated[float, Range(above=0, at_most=1e9)]
     steps: Count | None  # these two, where given, stand in for epochs
     examples: Count | None
     seed: Whole

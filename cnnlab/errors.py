@@ -6,15 +6,37 @@ A message says what was given, what was expected and what to do; it is printed w
 from __future__ import annotations
 
 import signal
+import unicodedata
 from collections.abc import Iterable
 
 MAX_LISTED = 10  # names that a message gives
+
+
+def printable(text: object, keep: str = "") -> str:
+    """`text` with whatever would steer a terminal, or is invisible in it, written as an escape: \\x1b, \\n, \\u202e.
+
+    Names of files and classes come from anywhere. The characters in `keep` stay.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep or unicodedata.category(each) == "Zs" else _escape(each)
+        for each in text
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 class CnnlabError(Exception):
     """The user's mistake or the user's machine: printed as a message, never as a traceback."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 class ConfigError(CnnlabError):
@@ -30,10 +52,11 @@ class ConfigError(CnnlabError):
         return type(self), (self.problems,)  # from one process to another
 
     def __str__(self) -> str:
-        if len(self.problems) == 1:
-            return self.problems[0]
-        lines = [f"{len(self.problems)} problems in the configuration:"]
-        return "\n".join(lines + [f"  - {problem}" for problem in self.problems])
+        problems = [printable(problem, keep="\n") for problem in self.problems]
+        if len(problems) == 1:
+            return problems[0]
+        lines = [f"{len(problems)} problems in the configuration:"]
+        return "\n".join(lines + [f"  - {problem}" for problem in problems])
 
 
 class DataError(CnnlabError):
@@ -86,7 +109,7 @@ class Interrupted(BaseException):
 
 def abridge(names: Iterable[object]) -> str:
     """The first ten names, and how many more there are."""
-    told = [str(name) for name in names]
+    told = [printable(name) for name in names]
     more = [f"and {len(told) - MAX_LISTED:,} more"] if len(told) > MAX_LISTED else []
     return ", ".join([*told[:MAX_LISTED], *more])
 
@@ -95,3 +118,11 @@ def tell(what: str, names: Iterable[object]) -> str:
     """`what`, how many names there are, and the first ten of them."""
     told = list(names)
     return f"{what} ({len(told):,}): {abridge(told)}"
+
+
+def format_bytes(number: int) -> str:
+    """In the largest unit of which there is at least one: 94.1 kB, 2.4 GB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number} bytes"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cnnlab.engine.rate_sweep import MARGIN, Sweep, sweep_rates
 from cnnlab.errors import ConfigError, DivergenceError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
+from cnnlab.runs.output import announce, check_output
 from cnnlab.runs.plots import draw_sweep
 from cnnlab.train import compose
 
@@ -24,6 +23,7 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
     """
     if not 0 < lowest < highest:
         raise ConfigError(f"--from {lowest:g}, --to {highest:g}: expected two rates above 0, the smaller one first")
+    target = check_output(output)
     config = compose(overrides, config_dirs)
     training = build_experiment(config, assemble(config)).training
     num_steps = min(MAX_STEPS, len(training.train))
@@ -42,7 +42,8 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
     sweep = sweep_rates(training, num_steps, lowest, highest, config.engine.micro_batch_size)
     if not sweep.rates:
         raise DivergenceError("the loss is no finite number before the first step: check the data and the network")
-    draw_sweep(sweep, Path(output))
+    announce(target)
+    draw_sweep(sweep, target)
     print(explain(sweep, highest))
     print(f"suggested: optimizer.lr={sweep.suggestion / factor:.2g} (see {output})")
     return sweep.suggestion / factor

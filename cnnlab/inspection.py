@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,9 +24,9 @@ from cnnlab.models.summary import Row, Summary, count_bytes, measure_activations
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.schedules import reads_rows
 from cnnlab.optim.stepping import plain_step
-from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.output import announce, check_output
 from cnnlab.runs.plots import draw_rates
-from cnnlab.runs.saved import read_saved
+from cnnlab.runs.saved import read_saved, split_run
 from cnnlab.train import compose, compose_sweep
 
 HEADER = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
@@ -73,10 +72,8 @@ def inspect(arguments: list[str], config_dirs: list[str], as_json: bool) -> None
 
 def find_config(arguments: list[str], config_dirs: list[str]) -> Config:
     """The configuration of a run, if the first argument is its directory, or the one that is typed."""
-    if arguments and "=" not in arguments[0] and not arguments[0].startswith("~"):
-        run, *overrides = arguments
-        return read_saved(RunDirectory.open(run), overrides)
-    return compose(arguments, config_dirs)
+    run, overrides = split_run(arguments)
+    return read_saved(run, overrides) if run else compose(overrides, config_dirs)
 
 
 # --- Memory -----------------------------------------------------------------------------------------
@@ -196,6 +193,7 @@ def draw_schedules(overrides: list[str], config_dirs: list[str], num_images: int
     """
     if num_images is not None and num_images < 1:
         raise ConfigError(f"--examples {num_images}: expected at least one image to train on")
+    target = check_output(output)
     curves: dict[str, tuple[list[int], list[float]]] = {}
     for label, config in compose_sweep(overrides, config_dirs).items():
         name = config.schedule.name
@@ -219,5 +217,6 @@ def draw_schedules(overrides: list[str], config_dirs: list[str], num_images: int
                 f"{curve}: {num_steps:,} steps with {num_examples:,} images, learning rate {values[0]:.3g} at first, "
                 f"{max(values):.3g} at most, {values[-1]:.3g} at the end"
             )
-    draw_rates(curves, Path(output))
+    announce(target)
+    draw_rates(curves, target)
     print(output)

@@ -17,16 +17,17 @@ from cnnlab.data.dataset import Pictures
 from cnnlab.data.layout import plan_tree, write_tree
 from cnnlab.data.parts import divide
 from cnnlab.data.pictures import UnsoundPictures
-from cnnlab.errors import ConfigError, DataError
+from cnnlab.errors import ConfigError, DataError, printable
 from cnnlab.experiment.dataset import build_dataset
 from cnnlab.stopping import StopRequest
 from cnnlab.train import compose
 
 
-def prepare(overrides: list[str], config_dirs: list[str], output: str | None) -> bool:
+def prepare(overrides: list[str], config_dirs: list[str], output: str | None, *, verify: bool = False) -> bool:
     """Print what there is and everything that is wrong with it; whether nothing is.
 
-    With `output` the tree of folders is written there, unless ids, labels or files are broken.
+    With `output` the tree of folders is written there, unless ids, labels or files are broken. With `verify` packed
+    pixels are held against their checksums, and packed anew where they differ.
     Raises ConfigError for a mistake in the configuration, DataError for a dataset that is not there at all.
     """
     config = compose(overrides, config_dirs)
@@ -37,14 +38,14 @@ def prepare(overrides: list[str], config_dirs: list[str], output: str | None) ->
             report(error.problems, audit(error.files), {})
             return False
         if dataset.files:
-            return prepare_pictures(config, dataset, output)
+            return prepare_pictures(config, dataset, output, verify=verify)
     if output is not None:
         raise ConfigError(f"--layout: {config.dataset.name} is not made of picture files; expected one that is")
     print(f"{config.dataset.name}: not made of picture files; nothing to check, training reads it as it is")
     return True
 
 
-def prepare_pictures(config: Config, dataset: Dataset, output: str | None) -> bool:
+def prepare_pictures(config: Config, dataset: Dataset, output: str | None, *, verify: bool) -> bool:
     found = audit(dataset.files)
     skip = config.dataset.arguments.get("on_bad_image") == "skip"
     parts, problems = dict(dataset.files), []
@@ -63,11 +64,14 @@ def prepare_pictures(config: Config, dataset: Dataset, output: str | None) -> bo
     if trainable:
         for part in dataset.parts:
             dataset.read(part)  # which packs it, so that training need not
+    if trainable and verify and dataset.verify is not None:
+        dataset.verify()
+        print("\npacked pictures: every checksum is right")
     if output is not None and trainable:
         written = write_tree(Path(output), plan)
-        print(f"\n{output}: {'written' if written else 'there already, nothing to do'}")
+        print(f"\n{printable(output)}: {'written' if written else 'there already, nothing to do'}")
     elif output is not None:
-        print(f"\n{output}: not written; mend what is wrong first")
+        print(f"\n{printable(output)}: not written; mend what is wrong first")
     return sound
 
 
@@ -85,7 +89,7 @@ def print_contents(name: str, classes: Sequence[str], parts: Mapping[str, Pictur
     """A line a class with its number of pictures in each part, then their sizes."""
     labelled = [part for part in ("train", "valid", "test") if part in parts]
     counts = {part: torch.bincount(parts[part].label_tensor(), minlength=len(classes)).tolist() for part in labelled}
-    rows = [(each, *(f"{counts[part][label]:,}" for part in labelled)) for label, each in enumerate(classes)]
+    rows = [(printable(each), *(f"{counts[part][label]:,}" for part in labelled)) for label, each in enumerate(classes)]
     table = [("class", *labelled), *rows, ("all", *(f"{len(parts[part]):,}" for part in labelled))]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for first, *others in table:
@@ -137,5 +141,5 @@ def report(problems: Sequence[str], found: Audit, names: Mapping[Path, str], *, 
     left_out = {f"left out: {what}": lines for what, lines in unreadable.items()} if skip else {}
     for what, lines in (left_out | wrong).items():
         if lines:
-            print(f"\n{what} ({len(lines):,}):" + "".join(f"\n  {line}" for line in lines))
+            print(f"\n{what} ({len(lines):,}):" + "".join(f"\n  {printable(line)}" for line in lines))
     return not any(wrong.values())

@@ -107,9 +107,11 @@ class Registry(Collection[str], Generic[Shared]):
 
         `given` is a mapping with `name` and keyword arguments; `where` is the configuration path that it stands under.
         """
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        if not isinstance(given, Mapping):
             return None, [f"{where}: {given!r} was given; expected a mapping with the key 'name'"]
-        name = given["name"]
+        name = given.get("name")
+        if not isinstance(name, str):
+            return None, [f"{where}.name: {name!r} was given; expected one of {', '.join(self)}"]
         if name not in self:
             return None, [f"{where}.name: no '{name}'; {suggest(name, self)}"]
         own, common = self.arguments(name), self.shared_arguments()

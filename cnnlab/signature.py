@@ -138,11 +138,12 @@ def read(annotation: Any, value: Any) -> Any:
         return value
     if origin is Annotated:
         base, *marks = typing.get_args(annotation)
-        found = read(base, value)
+        if base is not int or type(value) is not int:  # a bound of its own is told before that of every int
+            value = read(base, value)
         for mark in marks:
-            if isinstance(mark, MARKS) and found is not None:
-                mark.check(found)
-        return found
+            if isinstance(mark, MARKS) and value is not None:
+                mark.check(value)
+        return read(base, value) if base is int else value
     if origin in (Union, types.UnionType):
         return _read_union(typing.get_args(annotation), value)
     if origin is Literal:

@@ -106,7 +106,7 @@ def compose_and_train(arguments: list[str]) -> int:
     except COMPOSING as error:
         if _has_composed:
             raise
-        return report(explain(error))
+        return report(explain(error, arguments, folders))
     except SystemExit as error:
         return int(error.code or 0)
     return 0
@@ -232,8 +232,17 @@ def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
     except COMPOSING as error:
-        raise explain(error) from error
+        raise explain(error, overrides, folders) from error
     return parse(resolve(composed))
+
+
+def can_compose(override: str, folders: Sequence[Path]) -> bool:
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            hydra.compose("train", [let_through(override, list(folders))])
+    except COMPOSING:
+        return False
+    return True
 
 
 def resolve(composed: DictConfig) -> dict[str, Any]:
@@ -244,11 +253,16 @@ def resolve(composed: DictConfig) -> dict[str, Any]:
         raise explain(error) from error
 
 
-def explain(error: Exception) -> ConfigError:
-    """What Hydra, OmegaConf or YAML could not compose, with the nearest valid name where one is missing."""
+def explain(error: Exception, overrides: Sequence[str] = (), folders: Sequence[Path] = (CONF,)) -> ConfigError:
+    """What Hydra, OmegaConf or YAML could not compose, with the nearest valid name where one is missing.
+
+    Where they do not say of which of the `overrides`, it is those that cannot be composed alone.
+    """
     text = str(error)
     if not isinstance(error, (HydraException, OmegaConfBaseException, yaml.YAMLError)):
-        return ConfigError(f"these overrides and options cannot be composed ({text}); expected KEY=VALUE, as in --help")
+        guilty = [text for text in overrides if OVERRIDE.fullmatch(text) and not can_compose(text, folders)]
+        what = ", ".join(guilty) or "these overrides and options"
+        return ConfigError(f"{what}: cannot be composed ({text}); expected KEY=VALUE, as in --help")
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         wanted = Path(error.missing_cfg_file).name
         text = f"{text.splitlines()[0]}; {suggest(wanted, error.options)}"

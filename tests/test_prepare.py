@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from cnnlab.cli import main
 from cnnlab.config import parse
@@ -102,6 +103,32 @@ def test_the_tree_has_the_split_that_training_uses(tmp_path, shares, capsys):
     capsys.readouterr()
     assert prepare("dog_breeds", tmp_path, *shares, *tree) == 0
     assert "there already, nothing to do" in capsys.readouterr().out
+
+
+def test_packed_pixels_are_verified_and_mended_on_request(tmp_path, capsys):
+    write_kaggle_cifar10(tmp_path)  # which has a mean of its own: training reads no pixel before it needs it
+    assert prepare("kaggle_cifar10", tmp_path) == 0
+    (path,) = (tmp_path / ".cnnlab").iterdir()
+    content = path.read_bytes()
+    path.write_bytes(content[:-7] + bytes([content[-7] ^ 128]) + content[-6:])
+    capsys.readouterr()
+    assert prepare("kaggle_cifar10", tmp_path) == 0
+    assert capsys.readouterr().err == "" and path.read_bytes() != content
+    assert prepare("kaggle_cifar10", tmp_path, "--verify") == 0
+    told = capsys.readouterr()
+    assert told.err == f"{path}: damaged, pixels of 40.png have changed; it is made anew\n"
+    assert "packed pictures: every checksum is right" in told.out and path.read_bytes() == content
+
+
+def test_names_with_escape_codes_only_appear(tmp_path, capsys):
+    for name in ("\x1b[31mcat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (8, 8), (number, len(name), 0)).save(tmp_path / name / f"\x1b[2J{number}.png")
+    (tmp_path / "dog" / "\x1b]0;title\x07.png").write_bytes(b"")
+    assert prepare("image_folder", tmp_path, "split.test=0", "split.valid=0.3") == 3
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err and r"\x1b[31mcat" in told.out and r"\x1b]0;title\x07.png" in told.out
 
 
 def test_a_class_that_cannot_be_split_is_named_before_a_picture_is_opened_or_a_run_begun(tmp_path, capsys):

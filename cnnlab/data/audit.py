@@ -6,11 +6,13 @@ Two files are the same picture if their bytes are the same.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnlab.data.dataset import Pictures
+from cnnlab.data.files import read_regular
 from cnnlab.data.pack import in_threads
 from cnnlab.data.pictures import read_picture
 from cnnlab.errors import DataError
@@ -76,9 +78,11 @@ def audit(files: Mapping[str, Pictures]) -> Audit:
 
 def read_content(path: Path) -> FileContent:
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
+    except DataError as error:
+        return FileContent(-1, os.fsencode(path), None, str(error))
     except OSError as error:
-        return FileContent(-1, str(path).encode(), None, f"{path}: cannot be read ({error})")
+        return FileContent(-1, os.fsencode(path), None, f"{path}: cannot be read ({error})")
     digest = hashlib.blake2b(content, digest_size=16).digest()
     try:
         height, width, _ = read_picture(path, grey=False).shape

@@ -148,7 +148,7 @@ class Batches:
     def fingerprint(self) -> str:
         """Sixteen digits that are others for other images or labels, or another choice of them."""
         labels, store = self.images.labels.cpu().numpy(), self.images.images
-        return hash_bytes(self.indices.cpu().numpy(), labels, np.frombuffer(store.digest(), np.uint8)).hex()
+        return hash_bytes(self.indices.cpu().numpy(), labels, np.frombuffer(store.digest, np.uint8)).hex()
 
     # --- Others of the same kind --------------------------------------------------------------------
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from cnnlab.data.dataset import Unlabelled
+from cnnlab.data.pictures import say_framed, take_framed
 from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.errors import MAX_LISTED, DataError
 from cnnlab.threads import die_with_parent, num_cores
@@ -69,11 +71,14 @@ def map_chunks(
         multiprocessing_context="fork" if num_workers else None,
         worker_init_fn=_begin_beside,
     )
-    for result, broken in loader:
+    framed: list[Path] = []
+    for result, broken, some in loader:
+        framed += some
         if broken:
             shown = "".join(f"\n  {reason}" for reason in broken[:MAX_LISTED])
             raise DataError(f"{len(broken)} pictures cannot be decoded; mend or remove them:{shown}")
         yield result if beside else predict(result)
+    say_framed(framed)
 
 
 class _Chunks(Dataset):
@@ -93,8 +98,8 @@ class _Chunks(Dataset):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, number: int) -> tuple[Any, list[str]]:
-        """What `finish` makes of the crops for each framing, and what could not be decoded."""
+    def __getitem__(self, number: int) -> tuple[Any, list[str], list[Path]]:
+        """What `finish` makes of the crops for each framing, what could not be decoded, files with several frames."""
         start = self.starts[number]
         crops: list[list[np.ndarray]] = [[] for _ in self.framings]
         broken: list[str] = []
@@ -106,7 +111,8 @@ class _Chunks(Dataset):
                 continue
             for framing, cut in zip(self.framings, crops, strict=True):
                 cut.append(framing.cut(pictures[framing.shorter], self.corners))
-        return None if broken else self.finish([np.stack(cut) for cut in crops]), broken
+        result = None if broken else self.finish([np.stack(cut) for cut in crops])
+        return result, broken, take_framed()
 
 
 def _begin_beside(worker: int) -> None:

@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cnnlab.data.dataset import Dataset, Facts, ImageSet
+from cnnlab.data.dataset import Dataset, Facts, ImageSet, Side
 from cnnlab.data.download import download_or_explain
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize
 from cnnlab.errors import DataError
-from cnnlab.signature import Count
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FILES = {
@@ -28,7 +27,7 @@ ROW = 3 * SIZE * SIZE  # bytes an image: red plane, green plane, blue plane
 
 
 @DATASETS.register
-def cifar10(*, root: str = "data", download: bool = True, image_size: Count = SIZE) -> Dataset:
+def cifar10(*, root: str = "data", download: bool = True, image_size: Side = SIZE) -> Dataset:
     """50,000 + 10,000 photographs, 32×32 RGB, ten classes; `cifar-10-batches-py` or `-bin` under `root`."""
     folders = [Path(root, "cifar-10-batches-py"), Path(root, "cifar-10-batches-bin"), Path(root)]
 
@@ -67,13 +66,16 @@ def cifar10(*, root: str = "data", download: bool = True, image_size: Count = SI
 
 def _read_binary(path: Path) -> tuple[Tensor, Tensor]:
     """Rows of 1 label byte and 3,072 pixel bytes."""
-    stored = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+    try:
+        stored = bytearray(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
     if len(stored) == 0 or len(stored) % (1 + ROW):
         raise DataError(
             f"{path}: {len(stored):,} bytes is no whole number of rows of {1 + ROW:,}; "
             "it is torn: delete it and get it again"
         )
-    rows = stored.view(-1, 1 + ROW)
+    rows = torch.frombuffer(stored, dtype=torch.uint8).view(-1, 1 + ROW)
     return _checked(path, rows[:, 1:], rows[:, 0])
 
 
@@ -94,15 +96,18 @@ def _read_pickle(path: Path) -> tuple[Tensor, Tensor]:
         with path.open("rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
         return _checked(path, torch.from_numpy(batch[b"data"]), torch.tensor(batch[b"labels"]))
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of an unpickler
         raise DataError(
             f"{path}: not a whole CIFAR-10 batch ({type(error).__name__}: {error}); delete it and get it again"
         ) from error
 
 
 def _checked(path: Path, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    fits = pixels.dtype == torch.uint8 and pixels.shape == (len(labels), ROW)
-    if not fits or int(labels.max()) >= len(CLASSES):
+    fits = pixels.dtype == torch.uint8 and labels.dim() == 1 and pixels.shape == (len(labels), ROW)
+    fits = fits and len(labels) > 0 and not labels.is_floating_point() and labels.dtype != torch.bool
+    if not fits or int(labels.min()) < 0 or int(labels.max()) >= len(CLASSES):
         raise DataError(
             f"{path}: holds pixels {tuple(pixels.shape)} and labels {tuple(labels.shape)}; expected "
             f"N×{ROW} bytes and N labels from 0 to {len(CLASSES) - 1}; delete it and get it again"

@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cnnlab.data.store import Resident, Store
+from cnnlab.signature import Range
 from cnnlab.tasks import BINARY, MULTICLASS, REGRESSION, Task
+
+# Pixels of an image's side, as users may ask for them: no network or memory is made for more.
+Side = Annotated[int, Range(at_least=1, at_most=8192)]
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,14 @@ class ImageSet:
 
     images: Store
     labels: Tensor  # int64 (N,); float32 (N, targets) for regression
+    files: Pictures | None = None  # that they were read from, one each
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def name(self, indices: Iterable[int]) -> list[str]:
+        """What the dataset calls some of the images: their ids or, where it has none, their indices from 0."""
+        return [str(index) if self.files is None else self.files.ids[index] for index in indices]
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor) -> ImageSet:
@@ -66,11 +75,12 @@ class ImageSet:
 
     def to(self, device: torch.device) -> ImageSet:
         """On the device that computes; packed images stay in their file."""
-        return ImageSet(self.images.to(device), self.labels.to(device))
+        return ImageSet(self.images.to(device), self.labels.to(device), self.files)
 
     def join(self, other: ImageSet) -> ImageSet:
         """These images and, after them, others of the same kind."""
-        return ImageSet(self.images.join(other.images), torch.cat([self.labels, other.labels]))
+        files = self.files.join(other.files) if self.files is not None and other.files is not None else None
+        return ImageSet(self.images.join(other.images), torch.cat([self.labels, other.labels]), files)
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class Pictures:
     """Files that make up one part of a dataset; none is opened yet."""
 
     paths: tuple[Path, ...]
-    ids: tuple[str, ...]  # what a table of predictions calls each
+    ids: tuple[str, ...]  # what a table calls each: a competition's id, a file's name, its path below the root
     labels: tuple[int, ...] | None = None  # None: not known, as of the images that a competition asks about
 
     def __len__(self) -> int:
@@ -141,3 +151,4 @@ class Dataset:
     competition: Competition | None = None
     # The files of a dataset that is made of pictures: those of each part, and of "unlabelled".
     files: Mapping[str, Pictures] = field(default_factory=dict)
+    verify: Callable[[], None] | None = None  # holds what is kept of decoded pictures against its checksums

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cnnlab.data.dataset import Dataset
+from cnnlab.data.dataset import Dataset, Side
 from cnnlab.data.pictures import OnBadImage, PictureDecoder, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.tables import find_by_table
-from cnnlab.signature import Count
 
 
 @DATASETS.register
@@ -28,8 +27,8 @@ def image_csv(
     folder: str = "train",
     test_folder: str = "test",
     submission: Literal["class", "probability", "probabilities"] = "class",
-    image_size: Count = 64,
-    resize: Count | None = None,
+    image_size: Side = 64,
+    resize: Side | None = None,
     grey: bool = False,
     cache: str | None = None,
     on_bad_image: OnBadImage = "error",

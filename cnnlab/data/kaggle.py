@@ -18,32 +18,31 @@ import torch
 from torch import Tensor
 
 from cnnlab.data.cifar import CLASSES as CIFAR_CLASSES
-from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
-from cnnlab.data.pictures import (
-    OnBadImage,
-    PictureDecoder,
-    UnsoundPictures,
-    dataset_of_pictures,
-    list_pictures,
-    unlabelled_pictures,
-)
+from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Side, Unlabelled
+from cnnlab.data.files import Listing, list_folder, say_passed_over, stem, unlabelled_pictures
+from cnnlab.data.normalise import IMAGENET_MEAN, IMAGENET_STD
+from cnnlab.data.pictures import OnBadImage, PictureDecoder, UnsoundPictures, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize as resize_images
-from cnnlab.data.tables import check_sample, find_by_table, find_sample, join_found, require_folder
-from cnnlab.errors import DataError, tell
-from cnnlab.signature import Count
+from cnnlab.data.tables import (
+    check_sample,
+    find_by_table,
+    find_sample,
+    join_found,
+    name_separator,
+    require_folder,
+)
+from cnnlab.errors import DataError, abridge, tell
 
 PETS = ("cat", "dog")
 DIGITS = tuple(str(digit) for digit in range(10))
 PIXELS = [f"pixel{index}" for index in range(28 * 28)]
-# Of ImageNet's training pictures, whose pretrained networks expect them.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
 
 
 @DATASETS.register
 def kaggle_cifar10(
-    *, root: str, image_size: Count = 32, cache: str | None = None, on_bad_image: OnBadImage = "error"
+    *, root: str, image_size: Side = 32, cache: str | None = None, on_bad_image: OnBadImage = "error"
 ) -> Dataset:
     """Kaggle's CIFAR-10: 50,000 photographs of 32×32 in ten classes, and 300,000 to predict.
 
@@ -69,8 +68,8 @@ def kaggle_cifar10(
 def dog_breeds(
     *,
     root: str,
-    image_size: Count = 224,
-    resize: Count | None = 256,
+    image_size: Side = 224,
+    resize: Side | None = 256,
     cache: str | None = None,
     on_bad_image: OnBadImage = "error",
 ) -> Dataset:
@@ -97,8 +96,8 @@ def dog_breeds(
 def dogs_vs_cats(
     *,
     root: str,
-    image_size: Count = 224,
-    resize: Count | None = 256,
+    image_size: Side = 224,
+    resize: Side | None = 256,
     cache: str | None = None,
     on_bad_image: OnBadImage = "error",
 ) -> Dataset:
@@ -126,22 +125,32 @@ def dogs_vs_cats(
 
 
 def list_pets(folder: Path, problems: list[str]) -> Pictures:
-    """Labels from the names of the files, or of the folders that they lie in."""
+    """Labels from the names of the files, or of the folders that they lie in; ids are the names, without ending."""
+    if not folder.is_dir():
+        return Pictures((), (), ())
+    own = list_folder(folder)
+    named = {f"{name}s": label for label, name in enumerate(PETS)}
+    say_passed_over(folder, Listing((), own.others, tuple(name for name in own.folders if name not in named)))
     found, strangers = [], []
-    for path in list_pictures(folder):
-        name = path.name.partition(".")[0]
+    for picture in own.pictures:
+        name = picture.partition(".")[0]
         if name in PETS:
-            found.append((path, PETS.index(name)))
+            found.append((picture, PETS.index(name)))
         else:
-            strangers.append(path.name)
-    for label, name in enumerate(PETS):
-        found += [(path, label) for path in list_pictures(folder / f"{name}s")]
+            strangers.append(picture)
+    for name, label in named.items():
+        if name in own.folders:
+            listing = list_folder(folder / name)
+            say_passed_over(folder / name, listing)
+            found += [(f"{name}/{picture}", label) for picture in listing.pictures]
     if strangers:
         problems.append(
             tell(f"{folder.name}/: files whose name tells no class", strangers) + "; expected cat.N or dog.N"
         )
     return Pictures(
-        tuple(path for path, _ in found), tuple(path.stem for path, _ in found), tuple(label for _, label in found)
+        tuple(folder / picture for picture, _ in found),
+        tuple(stem(picture.rpartition("/")[2]) for picture, _ in found),
+        tuple(label for _, label in found),
     )
 
 
@@ -149,7 +158,7 @@ def list_pets(folder: Path, problems: list[str]) -> Pictures:
 
 
 @DATASETS.register
-def digit_recognizer(*, root: str, image_size: Count = 28) -> Dataset:
+def digit_recognizer(*, root: str, image_size: Side = 28) -> Dataset:
     """Kaggle's MNIST: 42,000 digits of 28×28 as rows of train.csv, and 28,000 to predict in test.csv.
 
     Raises DataError for tables of other columns, or a sample of the submission that does not fit them.
@@ -170,8 +179,10 @@ def digit_recognizer(*, root: str, image_size: Count = 28) -> Dataset:
     def read(part: str) -> ImageSet:
         rows = read_pixel_table(train)
         labels = rows[:, 0].long()
-        if int(labels.max()) >= len(DIGITS):
-            raise DataError(f"{train}: expected labels from 0 to 9, found {int(labels.max())}")
+        if len(labels) == 0 or int(labels.max()) >= len(DIGITS):
+            raise DataError(
+                f"{train}: expected labels from 0 to 9, found {int(labels.max()) if len(labels) else 'none'}"
+            )
         return ImageSet.of(resize_images(rows[:, 1:].reshape(-1, 28, 28, 1), image_size), labels)
 
     def open_test() -> Unlabelled:
@@ -192,20 +203,29 @@ def check_pixel_table(path: Path, columns: list[str], problems: list[str]) -> in
     if not path.is_file():
         problems.append(f"{path.name}: missing; expected a table with the columns {columns[0]} … {columns[-1]}")
         return 0
-    with path.open("rb") as file:
-        header = [cell.strip() for cell in file.readline().decode("utf-8-sig", "replace").split(",")]
-        if header != columns:
-            problems.append(
-                f"{path.name}: expected the {len(columns)} columns {columns[0]} … {columns[-1]} in this order, "
-                f"found {len(header)}: {', '.join(header[:3])} … {header[-1]}"
-            )
-        return sum(1 for line in file if line.strip())
+    try:
+        with path.open("rb") as file:
+            header = [cell.strip() for cell in file.readline().decode("utf-8-sig", "replace").split(",")]
+            num_rows = sum(1 for line in file if line.strip())
+    except OSError as error:
+        problems.append(f"{path.name}: cannot be read ({error})")
+        return 0
+    if header != columns:
+        problems.append(
+            f"{path.name}: expected the {len(columns)} columns {columns[0]} … {columns[-1]} in this order, "
+            f"found {len(header)}: {abridge([*header[:3], header[-1]])}{name_separator(header)}"
+        )
+    return num_rows
 
 
 def read_pixel_table(path: Path) -> Tensor:
     """uint8 (rows, columns). Raises DataError naming the first cell that is no whole number from 0 to 255."""
     try:
-        rows = np.loadtxt(path, dtype=np.uint8, delimiter=",", skiprows=1, ndmin=2)
-    except ValueError as error:
+        with path.open(encoding="utf-8-sig") as file:
+            num_columns = len(next(file, "").split(","))
+            rows = np.loadtxt(file, dtype=np.uint8, delimiter=",", ndmin=2, comments=None)
+    except (OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: {error} (row 0 is the first below the header)") from error
+    if rows.shape[1] != num_columns:
+        raise DataError(f"{path}: has {num_columns} columns in its header and {rows.shape[1]} below; expected the same")
     return torch.from_numpy(rows)

@@ -18,18 +18,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cnnlab.data.dataset import Dataset, Facts, ImageSet
+from cnnlab.data.dataset import Dataset, Facts, ImageSet, Side
 from cnnlab.data.download import download_or_explain
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize
 from cnnlab.errors import DataError
-from cnnlab.signature import Count
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 UNSIGNED_BYTE = 8
+MAX_DIMENSIONS = 4
+MAX_RATIO = 1100  # by which gzip can make bytes fewer: 1,032 times at most
 PIECE = 1 << 20  # bytes read at a time
 
 FASHION_CLASSES = (
@@ -39,7 +40,7 @@ FASHION_DEBIAN = "/usr/share/datasets/fashion-mnist"  # where Debian's dataset-f
 
 
 @DATASETS.register
-def mnist(*, root: str = "data", download: bool = True, image_size: Count = 28) -> Dataset:
+def mnist(*, root: str = "data", download: bool = True, image_size: Side = 28) -> Dataset:
     """60,000 + 10,000 handwritten digits, 28×28 grey, ten classes."""
     return _idx_dataset(
         classes=tuple(str(digit) for digit in range(10)),
@@ -52,7 +53,7 @@ def mnist(*, root: str = "data", download: bool = True, image_size: Count = 28) 
 
 
 @DATASETS.register
-def fashion_mnist(*, root: str = "data", download: bool = True, image_size: Count = 28) -> Dataset:
+def fashion_mnist(*, root: str = "data", download: bool = True, image_size: Side = 28) -> Dataset:
     """60,000 + 10,000 articles of clothing, 28×28 grey, ten classes."""
     return _idx_dataset(
         classes=FASHION_CLASSES,
@@ -101,7 +102,7 @@ def _idx_dataset(
         images_name, labels_name = FILES[part]
         images = read_idx(paths[images_name])
         labels = read_idx(paths[labels_name])
-        if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
+        if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels) or 0 in images.shape[1:]:
             raise DataError(
                 f"{paths[images_name]} holds {tuple(images.shape)} and {paths[labels_name]} "
                 f"{tuple(labels.shape)}; expected N×H×W images and N labels: the files do not belong together"
@@ -136,7 +137,17 @@ def read_idx(path: Path) -> Tensor:
             zeros, kind, num_dims = struct.unpack(">HBB", file.read(4))
             if zeros != 0 or kind != UNSIGNED_BYTE:
                 raise DataError(f"{path}: not an IDX file of unsigned bytes; get the published file again")
+            if num_dims > MAX_DIMENSIONS:
+                raise DataError(f"{path}: has {num_dims} dimensions; expected 3 of images or 1 of labels")
             shape = struct.unpack(f">{num_dims}I", file.read(4 * num_dims))
+            # Before memory is asked for: what is promised must fit into the file.
+            size = path.stat().st_size
+            most = size * MAX_RATIO if path.suffix == ".gz" else size - file.tell()
+            if math.prod(shape) > most:
+                raise DataError(
+                    f"{path}: its header promises {math.prod(shape):,} bytes of data and the file can have only "
+                    f"{most:,}; it is torn: delete it and get it again"
+                )
             values = torch.empty(math.prod(shape), dtype=torch.uint8)
             num_read = _read_into(file, values)
             if num_read != len(values) or file.read(1):

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from cnnlab.data.dataset import ImageSet
 
+# Of ImageNet's training pictures, as pretrained networks expect them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class Normalise:

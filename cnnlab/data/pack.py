@@ -1,10 +1,14 @@
 """Decoded pictures in one file, which is mapped into memory rather than read into it.
 
-The file holds a mark, three int64 for each picture (where its pixels begin, height, width), then the pixels, uint8
-(H, W, C), one picture after another. Its name tells what is in it and ends with a hash of every picture's name, size
-and time of change, so that whoever finds it has the right one without opening a picture:
+The file holds a mark of eight bytes, eight of a digest of its name and of the table that follows, four int64 for each
+picture (where its pixels begin, height, width, their CRC-32 begun with the height), then the pixels, uint8 (H, W, C),
+one picture after another to the end of the file. Its name tells what is in it and ends with a hash of every picture's
+name, size and time of change, so that whoever finds it has the right one without opening a picture:
 
     train-256-rgb-0f1e2d3c4b5a6978.pack
+
+Mark, digest, table and length are checked whenever it is opened, the pixels when that is asked for, or all of them are
+read anyway. A damaged file is made anew.
 
 Packing is all or nothing. The file grows beside its place, is flushed to the disk and moved. A process that is killed
 leaves a `.partial` file that the next one removes; two at the same time take turns. A pack of the same pictures as
@@ -23,15 +27,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, TypeVar
+from zlib import crc32
 
 import numpy as np
 import torch
 
+from cnnlab.data.files import say
 from cnnlab.data.store import Packed, Resident
-from cnnlab.errors import MAX_LISTED, DataError, StorageError
+from cnnlab.errors import MAX_LISTED, DataError, StorageError, abridge, format_bytes, printable
 from cnnlab.threads import num_cores
 
-MARK = b"cnnlab 1"  # of this format, eight bytes so that the int64 after them are aligned
+MARK = b"cnnlab 2"  # of this format, eight bytes so that the int64 after them are aligned
+HEADER = 16  # bytes before the table: the mark, the digest
+ROW = 32  # bytes of the table a picture
 SPARE = 64 << 20  # bytes of the disk that packing leaves free
 AT_ONCE = 16  # pictures that a thread takes at a time
 
@@ -52,16 +60,40 @@ class Decoder(Protocol):
         """uint8 (H, W, C) of so many pixels. Raises DataError."""
         ...
 
+    def allows(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+        """Which sizes the pictures that it has decoded may have."""
+        ...
+
+
+class DamagedPack(Exception):
+    """Why a file is not a pack of these pictures as it was written."""
+
 
 class Pack:
-    """An open file. A picture that could not be decoded has height and width 0."""
+    """An open file. A picture that could not be decoded has height and width 0.
 
-    def __init__(self, path: Path, num_pictures: int, channels: int):
-        stored = np.memmap(path, mode="c").view(np.ndarray)  # copy on write: nobody can change the file
-        begin = len(MARK) + 24 * num_pictures
-        self._spots = stored[len(MARK) : begin].view(np.int64).reshape(num_pictures, 3)
+    Raises DamagedPack for a file that `write_pack` has not left so; of its pixels `find_damaged` tells more.
+    """
+
+    def __init__(self, path: Path, num_pictures: int, decoder: Decoder):
+        begin = HEADER + ROW * num_pictures
+        try:
+            size = path.stat().st_size
+            if size < begin:
+                raise DamagedPack(f"it ends after {size:,} bytes, in its table of {num_pictures:,} pictures")
+            stored = np.memmap(path, mode="c").view(np.ndarray)  # copy on write: nobody can change the file
+        except OSError as error:
+            raise DamagedPack(f"it cannot be read ({error})") from error
+        mark, digest, table = stored[: len(MARK)], stored[len(MARK) : HEADER], stored[HEADER:begin]
+        if mark.tobytes() != MARK:
+            raise DamagedPack(f"it begins with {mark.tobytes()!r}; expected {MARK!r}")
+        if digest.tobytes() != digest_table(path.name, table):
+            raise DamagedPack("its table is not the one that was written for these pictures")
+        self._spots = table.view(np.int64).reshape(num_pictures, 4)
         self._pixels = stored[begin:]
-        self._channels = channels
+        self._channels = decoder.channels
+        if not are_consistent(self._spots, len(self._pixels), decoder):
+            raise DamagedPack("the pictures in its table are not those in the file")
 
     @property
     def broken(self) -> list[int]:
@@ -74,29 +106,78 @@ class Pack:
 
     def pictures(self, image_size: int) -> Packed:
         """Pictures as large as they are, to have squares of `image_size` cut out of them."""
-        spots = np.pad(self._spots, ((0, 0), (0, 1)))  # all in file 0
+        spots = self._spots.copy()
+        spots[:, 3] = 0  # all in file 0
         return Packed([self._pixels], spots, self._channels, image_size)
+
+    def find_damaged(self) -> list[int]:
+        """Which pictures' pixels are not those that were packed. All of them are read, with a bar of the progress."""
+
+        def is_damaged(index: int) -> bool:
+            begin, height, width, checksum = self._spots[index].tolist()
+            pixels = self._pixels[begin : begin + height * width * self._channels]
+            return height > 0 and crc32(pixels.data, height) != checksum
+
+        results = in_threads(is_damaged, range(len(self._spots)), "verifying")
+        return [index for index, (damaged, _) in enumerate(results) if damaged]
+
+
+def digest_table(name: str, table: np.ndarray) -> bytes:
+    """Eight bytes that are others for another table, or another name of the file, which says what the pictures are."""
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=8)
+    digest.update(table.data)
+    return digest.digest()
+
+
+def are_consistent(spots: np.ndarray, num_bytes: int, decoder: Decoder) -> bool:
+    """Whether pictures of sizes that the decoder makes, one after another, fill the file."""
+    begins, heights, widths = spots[:, 0], spots[:, 1], spots[:, 2]
+    lengths = np.diff(begins, append=num_bytes)
+    whole = decoder.allows(heights, widths) & (heights * widths * decoder.channels == lengths)
+    broken = (heights == 0) & (widths == 0) & (lengths >= 0)
+    return bool((whole | broken).all()) and (begins[0] == 0 if len(begins) else num_bytes == 0)
 
 
 def open_pack(
-    paths: Sequence[Path], part: str, decoder: Decoder, folders: Sequence[Path], allow_broken: bool = False
+    paths: Sequence[Path],
+    part: str,
+    decoder: Decoder,
+    folders: Sequence[Path],
+    allow_broken: bool = False,
+    verify: bool = False,
 ) -> Pack:
     """The pack of some pictures: from the first folder that has it, or made now in the first that can be written.
 
-    Raises DataError naming the pictures that cannot be decoded, unless they are allowed, and StorageError if there is
-    no room for the pack or no way to write it; then nothing is left behind.
+    One that is damaged, with `verify` also in its pixels, is told on stderr and made anew. Raises DataError naming the
+    pictures that cannot be decoded, unless they are allowed, and StorageError if there is no room for the pack or no
+    way to write it; then nothing is left behind.
     """
     kind = f"{part}-{decoder}"
     name = f"{kind}-{hash_files(paths)}.pack"
-    path = next((folder / name for folder in folders if (folder / name).is_file()), None)
-    if path is None:
-        path = next(filter(is_writable, folders), folders[-1]) / name
-        with alone_in(path.parent):
-            if not path.is_file():
-                write_pack(path, paths, decoder, allow_broken)
-                for earlier in set(path.parent.glob(f"{kind}-{'?' * 16}.pack")) - {path}:
+
+    def find(folders: Sequence[Path]) -> Pack | None:
+        for path in [folder / name for folder in folders]:
+            if path.is_file():
+                try:
+                    pack = Pack(path, len(paths), decoder)
+                    damaged = pack.find_damaged() if verify else []
+                    if damaged:
+                        raise DamagedPack(f"pixels of {abridge(paths[index].name for index in damaged)} have changed")
+                    return pack
+                except DamagedPack as error:
+                    say(f"{path}: damaged, {printable(error)}; it is made anew")
+        return None
+
+    pack = find(folders)
+    if pack is None:
+        folder = next(filter(is_writable, folders), folders[-1])
+        with alone_in(folder):
+            pack = find([folder])  # as another process may have made it meanwhile
+            if pack is None:
+                write_pack(folder / name, paths, decoder, allow_broken)
+                for earlier in set(folder.glob(f"{kind}-{'?' * 16}.pack")) - {folder / name}:
                     earlier.unlink(missing_ok=True)
-    pack = Pack(path, len(paths), decoder.channels)
+                pack = Pack(folder / name, len(paths), decoder)
     if pack.broken and not allow_broken:
         raise DataError(explain_broken([find_fault(decoder, paths[index]) for index in pack.broken]))
     return pack
@@ -122,14 +203,15 @@ def is_writable(folder: Path) -> bool:
 
 
 def hash_files(paths: Sequence[Path]) -> str:
-    """Sixteen digits that are others when the name, size or time of change of any file is. Raises DataError."""
+    """Sixteen digits that are others when the name, size or time of change of any file is."""
     digest = hashlib.blake2b(MARK + sys.byteorder.encode(), digest_size=8)
     for path in paths:
         try:
-            status = path.stat()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error})") from error
-        digest.update(f"\n{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}".encode())
+            status = os.stat(path)
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:  # which decoding will tell
+            state = "missing"
+        digest.update(os.fsencode(f"\n{path.parent.name}/{path.name} {state}"))
     return digest.hexdigest()
 
 
@@ -164,10 +246,10 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
     """Decode every picture into a new file at `path`, or leave nothing. Raises DataError, StorageError."""
     num_pixels = [number or 0 for number, _ in in_threads(decoder.measure, paths, "measuring")]
     num_bytes = decoder.channels * np.array(num_pixels, dtype=np.int64)
-    begin = len(MARK) + 24 * len(paths)
+    begin = HEADER + ROW * len(paths)
     total = begin + int(num_bytes.sum())
     require_room(path.parent, total)
-    spots = np.zeros((len(paths), 3), dtype=np.int64)
+    spots = np.zeros((len(paths), 4), dtype=np.int64)
     spots[:, 0] = num_bytes.cumsum() - num_bytes
 
     partial = path.with_name(f".{path.name}.partial")
@@ -177,17 +259,20 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
 
             def store(index: int) -> None:
                 pixels = np.ascontiguousarray(decoder.decode(paths[index]))
-                assert pixels.size == num_bytes[index], "a picture is as large as it was measured"
+                if pixels.size != num_bytes[index]:
+                    raise DataError(f"{paths[index]}: has changed since it was measured; try again")
+                checksum = crc32(pixels.data, len(pixels))
                 with writing:
                     file.seek(begin + int(spots[index, 0]))
                     file.write(pixels.data)
-                spots[index, 1:] = pixels.shape[:2]
+                spots[index, 1:] = *pixels.shape[:2], checksum
 
             faults = [fault for _, fault in in_threads(store, range(len(paths)), "packing") if fault]
             if faults and not allow_broken:
                 raise DataError(explain_broken(faults))
+            table = spots.view(np.uint8).ravel()
             file.seek(0)
-            file.write(MARK + spots.tobytes())
+            file.write(MARK + digest_table(path.name, table) + table.tobytes())
             file.truncate(total)
             file.flush()
             os.fsync(file.fileno())
@@ -231,8 +316,9 @@ def require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed + SPARE > free:
         raise StorageError(
-            f"{folder}: the packed pictures need {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
-            "free some space, choose another folder with dataset.cache=FOLDER, or a smaller dataset.resize"
+            f"{folder}: the packed pictures need {format_bytes(needed)}, beside which {format_bytes(SPARE)} are to "
+            f"stay free, and {format_bytes(free)} are free; free some space, choose another folder with "
+            "dataset.cache=FOLDER, or a smaller dataset.resize"
         )
 
 

@@ -1,29 +1,44 @@
-"""Picture files, before they are a dataset: which there are, their ids and labels, and how one is decoded."""
+"""Picture files: how one is decoded, and how many of them are a dataset."""
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from cnnlab.data.appearance import show
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
+from cnnlab.data.files import read_regular, require_regular, say
 from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
 from cnnlab.data.store import Store
 from cnnlab.errors import ConfigError, DataError, tell
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+warnings.filterwarnings("ignore", module="PIL")  # remarks on metadata that nobody asked for
+
 ORIENTATION = ExifTags.Base.Orientation
-NUMBERED = re.compile(r"(.*\W)?(\d+)")  # 17, cat.17
+# What turns a picture upright, by its EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+FRAMED = ("GIF", "WEBP", "PNG", "TIFF")  # formats of which one file may hold several pictures
+MAX_PIXELS = 1 << 27  # of a picture once it is resized: 400 MB
 
 OnBadImage = Literal["error", "skip"]  # what happens to a file that cannot be decoded
 
@@ -41,49 +56,6 @@ class UnsoundPictures(DataError):
         else:
             lines = "".join(f"\n  - {problem}" for problem in self.problems)
             super().__init__(f"{root}: {len(self.problems)} problems:{lines}")
-
-
-# --- Files --------------------------------------------------------------------------------------------
-
-
-def list_pictures(folder: Path) -> list[Path]:
-    """The picture files of a folder in alphabetical order, or by number where all their names end in one."""
-    return [folder / name for name in list_names(folder)]
-
-
-def list_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(ENDINGS) and not entry.name.startswith(".") and not entry.is_dir()
-        ]
-    return sort_numbered(names)
-
-
-def sort_numbered(names: Iterable[str]) -> list[str]:
-    """File names with 2 before 10, and cat.10 before dog.2, if all of them are so numbered; else as text."""
-    names = sorted(names)
-    numbered = [NUMBERED.fullmatch(stem(name)) for name in names]
-    if not all(numbered):
-        return names
-    keys = {name: (match[1] or "", int(match[2])) for name, match in zip(names, numbered, strict=True) if match}
-    return sorted(names, key=keys.__getitem__)
-
-
-def stem(name: str) -> str:
-    """The name of a picture file without its ending."""
-    return name.rpartition(".")[0]
-
-
-def unlabelled_pictures(folder: Path, *, with_ending: bool = False) -> Pictures | None:
-    """The pictures of a folder under their names, without ending as a rule; None where there is no folder."""
-    if not folder.is_dir():
-        return None
-    names = list_names(folder)
-    return Pictures(tuple(folder / name for name in names), tuple(names if with_ending else map(stem, names)))
 
 
 # --- Decoding -----------------------------------------------------------------------------------------
@@ -120,9 +92,17 @@ class PictureDecoder:
         """How many pixels `decode` will give. Raises DataError."""
         if self.resize is None:
             return self.image_size**2
-        with opened(path) as picture:
-            height, width = resized_shape(picture.height, picture.width, self.resize)
+        with decoding(path):
+            require_regular(path)
+            with Image.open(path) as picture:
+                height, width = scaled_shape(picture.height, picture.width, self.resize)
         return height * width
+
+    def allows(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+        """Which sizes the pictures that it has decoded may have."""
+        if self.resize is None:
+            return (heights == self.image_size) & (widths == self.image_size)
+        return np.minimum(heights, widths) == self.resize
 
     def decode(self, path: Path) -> np.ndarray:
         """uint8 (H, W, C). Raises DataError."""
@@ -132,35 +112,99 @@ class PictureDecoder:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """An open picture, of which no more than the header is read yet. Raises DataError if that, or more, is broken."""
+def decoding(path: Path) -> Iterator[None]:
+    """Raises DataError for whatever is raised inside: a damaged file makes decoders raise anything."""
     try:
-        with Image.open(path) as picture:
-            yield picture
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow reports them
-        raise DataError(f"{path}: cannot be decoded ({error})") from error
+        yield
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: cannot be decoded (no picture of a kind that is read)") from error
+    except Exception as error:
+        raise DataError(f"{path}: cannot be decoded ({str(error) or type(error).__name__})") from error
+
+
+def require_regular_picture(path: Path) -> None:
+    """Raises DataError where opening would fail, or might wait for ever."""
+    with decoding(path):
+        require_regular(path)
 
 
 def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarray:
     """uint8 (H, W, 1 or 3), turned as its EXIF orientation says, its shorter side `shorter` pixels long if given.
 
-    A JPEG of at least eight times that is decoded to a half, a quarter or an eighth of its size, which its blocks allow
-    at little cost, but to no less than four times what is wanted; the antialiased resize does the rest. Such a picture
-    differs from one that was decoded whole by a level or two on average. Raises DataError for a broken file.
+    Whatever the file holds becomes 8 bits of grey or sRGB, see `appearance.py`; of several frames the first counts.
+
+    A JPEG of at least eight times the wanted size is decoded to a half, a quarter or an eighth of its own, which its
+    blocks allow at little cost, but to no less than four times what is wanted; the antialiased resize does the rest.
+    Such a picture differs from one that was decoded whole by a level or two on average. Raises DataError for a broken
+    file.
     """
-    with opened(path) as picture:
-        size = picture.height, picture.width
-        if shorter is not None:
-            picture.draft(None, (4 * shorter, 4 * shorter))
-        orientation = picture.getexif().get(ORIENTATION, 1)
-        if orientation >= 5:  # turned by a quarter
-            size = size[::-1]
-        # Either step copies the picture even where it changes nothing.
-        upright = picture if orientation == 1 else ImageOps.exif_transpose(picture)
-        mode = "L" if grey else "RGB"
-        pixels = np.array(upright if upright.mode == mode else upright.convert(mode))
-    image = pixels.reshape(*pixels.shape[:2], -1)
-    return image if shorter is None else resize_picture(image, resized_shape(*size, shorter))
+    with decoding(path):
+        content = read_regular(path)
+        with Image.open(BytesIO(content)) as picture:
+            if picture.format in FRAMED and getattr(picture, "is_animated", False):
+                FRAMES.append(path)
+            if picture.format == "PNG":
+                check_chunks(content)
+            height, width = picture.height, picture.width
+            is_drafted = shorter is not None and picture.draft(None, (4 * shorter, 4 * shorter)) is not None
+            picture.load()
+            if not is_drafted:
+                height, width = picture.height, picture.width  # a TIFF is turned when it is loaded
+            orientation = picture.getexif().get(ORIENTATION, 1)
+            if orientation >= 5:  # turned by a quarter
+                height, width = width, height
+            shape = None if shorter is None else scaled_shape(height, width, shorter)
+            shown = show(picture, grey)
+            # A turn copies the picture even where it changes nothing.
+            pixels = np.array(shown.transpose(TURNS[orientation]) if orientation in TURNS else shown)
+        image = pixels.reshape(*pixels.shape[:2], -1)
+        return image if shape is None else resize_picture(image, shape)
+
+
+def scaled_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
+    """As `resized_shape`. Raises ValueError for a picture that is too long and thin to be made so large."""
+    shape = resized_shape(height, width, shorter)
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise ValueError(
+            f"{width}×{height} pixels become {shape[1]}×{shape[0]}, more than {MAX_PIXELS:,}; "
+            "cut it, or choose a smaller dataset.resize"
+        )
+    return shape
+
+
+def check_chunks(content: bytes) -> None:
+    """Raises ValueError if a chunk of a PNG is not what its checksum is of.
+
+    Pillow passes over those of compressed pixels, and takes what it gets of a stream that is damaged near its end.
+    """
+    start = 8  # after the signature
+    while start + 12 <= len(content):
+        end = start + 8 + int.from_bytes(content[start : start + 4], "big")
+        kind, checksum = content[start + 4 : start + 8], content[end : end + 4]
+        if kind == b"IEND":
+            return
+        if crc32(memoryview(content)[start + 4 : end]).to_bytes(4, "big") != checksum:
+            raise ValueError(f"its chunk {kind!r} is not what the checksum after it is of")
+        start = end + 4
+
+
+# --- Frames -------------------------------------------------------------------------------------------
+
+FRAMES: list[Path] = []  # files with several frames that this process has read, until they are told
+
+
+def take_framed() -> list[Path]:
+    """The files with several frames that were read since the last call."""
+    taken, FRAMES[:] = list(FRAMES), []
+    return taken
+
+
+def say_framed(paths: Sequence[Path]) -> None:
+    """Once in a command."""
+    if paths:
+        say(tell("files with several frames, of which the first is taken", sorted(set(paths))), once="frames")
 
 
 # --- As a dataset -------------------------------------------------------------------------------------
@@ -181,33 +225,48 @@ def dataset_of_pictures(
     """The dataset that picture files make up: `files` has those of each part, and "unlabelled" ones."""
     folders = cache_folders(Path(root), cache)
     unlabelled = files.get("unlabelled")
+    parts = tuple(part for part in files if part != "unlabelled")
+
+    def read(part: str, verify: bool) -> ImageSet:
+        return read_pictures(files[part], part, decoder, folders, on_bad_image, verify=verify)
+
+    def verify() -> None:
+        for part in parts:
+            read(part, verify=True)
+
     return Dataset(
         Facts(classes, decoder.channels, decoder.image_size, mean, std, resize=decoder.resize),
-        parts=tuple(part for part in files if part != "unlabelled"),
-        read=lambda part: read_pictures(files[part], part, decoder, folders, on_bad_image),
+        parts=parts,
+        read=partial(read, verify=mean is None),  # all pixels are read then, for their mean
         unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, decoder.grey),
         competition=competition,
         files=files,
+        verify=verify,
     )
 
 
 def read_pictures(
-    pictures: Pictures, part: str, decoder: PictureDecoder, folders: Sequence[Path], on_bad_image: OnBadImage = "error"
+    pictures: Pictures,
+    part: str,
+    decoder: PictureDecoder,
+    folders: Sequence[Path],
+    on_bad_image: OnBadImage = "error",
+    *,
+    verify: bool = False,
 ) -> ImageSet:
     """Labelled pictures, packed into one of `folders` (see `cache_folders`) unless they are there already.
 
-    Those that cannot be decoded are left out and told on stderr, or raise DataError. Raises StorageError if there is
-    no room to pack them.
+    Those that cannot be decoded are left out and told on stderr, or raise DataError. With `verify` packed pixels are
+    held against their checksums. Raises StorageError if there is no room to pack them.
     """
-    pack = open_pack(pictures.paths, part, decoder, folders, allow_broken=on_bad_image == "skip")
-    labels = pictures.label_tensor()
+    pack = open_pack(pictures.paths, part, decoder, folders, allow_broken=on_bad_image == "skip", verify=verify)
+    say_framed(take_framed())
     images: Store = (pack.squares if decoder.resize is None else pack.pictures)(decoder.image_size)
     if pack.broken:
-        names = [pictures.paths[index] for index in pack.broken]
-        print(tell("pictures left out, they cannot be decoded", names), file=sys.stderr)
-        whole = torch.tensor(sorted(set(range(len(pictures))) - set(pack.broken)), dtype=torch.long)
-        images, labels = images.select(whole), labels[whole]
-    return ImageSet(images, labels)
+        say(tell("pictures left out, they cannot be decoded", [pictures.paths[index] for index in pack.broken]))
+        whole = sorted(set(range(len(pictures))) - set(pack.broken))
+        images, pictures = images.select(torch.tensor(whole, dtype=torch.long)), pictures.select(whole)
+    return ImageSet(images, pictures.label_tensor(), pictures)
 
 
 def open_unlabelled(pictures: Pictures, grey: bool) -> Unlabelled:

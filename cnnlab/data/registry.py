@@ -16,7 +16,23 @@ class ForEveryDataset:
     """Keys that stand beside any dataset's own."""
 
     task: Literal["multiclass", "binary"] | None = None  # of a dataset with two classes; None: as the dataset says
-    normalize: Literal["auto"] | None = None  # by the training images' own mean and std; None: as the dataset says
+    # By the training images' own mean and std, ImageNet's, or a given "mean" and "std"; None: as the dataset says.
+    normalize: Literal["auto", "imagenet"] | dict[str, list[float]] | None = None
+
+    def find_problems(self) -> list[str]:
+        given = self.normalize
+        if not isinstance(given, dict):
+            return []
+        if (
+            set(given) != {"mean", "std"}
+            or len(given["mean"]) != len(given["std"])
+            or min(given["std"], default=0) <= 0
+        ):
+            return [
+                f"normalize: {given} was given; expected {{mean: [a number a channel], std: [as many above 0]}}, of "
+                "pixels between 0 and 1"
+            ]
+        return []
 
 
 DATASETS = Registry("dataset", shared=ForEveryDataset)

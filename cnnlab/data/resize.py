@@ -11,13 +11,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnnlab.errors import ConfigError, format_bytes
+from cnnlab.threads import memory_of_machine
+
 CHUNK = 1024  # images at a time: bounds what the resize holds beside the source and the result
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """uint8 (N, H, W, C) → uint8 (N, size, size, C). The same images if they fit."""
+    """uint8 (N, H, W, C) → uint8 (N, size, size, C). The same images if they fit.
+
+    Raises ConfigError where all the memory that there is could not hold them.
+    """
     if images.shape[1:3] == (size, size):
         return images
+    needed, memory = len(images) * size * size * images.shape[-1], memory_of_machine()
+    if memory is not None and needed > memory:
+        fitting = int(size * (memory / needed) ** 0.5)
+        raise ConfigError(
+            f"dataset.image_size: {size} was given; {len(images):,} images of that size need {format_bytes(needed)} of "
+            f"memory and the machine has {format_bytes(memory)}; expected at most {fitting:,}"
+        )
     resized = images.new_empty(len(images), size, size, images.shape[-1])
     for source, target in zip(images.split(CHUNK), resized.split(CHUNK), strict=True):
         chunk = source.permute(0, 3, 1, 2).float()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -69,6 +70,7 @@ class Store(Protocol):
         """The pixels of some images, all of each, in tensors (..., C) on the CPU."""
         ...
 
+    @property
     def digest(self) -> bytes:
         """A few bytes that are others for other images; of packed ones no more is read than their sizes."""
         ...
@@ -113,6 +115,7 @@ class Resident:
     def pieces(self, indices: Tensor) -> Iterator[Tensor]:
         return (self.tensor[some.to(self.device)].cpu() for some in indices.split(PIECE))
 
+    @cached_property
     def digest(self) -> bytes:
         return hash_bytes(self.tensor.cpu().numpy())
 
@@ -164,6 +167,7 @@ class Packed:
     def pieces(self, indices: Tensor) -> Iterator[Tensor]:
         return (torch.from_numpy(self[index]) for index in indices.tolist())
 
+    @cached_property
     def digest(self) -> bytes:
         return hash_bytes(self._spots[:, 1:3])
 

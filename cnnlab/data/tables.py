@@ -7,7 +7,7 @@ and tell all of them together.
 from __future__ import annotations
 
 import csv
-import sys
+import io
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,20 @@ from pathlib import Path
 from typing import Literal
 
 from cnnlab.data.dataset import Competition, Pictures
-from cnnlab.data.pictures import ENDINGS, UnsoundPictures, list_names, stem, unlabelled_pictures
-from cnnlab.errors import DataError, tell
+from cnnlab.data.files import (
+    ENDINGS,
+    check_classes,
+    is_picture,
+    list_folder,
+    say,
+    say_passed_over,
+    stem,
+    unlabelled_pictures,
+)
+from cnnlab.data.pictures import UnsoundPictures
+from cnnlab.errors import DataError, abridge, tell
 
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # of tables that are no CSV with commas
 SAMPLES = ("sampleSubmission.csv", "sample_submission.csv")  # as competitions name the sample of a submission
 
 
@@ -52,8 +63,9 @@ def find_by_table(
     labels = read_labels(base / table, id_column, label_column, problems)
     if classes is None:
         classes = tuple(sorted(set(labels.values())))
+        check_classes(classes, problems)
     train = match_labels(base / folder, labels, classes, table, problems, skip=skip)
-    test = unlabelled_pictures(base / test_folder, with_ending=has_endings(labels))
+    test = unlabelled_pictures(base / test_folder, with_ending=has_endings(labels), below=has_folders(labels))
     competition = Competition(value, id_column, label_column, find_sample(base))
     return join_found(base, classes, train, test, competition, problems)
 
@@ -116,7 +128,11 @@ def read_rows(path: Path, columns: Sequence[str], problems: list[str]) -> list[t
         return []
     missing = [column for column in columns if column not in header]
     if missing:
-        problems.append(f"{path.name}: {expected}, found {', '.join(header) or 'nothing'}")
+        problems.append(f"{path.name}: {expected}, found {abridge(header) or 'nothing'}{name_separator(header)}")
+        return []
+    repeated = [column for column in columns if header.count(column) > 1]
+    if repeated:
+        problems.append(f"{tell(f'{path.name}: columns that stand twice', repeated)}; expected each once")
         return []
     indices = [header.index(column) for column in columns]
     rows, torn, empty = [], [], []
@@ -136,16 +152,28 @@ def read_rows(path: Path, columns: Sequence[str], problems: list[str]) -> list[t
     return rows
 
 
+def name_separator(header: Sequence[str]) -> str:
+    """What to do where a header is a single cell with another separator in it."""
+    for separator, name in SEPARATORS.items():
+        if len(header) == 1 and separator in header[0]:
+            return f"; its columns are separated by {name}: save it with commas"
+    return ""
+
+
 def read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header of a CSV file, and its other lines with their numbers. Raises DataError if it cannot be read."""
     if not path.is_file():
         raise DataError(f"{path.name}: missing")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [cell.strip() for cell in next(reader, [])]
-            return header, [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            raise DataError(f"{path.name}: cannot be read (it has NUL bytes); save it as UTF-8")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = [cell.strip() for cell in next(reader, [])]
+        return header, [(reader.line_num, row) for row in reader if row]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name}: cannot be read ({error}); save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path.name}: cannot be read ({error})") from error
 
 
@@ -162,21 +190,23 @@ def match_labels(
         problems.append(tell(f"{folder.name}/: files without an id in {table}", strangers))
     absent = [name for name in labels if name not in files]
     if absent and skip:
-        print(tell(f"{table}: ids left out, they have no file in {folder.name}/", absent), file=sys.stderr)
+        say(tell(f"{folder.parent / table}: ids left out, they have no file in {folder.name}/", absent))
     elif absent:
         problems.append(tell(f"{table}: ids without a file in {folder.name}/", absent))
     numbers = {name: number for number, name in enumerate(classes)}
     unknown = sorted(set(labels.values()) - set(classes))
     if unknown:
-        problems.append(f"{tell(f'{table}: labels that are no class', unknown)}; expected {', '.join(classes)}")
+        problems.append(f"{tell(f'{table}: labels that are no class', unknown)}; expected {abridge(classes)}")
     known = {name: path for name, path in files.items() if labels.get(name) in numbers}
     return Pictures(tuple(known.values()), tuple(known), tuple(numbers[labels[name]] for name in known))
 
 
 def index_files(folder: Path, ids: Collection[str], problems: list[str]) -> dict[str, Path]:
     """Pictures by the ids that a table has for them: file names, with their endings if the ids have endings."""
-    names = list_names(folder)
-    found = names if has_endings(ids) else [stem(name) for name in names]
+    listing = list_folder(folder, below=has_folders(ids))
+    say_passed_over(folder, listing)
+    names = listing.pictures
+    found = list(names) if has_endings(ids) else [stem(name) for name in names]
     twice = find_repeated(found)
     if twice:
         problems.append(tell(f"{folder.name}/: ids with two files", twice))
@@ -185,7 +215,12 @@ def index_files(folder: Path, ids: Collection[str], problems: list[str]) -> dict
 
 def has_endings(ids: Collection[str]) -> bool:
     """Whether a table's ids are whole file names."""
-    return bool(ids) and all(name.lower().endswith(ENDINGS) for name in ids)
+    return bool(ids) and all(map(is_picture, ids))
+
+
+def has_folders(ids: Collection[str]) -> bool:
+    """Whether some of a table's ids are paths below the folder of the pictures."""
+    return any("/" in name for name in ids)
 
 
 # --- Samples of a submission --------------------------------------------------------------------------
@@ -203,6 +238,9 @@ def check_sample(
     except DataError as error:
         problems.append(str(error))
         return
+    repeated = find_repeated(header)
+    if repeated:
+        problems.append(tell(f"{path.name}: columns that stand twice", repeated))
     kind, wanted = "columns", [competition.value_column]
     if competition.value == "probabilities":
         kind, wanted = "classes", list(classes)
@@ -216,5 +254,7 @@ def check_sample(
         "ids that it lacks": [name for name in ids or () if name not in asked],
     }
     if header[:1] != [competition.id_column]:
-        problems.append(f"{path.name}: its first column is {header[:1]}; expected {competition.id_column}")
+        problems.append(
+            f"{path.name}: its first column is {header[:1]}; expected {competition.id_column}{name_separator(header)}"
+        )
     problems += [tell(f"{path.name}: {what}", names) for what, names in found.items() if names]

@@ -47,6 +47,7 @@ def assemble(config: Config, *, trained: bool = False) -> Assembly:
     criterion = build_criterion(config, facts, device)
     require_metrics(config, dataset)
     require_small_augmentations(config, facts)
+    require_normalisation(config, facts)
     if dataset.files:  # whose labels are known before a picture is opened
         divide(config.division, {part: dataset.files[part].label_tensor() for part in dataset.parts}, facts.classes)
     network = build_network(config, facts, device, trained=trained)
@@ -103,6 +104,17 @@ def require_small_augmentations(config: Config, facts: Facts) -> None:
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def require_normalisation(config: Config, facts: Facts) -> None:
+    """Raises ConfigError for a mean and a deviation of other channels than the images have."""
+    given = config.dataset.shared.normalize
+    num_given = 3 if given == "imagenet" else len(given["mean"]) if isinstance(given, dict) else 1
+    if num_given not in (1, facts.channels):
+        raise ConfigError(
+            f"dataset.normalize: {given} was given, for {num_given} channels, and {config.dataset.name} has "
+            f"{facts.channels}; expected auto, null, or a mean and a std of as many numbers, or of one for all"
+        )
 
 
 def require_metrics(config: Config, dataset: Dataset) -> None:

@@ -9,15 +9,23 @@ import torch
 from cnnlab.config import Config
 from cnnlab.data import Dataset, Facts, ImageSet
 from cnnlab.data.batches import Augment, Batches
-from cnnlab.data.normalise import Normalise, measure_pixels
+from cnnlab.data.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, measure_pixels
 from cnnlab.data.parts import Part, divide, join_valid
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.tasks import TASKS
 
 
 def build_dataset(config: Config) -> Dataset:
-    """The dataset with the task that the configuration chooses for it. Raises ConfigError if it cannot have it."""
+    """The dataset with the task that the configuration chooses for it. Raises ConfigError if it cannot have it.
+
+    Raises DataError for a dataset that is not there, or that has one class only.
+    """
     dataset: Dataset = config.dataset.build()
+    if dataset.facts.task.has_classes and len(dataset.facts.classes) < 2:
+        raise DataError(
+            f"dataset {config.dataset.name}: has {len(dataset.facts.classes)} class; expected two or more, which a "
+            "network can tell apart"
+        )
     if config.division.joins_valid:
         dataset = join_valid(dataset)
     task, facts = config.dataset.shared.task, dataset.facts
@@ -59,8 +67,13 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
 
 
 def find_normalisation(config: Config, facts: Facts, images: ImageSet, train: Part) -> Normalise:
-    """By the dataset's own mean and deviation, or those of the images to train on."""
-    own = facts.mean is None or facts.std is None or config.dataset.shared.normalize == "auto"
+    """By the mean and deviation that are given, those of the images to train on, or the dataset's."""
+    given = config.dataset.shared.normalize
+    if given == "imagenet":
+        return Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    if isinstance(given, dict):
+        return Normalise(tuple(given["mean"]), tuple(given["std"]))
+    own = facts.mean is None or facts.std is None or given == "auto"
     if own and images.images.holds_pixels:
         return Normalise(*measure_pixels(images, train.indices))
     return Normalise(facts.mean, facts.std)

@@ -47,17 +47,21 @@ def build_model(config: Config, facts: Facts) -> nn.Module:
     return model
 
 
-def build_network(config: Config, facts: Facts, device: torch.device, *, trained: bool) -> Network:
+def build_network(
+    config: Config, facts: Facts, device: torch.device, *, trained: bool, new_head: bool = True
+) -> Network:
     """The network for such images on its device, computing as far as it is decided how.
 
-    One that is `trained` gets its weights from a checkpoint, another begins with those that the configuration names.
+    One that is `trained` gets its weights from a checkpoint, another begins with those that the configuration names,
+    but for a last layer of other classes, if `new_head` allows that.
     Raises ConfigError, naming the layer, if its arithmetic has no room for images of this size.
     """
     model = build_model(config, facts)
     require_size(model, facts.channels, facts.image_size)
     shared = config.model.shared
     if shared.weights is not None and not trained:
-        load_weights(model, shared.weights, find_published(config.model.name, config.model.arguments.get("arch")))
+        published = find_published(config.model.name, config.model.arguments.get("arch"))
+        load_weights(model, shared.weights, published, new_head=new_head)
     if shared.init is not None:
         model.apply(INITS[shared.init])
     return Network(model.to(device), device, facts.task).computed_as(config.compute.fill(PLAIN).uncompiled())

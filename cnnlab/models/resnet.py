@@ -37,25 +37,28 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 
 
 
 class ZeroPadding(nn.Module):
-    """Every `stride`-th pixel, followed by channels of zeros: a change of shape that learns nothing.
+    """Every `stride`-th pixel, and channels of zeros: a change of shape that learns nothing.
 
-    (N, C, H, W) → (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    (N, C, H, W) → (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). The zeros come after the channels, or half of them
+    before, rounded down.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, centred: bool = False):
         super().__init__()
         self.stride = stride
-        self.num_zeros = out_channels - in_channels
+        num_zeros = out_channels - in_channels
+        before = num_zeros // 2 if centred else 0
+        self.zeros = (before, num_zeros - before)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.num_zeros))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, *self.zeros))
 
 
-def zero_padding(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+def zero_padding(in_channels: int, out_channels: int, stride: int, *, centred: bool = False) -> nn.Module:
     """The paper's shortcut A: the identity, with zeros where a block widens. No parameters."""
     if in_channels == out_channels and stride == 1:
         return nn.Identity()
-    return ZeroPadding(in_channels, out_channels, stride)
+    return ZeroPadding(in_channels, out_channels, stride, centred=centred)
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
@@ -276,37 +279,57 @@ def resnext29_8x64d(*, num_classes: int, in_channels: int, drop_path: BelowOne =
     return resnet(make_block, (3, 3, 3), num_classes, in_channels, stem="small", drop_path=drop_path)
 
 
-def cifar_resnet(n: int, num_classes: int, in_channels: int, drop_path: float) -> nn.Module:
-    """The 6n+2 layers of section 4.2: 2n of 16, 2n of 32 and 2n of 64 channels, and shortcuts A."""
-    make_block = partial(BasicBlock, shortcut=zero_padding)
+# What a shortcut does where a block widens. The paper does not say where A's zeros go: networks that others
+# have trained may have them on both sides, and their weights need the same.
+Shortcut = Literal["zeros", "zeros_centred", "projection"]
+SHORTCUTS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "zeros": zero_padding,
+    "zeros_centred": partial(zero_padding, centred=True),
+    "projection": projection,
+}
+
+
+def cifar_resnet(n: int, num_classes: int, in_channels: int, shortcut: Shortcut, drop_path: float) -> nn.Module:
+    """The 6n+2 layers of section 4.2: 2n of 16, 2n of 32 and 2n of 64 channels, and in the paper shortcuts A."""
+    make_block = partial(BasicBlock, shortcut=SHORTCUTS[shortcut])
     return resnet(make_block, (n, n, n), num_classes, in_channels, stem="small", width=16, drop_path=drop_path)
 
 
 @MODELS.register
-def resnet20(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
+def resnet20(
+    *, num_classes: int, in_channels: int, shortcut: Shortcut = "zeros", drop_path: BelowOne = 0.0
+) -> nn.Module:
     """ResNet-20: 269,722 parameters."""
-    return cifar_resnet(3, num_classes, in_channels, drop_path)
+    return cifar_resnet(3, num_classes, in_channels, shortcut, drop_path)
 
 
 @MODELS.register
-def resnet32(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
+def resnet32(
+    *, num_classes: int, in_channels: int, shortcut: Shortcut = "zeros", drop_path: BelowOne = 0.0
+) -> nn.Module:
     """ResNet-32: 464,154 parameters."""
-    return cifar_resnet(5, num_classes, in_channels, drop_path)
+    return cifar_resnet(5, num_classes, in_channels, shortcut, drop_path)
 
 
 @MODELS.register
-def resnet44(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
+def resnet44(
+    *, num_classes: int, in_channels: int, shortcut: Shortcut = "zeros", drop_path: BelowOne = 0.0
+) -> nn.Module:
     """ResNet-44: 658,586 parameters."""
-    return cifar_resnet(7, num_classes, in_channels, drop_path)
+    return cifar_resnet(7, num_classes, in_channels, shortcut, drop_path)
 
 
 @MODELS.register
-def resnet56(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
+def resnet56(
+    *, num_classes: int, in_channels: int, shortcut: Shortcut = "zeros", drop_path: BelowOne = 0.0
+) -> nn.Module:
     """ResNet-56: 853,018 parameters."""
-    return cifar_resnet(9, num_classes, in_channels, drop_path)
+    return cifar_resnet(9, num_classes, in_channels, shortcut, drop_path)
 
 
 @MODELS.register
-def resnet110(*, num_classes: int, in_channels: int, drop_path: BelowOne = 0.0) -> nn.Module:
+def resnet110(
+    *, num_classes: int, in_channels: int, shortcut: Shortcut = "zeros", drop_path: BelowOne = 0.0
+) -> nn.Module:
     """ResNet-110: 1,727,962 parameters."""
-    return cifar_resnet(18, num_classes, in_channels, drop_path)
+    return cifar_resnet(18, num_classes, in_channels, shortcut, drop_path)

@@ -7,10 +7,10 @@
 A file may be torch's or safetensors, hold the weights themselves or beside other things, and have the prefixes that
 DataParallel, torch.compile, Lightning and others put before the names. It is checked key by key before anything is
 loaded: either it has every weight of the network, in its shape, and nothing else, or nothing is loaded and the
-differences are told. What is expected to differ is printed: a last layer for other classes stays as it was
-initialised; a first convolution for another number of channels has its weights summed over the old channels and
-shared equally among the new ones, so that a grey image gets the response that it would get as an RGB image with three
-equal channels; auxiliary classifiers, which these networks leave out, are left out.
+differences are told. What is expected to differ is printed: a last layer may have another name; one for other classes
+stays as it was initialised; a first convolution for another number of channels has its weights summed over the old
+channels and shared equally among the new ones, so that a grey image gets the response that it would get as an RGB image
+with three equal channels; auxiliary classifiers, which these networks leave out, are left out.
 """
 
 from __future__ import annotations
@@ -41,13 +41,16 @@ COUNTERS = ("n_averaged",)  # of torch's averages, beside the weights
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # GoogLeNet's and Inception's classifiers for training only
 
 
-def load_weights(network: nn.Module, source: str, published: Published) -> None:
-    """Put trained weights into a network. Raises ConfigError where they cannot be had or do not fit."""
+def load_weights(network: nn.Module, source: str, published: Published, *, new_head: bool = True) -> None:
+    """Put trained weights into a network; its last layer may be a new one, if `new_head` allows that.
+
+    Raises ConfigError where they cannot be had or do not fit.
+    """
     if source in published:
         state = published[source]()
     else:
         state = strip_prefixes(read_file(find_file(source, published)), network.state_dict())
-    fit_weights(network, state, source)
+    fit_weights(network, state, source, new_head=new_head)
 
 
 def find_file(source: str, published: Published) -> Path:
@@ -115,14 +118,16 @@ def strip_prefixes(state: State, own: State) -> State:
         state = {key.removeprefix(common[0]): value for key, value in state.items()}
 
 
-def fit_weights(network: nn.Module, state: State, source: str) -> None:
+def fit_weights(network: nn.Module, state: State, source: str, *, new_head: bool = True) -> None:
     """Load weights but for what is expected to differ, which is printed. Raises ConfigError that lists the rest."""
     own = network.state_dict()
     auxiliary = [key for key in state if key.startswith(AUXILIARY) and key not in own]
     changes = [f"the auxiliary classifiers in {source}, {len(auxiliary)} keys, are left out"] if auxiliary else []
     state = {key: value for key, value in state.items() if key not in auxiliary}
     changes += share_first_layer(network, state)
-    for head in find_heads(network):
+    heads = find_heads(network)
+    changes += rename_head(heads[0], state, own) if len(heads) == 1 else []
+    for head in heads if new_head else []:
         changes += keep_head(head, state, own)
     differences = compare(own, state)
     if differences:
@@ -140,6 +145,22 @@ def find_heads(network: nn.Module) -> list[str]:
     if told is None:
         return [find_head(network)]
     return [told] if isinstance(told, str) else list(told)
+
+
+def rename_head(head: str, state: dict[str, Tensor], own: State) -> list[str]:
+    """Call the only layer in `state` that the network lacks by the name of its `own` head, if that is missing.
+
+    Returns what there is to tell of it.
+    """
+    ours = {key for key in own if starts(key, head)}
+    foreign = [key for key in state if key not in own]
+    (layer, *others) = {key.rpartition(".")[0] for key in foreign} or {""}
+    renamed = {f"{head}{key.removeprefix(layer)}": key for key in foreign}
+    if others or not layer or set(renamed) != ours or not ours.isdisjoint(state):
+        return []
+    for name, key in renamed.items():
+        state[name] = state.pop(key)
+    return [f"the last layer is called {layer} there: taken for {head}"]
 
 
 def keep_head(head: str, state: dict[str, Tensor], own: State) -> list[str]:

@@ -46,7 +46,9 @@ class ForEverySchedule:
 
 
 OPTIMIZERS = Registry("optimizer", supplied=("params", "model"), shared=ForEveryOptimizer)
-SCHEDULES = Registry("schedule", supplied=("step", "num_steps", "steps_per_epoch", "rows"), shared=ForEverySchedule)
+SCHEDULES = Registry(
+    "schedule", supplied=("step", "num_steps", "steps_per_epoch", "rows", "memo"), shared=ForEverySchedule
+)
 LOSSES: Registry[None] = Registry("loss", supplied=("num_classes", "device", "class_counts"))
 # `train` is the engine's source of batches; the engine's protocol `Average` says what an entry returns.
 AVERAGES: Registry[None] = Registry("average", supplied=("model", "optimizer", "num_steps", "train"))

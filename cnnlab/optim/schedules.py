@@ -1,8 +1,9 @@
 """Schedules: pure functions of progress that give what the learning rate is multiplied by.
 
 Each asks for what it needs of `step` (from 0), `num_steps`, `steps_per_epoch`, and `rows` (of metrics.csv so
-far); its other arguments are the user's. No schedule remembers anything: that of a plateau reads what it
-reacts to from the rows, which are in every checkpoint. So resuming in the middle needs no more than the step.
+far); its other arguments are the user's. No schedule has to remember anything: that of a plateau reads what it
+reacts to from the rows. So resuming in the middle needs no more than they and the step. What it has read already it
+may keep in its `memo`, an empty dictionary at first, so that many epochs take no longer than few.
 
 A warm-up may stand before any of them: then the schedule begins, at its own step 0, when the warm-up ends,
 and has what is left of the steps.
@@ -25,11 +26,17 @@ def build_schedule(
 ) -> Schedule:
     """The schedule that is chosen, after `num_warmup` steps in which the rate rises evenly."""
 
+    memo: dict[str, Any] = {}
+
     def schedule(step: int, rows: Sequence[Mapping[str, Any]] = ()) -> float:
         if step < num_warmup:
             return (step + 1) / (num_warmup + 1)
         return chosen.build(
-            step=step - num_warmup, num_steps=num_steps - num_warmup, steps_per_epoch=steps_per_epoch, rows=rows
+            step=step - num_warmup,
+            num_steps=num_steps - num_warmup,
+            steps_per_epoch=steps_per_epoch,
+            rows=rows,
+            memo=memo,
         )
 
     return schedule
@@ -133,6 +140,7 @@ def reduce_on_plateau(
     *,
     rows: Sequence[Mapping[str, Any]],
     steps_per_epoch: int,
+    memo: dict[str, Any],
     metric: Annotated[str, OneOf(COLUMNS)] = "valid_loss",
     factor: Fraction = 0.1,
     patience: Whole = 10,
@@ -146,8 +154,11 @@ def reduce_on_plateau(
     nothing is counted.
     """
     sign = 1 if is_higher_better(metric) else -1
-    multiplier, best, num_bad, num_cool = 1.0, -math.inf, 0, 0
-    for row in rows:
+    num_read, last, found = memo.get("plateau", (0, None, (1.0, -math.inf, 0, 0)))
+    if num_read and (num_read > len(rows) or rows[num_read - 1] is not last):
+        num_read, found = 0, (1.0, -math.inf, 0, 0)  # other rows
+    multiplier, best, num_bad, num_cool = found
+    for row in rows[num_read:]:
         if row["step"] % steps_per_epoch:  # of a run that ended inside the epoch and was prolonged
             continue
         value = sign * row[metric]
@@ -159,4 +170,5 @@ def reduce_on_plateau(
             num_cool, num_bad = num_cool - 1, 0
         if num_bad > patience:
             multiplier, num_bad, num_cool = max(multiplier * factor, final), 0, cooldown
+    memo["plateau"] = len(rows), rows[-1] if rows else None, (multiplier, best, num_bad, num_cool)
     return multiplier

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cnnlab.errors import printable
+from cnnlab.runs.cells import guard
+
 MEAN = "mean of classes"
 
 
@@ -40,14 +43,15 @@ def average(scores: Sequence[ClassScore]) -> ClassScore:
 
 def write_table(scores: Sequence[ClassScore]) -> str:
     """For people: a line a class, and the means below."""
-    width = max(len(score.name) for score in [*scores, average(scores)])
+    rows = [score._replace(name=printable(score.name)) for score in [*scores, average(scores)]]
+    width = max(len(row.name) for row in rows)
     lines = [f"{'class':{width}}  {'images':>7}  {'precision':>9}  {'recall':>7}  {'f1':>7}"]
-    for score in [*scores, average(scores)]:
-        shares = f"{score.precision:9.4f}  {score.recall:7.4f}  {score.f1:7.4f}"
-        lines.append(f"{score.name:{width}}  {score.images:7,}  {shares}")
+    for row in rows:
+        shares = f"{row.precision:9.4f}  {row.recall:7.4f}  {row.f1:7.4f}"
+        lines.append(f"{row.name:{width}}  {row.images:7,}  {shares}")
     return "\n".join(lines)
 
 
 def list_scores(scores: Sequence[ClassScore]) -> list[Sequence[Any]]:
     """The rows of classes.csv: a header, and one for each class."""
-    return [("class", *ClassScore._fields[1:]), *scores]
+    return [("class", *ClassScore._fields[1:]), *(score._replace(name=guard(score.name)) for score in scores)]

@@ -1,48 +1,77 @@
-"""A trained run's loss and metrics, computed again from its checkpoint, and its scores class by class."""
+"""Loss and metrics of trained weights, a run's or anybody's, on a dataset; and scores class by class."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from typing import Any
 
+from cnnlab.config import Config
+from cnnlab.data import Facts
+from cnnlab.data.batches import Batches
+from cnnlab.device import start_device
 from cnnlab.engine.evaluate import evaluate
+from cnnlab.engine.network import Network
 from cnnlab.errors import ConfigError
-from cnnlab.experiment.assembly import build_criterion
+from cnnlab.experiment.assembly import build_criterion, require_normalisation
+from cnnlab.experiment.dataset import build_dataset, read_parts
+from cnnlab.experiment.network import build_network
 from cnnlab.runs.classes import ClassScore, average, score_classes, write_table
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.trained import load_trained
+from cnnlab.runs.trained import find_changed, load_trained
 
 
-def evaluate_run(path: str, part: str = "test", checkpoint: str = "best") -> dict[str, Any]:
-    """Loss and metrics of a run's network on "train", "valid" or "test" images, without augmentation.
+def evaluate_run(
+    path: str, part: str = "test", checkpoint: str = "best", overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What `measure` tells of a run's network, with "run" and "checkpoint". Raises ConfigError, or DataError.
+
+    "changed" names the parts of the dataset that are not what the run began with.
+    """
+    run = RunDirectory.open(path)
+    trained = load_trained(run, checkpoint, overrides)
+    parts = trained.read_parts()
+    measured = measure(trained.config, trained.facts, trained.network, parts, part)
+    changed = find_changed(run, {name: batches.fingerprint() for name, batches in parts.items()})
+    return {"run": str(run), "checkpoint": trained.weights.name, "changed": changed, **measured}
+
+
+def evaluate_weights(config: Config, part: str = "test") -> dict[str, Any]:
+    """What `measure` tells of the network of a configuration with its `model.weights`, which "weights" names.
+
+    Raises ConfigError where there are none, or where they leave out the last layer.
+    """
+    source = config.model.shared.weights
+    if source is None:
+        raise ConfigError("model.weights: null was given; expected trained weights: a file, a run, or DEFAULT")
+    device = start_device(config.engine.device, config.engine.threads, config.engine.deterministic)
+    dataset = build_dataset(config)
+    require_normalisation(config, dataset.facts)
+    network = build_network(config, dataset.facts, device, trained=False, new_head=False)
+    network.model.eval()
+    return {"weights": source, **measure(config, dataset.facts, network, read_parts(config, dataset, device), part)}
+
+
+def measure(config: Config, facts: Facts, network: Network, parts: dict[str, Batches], part: str) -> dict[str, Any]:
+    """Loss and metrics of a network on "train", "valid" or "test" images, without augmentation.
 
     Where labels are classes, "classes" has a score for each and "confusion" the matrix: a row each class, a column
     each prediction.
 
-    Raises ConfigError if the run has no such part.
+    Raises ConfigError if there is no such part.
     """
-    run = RunDirectory.open(path)
-    trained = load_trained(run, checkpoint)
-    parts = trained.read_parts()
     if part not in parts:
-        raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
-    labels = parts["train"].labels
-    criterion = build_criterion(trained.config, trained.facts, trained.network.device, labels)
-    metrics = evaluate(trained.network, criterion, parts[part].in_order())
+        raise ConfigError(f"--part {part}: there are no such images; expected one of {', '.join(sorted(parts))}")
+    criterion = build_criterion(config, facts, network.device, parts["train"].labels)
+    metrics = evaluate(network, criterion, parts[part].in_order())
     by_class: dict[str, Any] = {}
     if metrics.confusion is not None:
-        scores = score_classes(metrics.confusion, trained.facts.classes)
+        scores = score_classes(metrics.confusion, facts.classes)
         by_class["classes"] = [score._asdict() for score in scores]
         by_class["mean_of_classes"] = average(scores)._asdict()
         by_class["confusion"] = metrics.confusion.tolist()
-    return {
-        "run": str(run),
-        "checkpoint": trained.weights.name,
-        "part": part,
-        "images": parts[part].num_examples,
-        **metrics.values,
-        **by_class,
-    }
+    return {"part": part, "images": parts[part].num_examples, **metrics.values, **by_class}
 
 
 def print_evaluation(evaluation: dict[str, Any], as_json: bool) -> None:
@@ -52,9 +81,10 @@ def print_evaluation(evaluation: dict[str, Any], as_json: bool) -> None:
         metrics = " ".join(
             f"{name.replace('_', ' ')} {value:.4f}" for name, value in evaluation.items() if isinstance(value, float)
         )
-        print(
-            f"{evaluation['run']} {evaluation['checkpoint']} on {evaluation['images']:,} {evaluation['part']} images: "
-            f"{metrics}"
-        )
+        what = evaluation["weights"] if "weights" in evaluation else f"{evaluation['run']} {evaluation['checkpoint']}"
+        if evaluation.get("changed"):
+            changed = ", ".join(evaluation["changed"])
+            print(f"other images, labels or split than the run began with: {changed}", file=sys.stderr)
+        print(f"{what} on {evaluation['images']:,} {evaluation['part']} images: {metrics}")
         if "classes" in evaluation:
             print("\n" + write_table([ClassScore(**score) for score in evaluation["classes"]]))

@@ -14,7 +14,8 @@ from cnnlab.data.pictures import PictureDecoder
 from cnnlab.data.resize import crop_square
 from cnnlab.errors import ConfigError
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.plots import new_figure, save_figure
+from cnnlab.runs.output import announce
+from cnnlab.runs.plots import legible, new_figure, save_figure
 from cnnlab.runs.trained import Trained, load_trained
 
 MAX_LAYERS = 6  # of which feature maps are drawn, spread evenly over the depth
@@ -110,6 +111,7 @@ def draw_kernels(run: RunDirectory, weight: Tensor) -> None:
         axes.set_axis_off()
     out_channels, in_channels, height, width = weight.shape
     figure.suptitle(f"{out_channels} kernels of {in_channels}×{height}×{width}", fontsize=9)
+    announce(run.kernels)
     save_figure(figure, run.kernels)
 
 
@@ -124,7 +126,8 @@ def draw_feature_maps(run: RunDirectory, pixels: Tensor, maps: dict[str, Tensor]
     grid[0, 0].set_title("image", fontsize=8, loc="left")
     for row, (name, layer_maps) in zip(grid[1:], maps.items(), strict=True):
         channels, height, width = layer_maps.shape
-        row[0].set_title(f"{name}: {channels} maps of {height}×{width}", fontsize=8, loc="left")
+        row[0].set_title(f"{legible(name)}: {channels} maps of {height}×{width}", fontsize=8, loc="left")
         for axes, one in zip(row, layer_maps, strict=False):
             axes.imshow(one.numpy(), cmap="gray")
+    announce(run.feature_maps)
     save_figure(figure, run.feature_maps)

@@ -63,7 +63,7 @@ def train_fold(whole: RunDirectory, config: Config, stop: StopRequest, repeats: 
 def collect_out_of_fold(whole: RunDirectory, config: Config) -> dict[str, Any]:
     """out_of_fold.csv; returns the scores of each fold, their means and standard deviations."""
     folds: list[dict[str, Any]] = []
-    rows: list[list[str]] = []
+    rows: list[tuple[int, list[str]]] = []  # after each image's index, by which they are sorted
     for number in range(config.num_runs):
         member = load_trained(whole.fold(number))
         held_out = read_part(member, "valid")
@@ -71,9 +71,10 @@ def collect_out_of_fold(whole: RunDirectory, config: Config) -> dict[str, Any]:
         scores = np.concatenate(list(predict_in_chunks([member], held_out.images)))
         folds.append({"fold": number, "images": len(scores), **measure(member.facts.task, scores, held_out.labels)})
         header, *table = format_table(member.facts, held_out, scores)
-        rows += [[name, str(number), *rest] for name, *rest in table]
-    rows.sort(key=lambda row: int(row[0]))
-    whole.write_csv(whole.out_of_fold, [["id", "fold", *header[1:]], *rows])
+        told = ([name, str(number), *rest] for name, *rest in table)
+        rows += zip(held_out.indices, told, strict=True)
+    rows.sort(key=lambda row: row[0])
+    whole.write_csv(whole.out_of_fold, [["id", "fold", *header[1:]], *(row for _, row in rows)])
     metrics = [name for name in folds[0] if name not in ("fold", "images")]
     values = {name: [fold[name] for fold in folds] for name in metrics}
     return {

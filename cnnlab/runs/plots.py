@@ -16,12 +16,13 @@ from torch import Tensor
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.network import Network
 from cnnlab.engine.rate_sweep import Sweep
-from cnnlab.errors import StorageError
+from cnnlab.errors import StorageError, printable
 from cnnlab.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MAX_LETTERS = 60  # of a name
 MAX_COUNTED = 30  # classes, of which the cells of a confusion matrix have room for a number
 
 
@@ -47,6 +48,21 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise StorageError(f"{path}: cannot be written ({error})") from error
 
 
+def legible(text: object) -> str:
+    """A name of any kind as text in a picture: no mathematics, and what the font has no shape for as an escape.
+
+    Long names keep their beginning and their end.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    shapes = get_font(findfont(FontProperties())).get_charmap()
+    name = printable(text)
+    if len(name) > MAX_LETTERS:
+        name = f"{name[: MAX_LETTERS // 2]}…{name[-MAX_LETTERS // 2 :]}"
+    shown = "".join(each if ord(each) in shapes else each.encode("unicode_escape").decode() for each in name)
+    return shown.replace("$", r"\$")
+
+
 def draw_curves(run: RunDirectory, best: int | None) -> None:
     """plots/curves.png: loss, score and learning rate by epoch, the `best` epoch marked. Nothing without rows."""
     rows = run.read_metrics()
@@ -68,7 +84,7 @@ def draw_curves(run: RunDirectory, best: int | None) -> None:
         axes.grid(alpha=0.3)
         if title != "lr":
             axes.legend(fontsize=8)
-    figure.suptitle(str(run), fontsize=9)
+    figure.suptitle(legible(run), fontsize=9)
     save_figure(figure, run.curves)
 
 
@@ -88,8 +104,9 @@ def draw_confusion(run: RunDirectory, part: str, confusion: Tensor, classes: Seq
     shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
     # The root of a share: mistakes are few, and are what one looks for.
     image = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, 1))
-    axes.set_xticks(range(num_classes), classes, rotation=90, fontsize=8 if is_counted else 4)
-    axes.set_yticks(range(num_classes), classes, fontsize=8 if is_counted else 4)
+    names = [legible(name) for name in classes]
+    axes.set_xticks(range(num_classes), names, rotation=90, fontsize=8 if is_counted else 4)
+    axes.set_yticks(range(num_classes), names, fontsize=8 if is_counted else 4)
     axes.set(xlabel="predicted", ylabel="class")
     if is_counted:
         for row, column in confusion.nonzero().tolist():
@@ -97,7 +114,7 @@ def draw_confusion(run: RunDirectory, part: str, confusion: Tensor, classes: Seq
             axes.text(column, row, f"{confusion[row, column]}", ha="center", va="center", color=colour, fontsize=7)
     else:
         figure.colorbar(image, label="share of the class", shrink=0.5)
-    figure.suptitle(f"{run}: {int(confusion.sum()):,} {part} images", fontsize=9)
+    figure.suptitle(f"{legible(run)}: {int(confusion.sum()):,} {part} images", fontsize=9)
     save_figure(figure, run.confusion)
 
 
@@ -122,7 +139,7 @@ def draw_line(run: RunDirectory, network: Network, parts: Mapping[str, BatchSour
     axes.set(xlabel="x", ylabel="y")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.suptitle(str(run), fontsize=9)
+    figure.suptitle(legible(run), fontsize=9)
     save_figure(figure, run.line)
 
 
@@ -144,7 +161,7 @@ def draw_rates(curves: Mapping[str, tuple[list[int], list[float]]], path: Path) 
     figure = new_figure(7, 4)
     axes = figure.subplots()
     for name, (steps, rates) in curves.items():
-        axes.plot(steps, rates, label=name)
+        axes.plot(steps, rates, label=legible(name))
     axes.set(xlabel="step", ylabel="learning rate")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

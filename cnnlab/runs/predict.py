@@ -22,10 +22,13 @@ from tqdm import tqdm
 from cnnlab.data import Competition, Facts, Unlabelled
 from cnnlab.data.chunks import choose_chunk_size, map_chunks
 from cnnlab.data.dataset import Pictures
-from cnnlab.data.pictures import list_pictures, open_unlabelled
+from cnnlab.data.files import list_folder, say_passed_over
+from cnnlab.data.pictures import open_unlabelled, require_regular_picture
 from cnnlab.data.resize import scale_shorter
-from cnnlab.errors import ConfigError, DataError, Interrupted
+from cnnlab.errors import ConfigError, DataError, Interrupted, printable
+from cnnlab.runs.cells import COLUMNS, guard, title_scores
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.output import announce, check_output, require_replaceable
 from cnnlab.runs.saved import read_saved
 from cnnlab.runs.scores import Scores
 from cnnlab.runs.submission import (
@@ -51,6 +54,8 @@ class Series:
     images: Unlabelled
     source: str  # where they come from
     labels: Tensor | None = None  # as in an ImageSet
+    paths: tuple[Path, ...] | None = None  # of labelled images that are files
+    indices: tuple[int, ...] = ()  # of labelled images in what the dataset reads
 
 
 def predict(
@@ -66,11 +71,13 @@ def predict(
     """Predict the images that the first run's dataset asks about, or `images` (a file or a folder), or a `part`.
 
     Several runs, or a cross-validation's folds, predict together: the mean of what each says. Writes predictions.csv
-    and, for what a competition asks about, submission.csv into the first run's directory (the last of them to
-    `output` where given) and returns the files. Raises ConfigError for runs that do not go together, DataError
-    for images that cannot be decoded and for a submission that would be wrong; nothing is written then.
+    and, for what a competition asks about, submission.csv into the first run's directory, or predictions_images.csv or
+    that of the part (the last of them to `output` where given) and returns the files. Raises ConfigError for runs that
+    do not go together, DataError for images that cannot be decoded and for a submission that would be wrong; nothing is
+    written then.
     """
     home = RunDirectory.open(paths[0])
+    chosen = None if output is None else check_output(output)
     members = [load_trained(run) for path in paths for run in find_members(path)]
     require_agreement(members)
     first = members[0]
@@ -82,12 +89,17 @@ def predict(
     layout = plan_submission(first.facts, competition, series.images.ids, value) if competition else None
     subject = describe_subject(members, series, views, average)
     chunk = choose_chunk_size(find_framings(members), views == "multicrop")
+    asked = "images" if images is not None else part  # None: what the dataset asks about
+    predictions = home.predictions if asked is None else home.predictions.with_name(f"predictions_{asked}.csv")
+    files = name_files(predictions, home.submission if layout else None, chosen)
+    for file in (home.scores, *files):
+        require_replaceable(file)
     with home.locked(home.scores, "predicting"):
         scores = Scores(home.scores, subject, len(first.facts.classes), chunk)
         fill(scores, members, series.images, views, average)
         table = scores.read()
         require_sound(first.facts, series.images.ids, table)
-        files = write_files(home, first.facts, series, table, layout, output)
+        write_files(home, files, first.facts, series, table, layout)
         home.scores.unlink()
     return files
 
@@ -129,7 +141,7 @@ def describe_difference(theirs: Any, ours: Any) -> str:
 
 
 def shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") if names else "none"
+    return ", ".join(map(printable, names[:3])) + (", …" if len(names) > 3 else "") if names else "none"
 
 
 def find_framings(members: Sequence[Trained]) -> list:
@@ -160,30 +172,39 @@ def choose_series(first: Trained, images: str | None, part: str | None) -> tuple
 def list_images(path: Path, grey: bool) -> Series:
     """A picture, or all of those in a folder and below it, called by their path from there."""
     if path.is_dir():
-        folders = sorted([path, *(below for below in path.rglob("*") if below.is_dir())])
-        found = tuple(file for folder in folders for file in list_pictures(folder))
-        names = tuple(file.relative_to(path).as_posix() for file in found)
-    else:
+        listing = list_folder(path, below=True)
+        say_passed_over(path, listing)
+        names = listing.pictures
+        found = tuple(path / name for name in names)
+    elif path.exists():
+        require_regular_picture(path)
         found, names = (path,), (path.name,)
-    if not found or not all(file.is_file() for file in found):
+    else:
+        found, names = (), ()
+    if not found:
         raise DataError(f"--images {path}: no picture there; expected a picture or a folder of pictures")
     return Series(open_unlabelled(Pictures(found, names), grey), f"pictures of {path.resolve()}")
 
 
 def read_part(first: Trained, part: str) -> Series:
-    """The labelled images of a part of the first run's dataset, called by their index in what the dataset reads."""
+    """The labelled images of a part of the first run's dataset, called as the dataset calls them."""
     parts = first.read_parts(ON_CPU)  # where processes beside this one can take them
     if part not in parts:
         raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
     chosen = parts[part]
-    indices = chosen.indices.tolist()
-    images = chosen.images.images
+    indices = tuple(chosen.indices.tolist())
+    images, files = chosen.images.images, chosen.images.files
 
     def open_scaled(index: int, shorter: int) -> np.ndarray:
         return scale_shorter(images[indices[index]], shorter)
 
-    unlabelled = Unlabelled(tuple(map(str, indices)), open_scaled)
-    return Series(unlabelled, f"{part} images of {first.config.dataset.as_yaml()}", chosen.labels)
+    return Series(
+        Unlabelled(tuple(chosen.images.name(indices)), open_scaled),
+        f"{part} images of {first.config.dataset.as_yaml()}",
+        chosen.labels,
+        None if files is None else files.select(indices).paths,
+        indices,
+    )
 
 
 # --- Predictions ------------------------------------------------------------------------------------------
@@ -197,7 +218,7 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
         "average": average,
         "source": series.source,
         "images": len(series.images),
-        "ids": hashlib.sha256("\n".join(series.images.ids).encode()).hexdigest(),
+        "ids": hashlib.sha256("\n".join(series.images.ids).encode("utf-8", "surrogateescape")).hexdigest(),
     }
 
 
@@ -251,52 +272,60 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views, average
 # --- Files --------------------------------------------------------------------------------------------
 
 
+def name_files(predictions: Path, submission: Path | None, chosen: Path | None) -> list[Path]:
+    """The files to write, of which the user may have chosen the last."""
+    if submission is None:
+        return [chosen or predictions]
+    return [predictions, chosen or submission]
+
+
 def write_files(
-    home: RunDirectory, facts: Facts, series: Series, scores: np.ndarray, layout: Layout | None, output: str | None
-) -> list[Path]:
-    """predictions.csv, and after it submission.csv if there is a layout for it."""
-    predictions, submission = home.predictions, home.submission
-    if output is not None and layout is None:
-        predictions = Path(output)
-    elif output is not None:
-        submission = Path(output)
-    home.write_csv(predictions, format_table(facts, series, scores))
+    home: RunDirectory, files: Sequence[Path], facts: Facts, series: Series, scores: np.ndarray, layout: Layout | None
+) -> None:
+    """The table of predictions and after it, if there is a layout for it, the submission."""
+    for file in files:
+        announce(file)
+    home.write_csv(files[0], format_table(facts, series, scores))
     if layout is None:
         print_table(facts, series, scores)
-        return [predictions]
-    home.write_csv(submission, format_submission(layout, scores))
-    return [predictions, submission]
+    else:
+        home.write_csv(files[1], format_submission(layout, scores))
 
 
 def format_table(facts: Facts, series: Series, scores: np.ndarray) -> Iterator[list[str]]:
     """Header and rows: the image's id, its label if that is known, the likeliest class, the score of each class.
 
-    For regression, the id, the numbers that are known, the numbers that are predicted.
+    Of labelled images that are files the path stands after the id. For regression the row is the id, the numbers that
+    are known, the numbers that are predicted.
     """
     is_number = not facts.task.has_classes
     likeliest = scores.argmax(1).tolist()
-    labels: list[list[str]] = [[]] * len(scores)
+    known: list[list[str]] = [[]] * len(scores)
     titles: list[str] = []
     if series.labels is not None and is_number:
         titles = [f"label_{name}" for name in facts.classes]
-        labels = [[format_number(value) for value in row] for row in series.labels.tolist()]
+        known = [[format_number(value) for value in row] for row in series.labels.tolist()]
     elif series.labels is not None:
         titles = ["label"]
-        labels = [[facts.classes[label]] for label in series.labels.tolist()]
-    yield ["id", *titles, *([] if is_number else ["prediction"]), *facts.classes]
-    for name, label, first, numbers in zip(series.images.ids, labels, likeliest, scores, strict=True):
-        prediction = [] if is_number else [facts.classes[first]]
-        yield [name, *label, *prediction, *map(format_number, numbers.tolist())]
+        known = [[guard(facts.classes[label])] for label in series.labels.tolist()]
+    if series.paths is not None:
+        titles = ["path", *titles]
+        known = [[guard(str(path)), *labels] for path, labels in zip(series.paths, known, strict=True)]
+    columns = title_scores(facts.classes, {*COLUMNS, *titles})
+    yield ["id", *map(guard, titles), *([] if is_number else ["prediction"]), *columns]
+    for name, labels, first, numbers in zip(series.images.ids, known, likeliest, scores, strict=True):
+        prediction = [] if is_number else [guard(facts.classes[first])]
+        yield [guard(name), *labels, *prediction, *map(format_number, numbers.tolist())]
 
 
 def print_table(facts: Facts, series: Series, scores: np.ndarray) -> None:
     """A line for each of the first images: what it is called, what is predicted, and how sure."""
-    names = series.images.ids[:MAX_PRINTED]
+    names = [printable(name) for name in series.images.ids[:MAX_PRINTED]]
     width = max(map(len, names))
     for name, numbers in zip(names, scores, strict=False):
         if not facts.task.has_classes:
             print(f"{name:{width}}  {' '.join(f'{number:.4f}' for number in numbers)}")
         else:
-            print(f"{name:{width}}  {facts.classes[int(numbers.argmax())]}  {numbers.max():.4f}")
+            print(f"{name:{width}}  {printable(facts.classes[int(numbers.argmax())])}  {numbers.max():.4f}")
     if len(scores) > MAX_PRINTED:
         print(f"… and {len(scores) - MAX_PRINTED:,} more")

@@ -21,6 +21,13 @@ from cnnlab.errors import ConfigError
 from cnnlab.runs.directory import RunDirectory
 
 
+def split_run(arguments: Sequence[str]) -> tuple[RunDirectory | None, list[str]]:
+    """The run that the first argument names, unless that is an override, and the overrides. Raises ConfigError."""
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith("~"):
+        return RunDirectory.open(arguments[0]), list(arguments[1:])
+    return None, list(arguments)
+
+
 def read_saved(run: RunDirectory, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a run, with changes. Raises ConfigError for a damaged one, and for modules without leave."""
     tree = apply_overrides(run.read_config(), list(overrides))

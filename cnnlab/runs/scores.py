@@ -1,13 +1,15 @@
 """Rows of scores in a file that grows chunk by chunk, so that a prediction that was stopped goes on where it was.
 
 The first line tells what is predicted by what; the rows of another prediction are thrown away. After it each
-row is its float64 numbers and a seal made of their bits, by which rows that were never wholly written are known.
+row is its float64 numbers and a seal made of their bits, the row's index and the first line, by which rows that
+were never wholly written, or have changed since, are known.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,13 +33,17 @@ class Scores:
         self._num_columns = num_columns
         header = json.dumps(dict(subject)).encode() + b"\n"
         self._offset = len(header)
-        with self.path.open("ab+") as file:
-            file.seek(0)
-            if file.read(len(header)) != header:
-                file.truncate(0)
-                self._write(file, header)
-        self._num_rows = self._count_whole(chunk)
-        os.truncate(self.path, self._offset + self._num_rows * self._row_bytes)
+        self._root = zlib.crc32(header)
+        try:
+            with self.path.open("ab+") as file:
+                file.seek(0)
+                if file.read(len(header)) != header:
+                    file.truncate(0)
+                    self._write(file, header)
+            self._num_rows = self._count_whole(chunk)
+            os.truncate(self.path, self._offset + self._num_rows * self._row_bytes)
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be opened ({error}); remove it") from error
 
     def __len__(self) -> int:
         return self._num_rows
@@ -46,7 +52,7 @@ class Scores:
         """Float64 (N, num_columns), on the disk when this returns."""
         sealed = np.empty((len(rows), self._num_columns + 1), dtype=np.int64)
         sealed[:, :-1] = rows.view(np.int64)
-        sealed[:, -1] = _seal(sealed)
+        sealed[:, -1] = self._seal(sealed, self._num_rows)
         with self.path.open("ab") as file:
             self._write(file, sealed.tobytes())
         self._num_rows += len(rows)
@@ -70,9 +76,15 @@ class Scores:
         if num_rows == 0:
             return 0
         rows = self._map(num_rows)
-        torn = np.flatnonzero(rows[:, -1] != _seal(rows))
+        torn = np.flatnonzero(rows[:, -1] != self._seal(rows, 0))
         num_whole = int(torn[0]) if len(torn) else num_rows
         return num_whole // chunk * chunk
+
+    def _seal(self, rows: np.ndarray, first: int) -> np.ndarray:
+        """Of rows, the first of which has the index `first`, what their last column should hold."""
+        numbers = np.ascontiguousarray(rows[:, :-1])
+        sums = (zlib.crc32(row, self._root ^ index) for index, row in enumerate(numbers, start=first))
+        return np.fromiter(sums, np.int64, len(numbers)) ^ SEAL
 
     def _write(self, file: Any, content: bytes) -> None:
         try:
@@ -83,7 +95,3 @@ class Scores:
             raise StorageError(
                 f"{self.path}: cannot be written ({error}); free some space, then the same command goes on"
             ) from error
-
-
-def _seal(rows: np.ndarray) -> np.ndarray:
-    return np.bitwise_xor.reduce(rows[:, :-1], axis=1) ^ SEAL

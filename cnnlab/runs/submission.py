@@ -49,6 +49,8 @@ def plan_submission(facts: Facts, competition: Competition, ids: Sequence[str], 
     if twice:
         problems.append(tell("ids of more than one image", twice))
     check_sample(competition, facts.classes, ids, problems)
+    if competition.value == "probabilities" and competition.id_column in facts.classes:
+        problems.append(f"a class is called {competition.id_column}, as the column of the ids; rename one of them")
     if problems:
         raise DataError("no submission is written:" + "".join(f"\n  - {problem}" for problem in problems))
     tells_all = competition.value == "probabilities"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,18 +107,21 @@ def read_facts(run: RunDirectory) -> Facts:
     return Facts(**{**facts, "task": TASKS[facts["task"]]})
 
 
-def read_fingerprints(run: RunDirectory) -> dict[str, str]:
-    """What the images that a run began with are known by; empty if that was not written down."""
-    found = run.read_json(run.dataset).get("fingerprints")
-    return found if isinstance(found, dict) else {}
+def find_changed(run: RunDirectory, fingerprints: Mapping[str, str]) -> list[str]:
+    """The parts of the dataset that are not what a run began with; none if that was not written down."""
+    known = run.read_json(run.dataset).get("fingerprints")
+    if not isinstance(known, dict):
+        return []
+    return [part for part in sorted({*known, *fingerprints}) if known.get(part) != fingerprints.get(part)]
 
 
-def load_trained(run: RunDirectory, checkpoint: str = "best") -> Trained:
+def load_trained(run: RunDirectory, checkpoint: str = "best", overrides: Sequence[str] = ()) -> Trained:
     """The network of a run with the weights that were chosen, or the "last", computing as it did there.
 
-    Raises ConfigError, or CheckpointError.
+    `overrides` are changes to its configuration, such as where its dataset lies now. Raises ConfigError, or
+    CheckpointError.
     """
-    config = read_saved(run)
+    config = read_saved(run, overrides)
     weights, facts = run.find_weights(checkpoint), read_facts(run)
     device = start_device(config.engine.device, config.engine.threads, config.engine.deterministic)
     network = build_network(config, facts, device, trained=True)

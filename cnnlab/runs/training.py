@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from cnnlab.config import Config
@@ -23,7 +23,7 @@ from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
 from cnnlab.runs.plots import draw_confusion, draw_curves, draw_line
 from cnnlab.runs.summary import Summary, describe_speed, summarize
-from cnnlab.runs.trained import read_fingerprints, write_facts
+from cnnlab.runs.trained import find_changed, write_facts
 from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
 
@@ -41,7 +41,8 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
         )
         try:
             journal.say(describe_start(config, experiment))
-            require_same_images(run, experiment)
+            fingerprints = {part: batches.fingerprint() for part, batches in experiment.parts.items()}
+            require_same_images(run, fingerprints)
             tuning = tune_training(config, experiment, decided, journal)
             experiment = experiment.computed_as(tuning.compute)
             state = restore_state(run, experiment, journal)
@@ -51,7 +52,7 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
                 compute={**asdict(tuning.compute), "timings": timings},
                 parameters=count_learning(experiment.training.model),
             )
-            write_beginning(run, config, experiment)
+            write_beginning(run, config, experiment, fingerprints)
             fit_and_select(experiment, state, journal, stop, summary)
             evaluate_chosen(run, experiment, state, summary)
             journal.say(describe_end(summary, plan.select_by))
@@ -107,28 +108,23 @@ def restore_state(run: RunDirectory, experiment: Experiment, journal: Journal) -
     return state
 
 
-def require_same_images(run: RunDirectory, experiment: Experiment) -> None:
+def require_same_images(run: RunDirectory, fingerprints: Mapping[str, str]) -> None:
     """Raises DataError if a run that has begun is to go on with other images, or another split of them.
 
     Images to test on, or to select by, may have been trained on otherwise.
     """
-    known, found = read_fingerprints(run), find_fingerprints(experiment)
-    changed = [part for part in sorted(known | found) if known.get(part) != found.get(part)]
-    if known and changed and run.last.exists():
+    changed = find_changed(run, fingerprints)
+    if changed and run.last.exists():
         raise DataError(
             f"{run}: began with other images or labels, or another split of them: {', '.join(changed)}; expected the "
             "data as they were then. To train on these, start a new run"
         )
 
 
-def find_fingerprints(experiment: Experiment) -> dict[str, str]:
-    return {part: batches.fingerprint() for part, batches in experiment.parts.items()}
-
-
-def write_beginning(run: RunDirectory, config: Config, experiment: Experiment) -> None:
+def write_beginning(run: RunDirectory, config: Config, experiment: Experiment, fingerprints: Mapping[str, str]) -> None:
     """What is known of a run when it takes its first step."""
     run.write_yaml(run.config, as_yaml(config))
-    write_facts(run, experiment.facts, find_fingerprints(experiment))
+    write_facts(run, experiment.facts, fingerprints)
     run.write_json(run.environment, describe_environment(experiment.training.device))
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cnnlab.data import DATASETS, Competition, Dataset
 from cnnlab.data.cifar import CLASSES as CIFAR_CLASSES
-from cnnlab.data.pictures import sort_numbered
+from cnnlab.data.files import sort_numbered
 from cnnlab.data.resize import crop_square
 from cnnlab.errors import ConfigError, DataError
 from tests.conftest import build_from

@@ -17,12 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnlab.data import DATASETS, files
 from cnnlab.data import pack as pack_module
 from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.pictures import PictureDecoder, Pictures, read_picture, read_pictures
 from cnnlab.data.resize import resize_picture, resized_shape
 from cnnlab.errors import ConfigError, DataError, StorageError
 from cnnlab.train import CONF
+from tests.conftest import build_from
 
 SIZES = [(40, 50), (30, 90), (64, 48), (20, 20), (33, 31)]  # width, height
 DECODER = PictureDecoder(image_size=24, resize=32)
@@ -136,6 +138,109 @@ def test_threads_change_nothing(tmp_path, monkeypatch):
     assert contents[0] == contents[1]
 
 
+# --- Damaged ------------------------------------------------------------------------------------------
+
+
+def reseal(content: bytes, name: str, num: int) -> bytes:
+    """With the digest that the table would have, as one who means harm would write it."""
+    table = np.frombuffer(content[16 : 16 + 32 * num], dtype=np.uint8)
+    return content[:8] + pack_module.digest_table(name, table) + content[16:]
+
+
+def set_number(content: bytes, picture: int, column: int, value: int) -> bytes:
+    at = 16 + 32 * picture + 8 * column
+    return content[:at] + int(value).to_bytes(8, "little", signed=True) + content[at + 8 :]
+
+
+DAMAGES = {
+    "truncated": lambda content: content[:-1],
+    "cut in its table": lambda content: content[:50],
+    "empty": lambda content: b"",
+    "longer": lambda content: content + b"\0",
+    "another mark": lambda content: b"cnnlab 1" + content[8:],
+    "zeros": lambda content: bytes(len(content)),
+    "wild offset": lambda content: set_number(content, 1, 0, 1 << 60),
+    "negative offset": lambda content: set_number(content, 1, 0, -8),
+    "overlapping": lambda content: set_number(content, 2, 0, 0),
+    "wild height": lambda content: set_number(content, 0, 1, 1 << 40),
+    "negative height and width": lambda content: set_number(set_number(content, 0, 1, -32), 0, 2, -40),
+    "turned": lambda content: set_number(set_number(content, 0, 1, 32), 0, 2, 40),
+}
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_pack_is_told_and_made_anew(tmp_path, kind, sealed, capsys):
+    paths, folder = write_pictures(tmp_path), tmp_path / ".cnnlab"
+    open_pack(paths, "train", DECODER, [folder])
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    damaged = DAMAGES[kind](whole)
+    path.write_bytes(reseal(damaged, path.name, len(paths)) if sealed and len(damaged) > 200 else damaged)
+    files._SAID.clear()
+    open_pack(paths, "train", DECODER, [folder])
+    told = capsys.readouterr().err
+    if sealed and kind == "turned":  # as large as it was: what its checksum is for
+        assert told == ""
+        open_pack(paths, "train", DECODER, [folder], verify=True)
+    else:
+        assert told.count("\n") == 1 and told.startswith(f"{path}: damaged, it") or "the pictures in its table" in told
+        assert told.endswith("; it is made anew\n")
+    assert path.read_bytes() == whole
+
+
+def test_flipped_pixels_are_found_when_that_is_asked_for(tmp_path, capsys):
+    paths, folder = write_pictures(tmp_path), tmp_path / ".cnnlab"
+    first = open_pack(paths, "train", DECODER, [folder]).pictures(24)[3].copy()
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    begin = 16 + 32 * len(paths) + sum(3 * h * w for h, w in (resized_shape(h, w, 32) for w, h in SIZES[:3]))
+    path.write_bytes(whole[:begin] + bytes([whole[begin] ^ 4]) + whole[begin + 1 :])
+    files._SAID.clear()
+    assert open_pack(paths, "train", DECODER, [folder]).find_damaged() == [3]
+    assert capsys.readouterr().err == ""
+    images = open_pack(paths, "train", DECODER, [folder], verify=True).pictures(24)
+    assert capsys.readouterr().err == f"{path}: damaged, pixels of 3.png have changed; it is made anew\n"
+    assert path.read_bytes() == whole and np.array_equal(images[3], first)
+
+
+def test_a_pack_of_other_pictures_under_this_name_is_not_taken(tmp_path, capsys):
+    for part, level in (("a", 0), ("b", 200)):
+        (tmp_path / part).mkdir()
+        Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / part / "1.png")
+        open_pack([tmp_path / part / "1.png"], "train", DECODER, [tmp_path / part / ".cnnlab"])
+    (ours,), (theirs,) = ((tmp_path / part / ".cnnlab").iterdir() for part in "ab")
+    ours.write_bytes(theirs.read_bytes())
+    files._SAID.clear()
+    assert open_pack([tmp_path / "a" / "1.png"], "train", DECODER, [ours.parent]).pictures(24)[0].max() == 0
+    assert "its table is not the one that was written for these pictures" in capsys.readouterr().err
+
+
+def test_a_damaged_pack_where_one_cannot_write_is_made_anew_elsewhere(tmp_path, monkeypatch):
+    paths, folders = write_pictures(tmp_path), [tmp_path / "given", tmp_path / "own"]
+    open_pack(paths, "train", DECODER, folders)
+    (path,) = folders[0].iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "given" not in str(path) and access(path, mode))
+    for _ in range(2):
+        open_pack(paths, "train", DECODER, folders)
+    assert len(list(folders[1].iterdir())) == 1
+
+
+def test_the_mean_of_pixels_is_of_those_that_were_packed(tmp_path, capsys):
+    """Without a mean of its own a dataset reads all pixels: they are held against their checksums on the way."""
+    write_pictures(tmp_path / "a")
+    write_pictures(tmp_path / "b")
+    read = build_from(DATASETS, {"name": "image_folder", "root": str(tmp_path), "image_size": 8}).read
+    whole = read("train").images.tensor.clone()
+    (path,) = (tmp_path / ".cnnlab").iterdir()
+    content = path.read_bytes()
+    path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    assert torch.equal(read("train").images.tensor, whole) and path.read_bytes() == content
+    assert "4.png have changed; it is made anew" in capsys.readouterr().err
+
+
 # --- All or nothing -----------------------------------------------------------------------------------
 
 ENDLESS = """
@@ -215,16 +320,18 @@ def test_broken_pictures_may_be_allowed(tmp_path):
 
 
 def test_a_missing_picture_is_named(tmp_path):
-    with pytest.raises(DataError, match="none.png: cannot be read"):
+    with pytest.raises(DataError, match="none.png: cannot be decoded .*No such file"):
         open_pack([tmp_path / "none.png"], "train", DECODER, [tmp_path])
 
 
 def test_the_disk_is_looked_at_first(tmp_path, monkeypatch):
-    paths = write_pictures(tmp_path, sizes=[(100, 100)] * 2)
+    paths = write_pictures(tmp_path, sizes=[(100, 100)] * 4)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**12, 10**12 - 10**9, 10**9))
-    decoder = PictureDecoder(image_size=10, resize=20_000)
-    with pytest.raises(StorageError, match=r"need 2\.40 GB and 1\.00 GB are free.*dataset\.cache=FOLDER"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**12, 10**12 - 7 * 10**8, 7 * 10**8))
+    decoder = PictureDecoder(image_size=10, resize=8000)
+    with pytest.raises(
+        StorageError, match=r"need 768\.0 MB, .* 67\.1 MB .* stay free, and 700\.0 MB are free.*dataset\.cache=FOLDER"
+    ):
         open_pack(paths, "train", decoder, [tmp_path / ".cnnlab"])
     assert not (tmp_path / ".cnnlab").exists()
 

@@ -148,7 +148,7 @@ def test_parts_of_their_own(tmp_path):
     assert dataset.parts == ("train", "test") and dataset.facts.channels == 1
     assert len(dataset.read("test")) == 2
     write_pictures(tmp_path / "test" / "fox", 1, 50)
-    with pytest.raises(DataError, match="fox is no class"):
+    with pytest.raises(DataError, match=r"test/: classes that train/ does not have \(1\): fox; its own are cat, dog"):
         build("image_folder", root=str(tmp_path))
 
 
@@ -175,6 +175,7 @@ def test_pictures_outside_any_class_are_named(tmp_path):
 
 def test_shorter_side_resized_then_the_centre(tmp_path):
     (tmp_path / "cat").mkdir()
+    write_pictures(tmp_path / "dog", 1, 0)
     half = Image.new("RGB", (120, 60))
     half.paste((255, 255, 255), (0, 0, 60, 60))  # the left half is white
     half.save(tmp_path / "cat" / "half.png")
@@ -188,6 +189,7 @@ def test_shorter_side_resized_then_the_centre(tmp_path):
 
 def test_every_broken_picture_is_named(tmp_path):
     write_pictures(tmp_path / "cat", 3, 10)
+    write_pictures(tmp_path / "dog", 1, 10)
     (tmp_path / "cat" / "empty.jpg").write_bytes(b"")
     (tmp_path / "cat" / "text.png").write_text("hello")
     with pytest.raises(DataError, match=r"(?s)2 pictures cannot be decoded.*empty.jpg.*text.png"):

@@ -118,6 +118,22 @@ def test_zero_padding_takes_every_second_pixel_and_adds_zeros():
     assert torch.equal(y[:, 2:], torch.zeros(1, 3, 3, 3))
 
 
+def test_centred_zeros_stand_on_both_sides():
+    x = torch.arange(1.0, 1 + 2 * 4 * 4).reshape(1, 2, 4, 4)
+    y = ZeroPadding(in_channels=2, out_channels=4, stride=2, centred=True)(x)
+    assert torch.equal(y[:, 1:3], x[:, :, ::2, ::2])
+    assert torch.equal(y[:, [0, 3]], torch.zeros(1, 2, 2, 2))
+    assert ZeroPadding(16, 32, 2, centred=True).zeros == (8, 8)  # a quarter of the new channels on each side
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "num_parameters"), [("zeros", 0), ("zeros_centred", 0), ("projection", 2 * 3)]
+)  # a convolution, scale and shift
+def test_what_a_cifar_network_does_where_it_widens(shortcut, num_parameters):
+    learned = [key for key, _ in build("resnet20", shortcut=shortcut).named_parameters() if "downsample" in key]
+    assert len(learned) == num_parameters
+
+
 @pytest.mark.parametrize("shortcut", [projection, zero_padding])
 def test_a_shortcut_is_the_identity_where_the_shape_stays(shortcut):
     x = torch.randn(2, 4, 6, 6)

@@ -219,6 +219,31 @@ def test_both_ends_of_a_network_of_our_own(trained, path, capsys):
     )
 
 
+def test_a_head_of_another_name(trained, path, capsys):
+    state = {key.replace("fc.", "linear."): value for key, value in trained.state_dict().items()}
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
+    assert_same_weights(load(build(), path), trained)
+    assert capsys.readouterr().err == "model.weights: the last layer is called linear there: taken for fc\n"
+    assert_same_weights(load(build(num_classes=3, seed=2), path), trained_for_three := build(num_classes=3, seed=2), "")
+    assert trained_for_three.fc.weight.shape == (3, 64)
+
+
+@pytest.mark.parametrize(
+    "extra", [{"linear.weight": 1.0, "linear.bias": 1.0, "scale": 1.0}, {"linear.weight": 1.0}, {"weight": 1.0}]
+)
+def test_what_is_no_head_of_another_name_is_told(trained, path, extra):
+    state = {key: value for key, value in trained.state_dict().items() if not key.startswith("fc.")}
+    torch.save({**state, **{key: torch.tensor([value]) for key, value in extra.items()}}, path)
+    with pytest.raises(ConfigError, match="2 missing: fc.weight, fc.bias"):
+        load(build(), path)
+
+
+def test_where_a_new_head_is_of_no_use_none_is_made(trained, path):
+    torch.save(trained.state_dict(), path)
+    with pytest.raises(ConfigError, match=r"of another shape: fc.weight \(10×64, expected 3×64\), fc.bias"):
+        load_weights(build(num_classes=3), str(path), {}, new_head=False)
+
+
 # --- Published weights of networks of our own ---------------------------------------------------------------
 
 

@@ -167,6 +167,29 @@ def test_a_plateau_does_not_count_an_epoch_that_is_not_whole():
     assert schedule(30, [*rows[:2], {"step": 25, "valid_loss": 3}]) == 1
 
 
+class CountedRow(dict):
+    num_read = 0
+
+    def __getitem__(self, key):
+        CountedRow.num_read += 1
+        return super().__getitem__(key)
+
+
+def test_a_plateau_reads_each_row_once_and_forgets_those_that_are_gone(monkeypatch):
+    monkeypatch.setattr(CountedRow, "num_read", 0)
+    given = {"name": "reduce_on_plateau", "factor": 0.5, "patience": 1}
+    schedule, rows, history = build(given), [], rows_of(LOSSES * 20, "valid_loss")
+    for row in history:
+        rows.append(CountedRow(row))
+        for _ in range(5):  # steps of the epoch after
+            multiplier = schedule(0, rows)
+        assert multiplier == build(given)(0, history[: len(rows)])
+    assert CountedRow.num_read == 2 * len(history)  # its step and its loss
+    assert schedule(0, rows[:3]) == build(given)(0, history[:3])
+    other = [*rows[:2], {"step": 30, "valid_loss": -5.0}, {"step": 40, "valid_loss": -5.0}]
+    assert schedule(0, other) == build(given)(0, other)
+
+
 def test_a_run_on_a_plateau_resumes_exactly(tmp_path):
     plateau = ["schedule=reduce_on_plateau", "schedule.patience=0", "schedule.factor=0.5", "optimizer.lr=0.05"]
     whole = start(small_config(tmp_path / "whole", "epochs=6", *plateau), [])

@@ -82,11 +82,12 @@ def test_a_resumed_run_ends_as_it_would_have_or_says_what_is_wrong(whole, spoile
 def test_a_prediction_is_the_right_one_or_says_what_is_wrong(whole, spoiled, capsys):
     code = main(["predict", str(spoiled.path), "--part", "test"])
     _, err = capsys.readouterr()
+    predictions = spoiled.path / "predictions_test.csv"
     if code == 0:
-        assert spoiled.predictions.read_text().count("\n") == 360
+        assert predictions.read_text().count("\n") == 360
     else:
         assert told(code, err), err
-        assert not spoiled.predictions.exists()
+        assert not predictions.exists()
 
 
 @parametrize()

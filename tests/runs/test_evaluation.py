@@ -12,6 +12,7 @@ from cnnlab.errors import ConfigError
 from cnnlab.runs.evaluation import evaluate_run, print_evaluation
 from cnnlab.runs.start import resume, start
 from tests.conftest import small_config
+from tests.data.files import write_photographs
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,68 @@ def test_the_best_checkpoint_gives_the_summarys_numbers_again(run):
 def test_training_images_are_looked_at_in_order_and_without_augmentation(run):
     first, second = (evaluate_run(str(run.path), "train", "last") for _ in range(2))
     assert first == second and first["images"] == 1294
+
+
+def test_weights_without_a_run_are_evaluated_as_those_of_one(run, tmp_path, capsys):
+    state = load_checkpoint(run.find_weights())["model"]
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "sent.pth")
+    arguments = ["model=mnist_cnn", f"model.weights={tmp_path}/sent.pth", "dataset.image_size=12", "engine.device=cpu"]
+    normalize = run.read_json(run.dataset)
+    given = f"dataset.normalize={{mean: {normalize['mean']}, std: {normalize['std']}}}"
+    assert main(["evaluate", *arguments, given, "--json"]) == 0
+    found, expected = json.loads(capsys.readouterr().out), evaluate_run(str(run.path))
+    assert found.pop("weights") == f"{tmp_path}/sent.pth"
+    assert found == {key: value for key, value in expected.items() if key not in ("run", "checkpoint", "changed")}
+    assert main(["evaluate", *arguments, "dataset.normalize={mean: [0], std: [1]}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"] != expected["loss"]
+
+
+def test_weights_of_other_classes_are_not_evaluated_by_a_new_layer(tmp_path, capsys):
+    run = start(small_config(tmp_path, "steps=1", "model=linear"), [])
+    state = load_checkpoint(run.last)["model"]
+    torch.save({key: value[:7] for key, value in state.items()}, tmp_path / "seven.pth")
+    weights = f"model.weights={tmp_path}/seven.pth"
+    assert main(["evaluate", "model=linear", "dataset.image_size=12", weights]) == 2
+    assert "of another shape" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("imagenet", "3 channels, and digits has 1"),
+        ("{mean: [0.1, 0.2], std: [1, 1]}", "2 channels, and digits has 1"),
+        ("{mean: [0.1], std: [0]}", "expected {mean:"),
+        ("{mean: [0.1]}", "expected {mean:"),
+        ("{mean: [0.1], std: [1, 1]}", "expected {mean:"),
+        ("{mean: [], std: []}", "expected {mean:"),
+        ("{mean: 0.1, std: 1}", "expected one of auto, imagenet or mapping"),
+    ],
+)
+def test_a_normalisation_that_does_not_fit(given, told, capsys):
+    for command in ("train", "evaluate"):
+        assert main([command, f"dataset.normalize={given}", "model.weights=nowhere.pth"]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_other_images_than_a_run_began_with_are_told(tmp_path, capsys):
+    write_photographs(tmp_path / "data", 20, 16, 16)
+    dataset = ["dataset=image_folder", f"dataset.root={tmp_path}/data", "dataset.image_size=12"]
+    run = start(small_config(tmp_path / "runs", *dataset, "epochs=1"), [])
+    assert main(["evaluate", str(run.path)]) == 0
+    assert "than the run began with" not in capsys.readouterr().err
+    next((tmp_path / "data").glob("*/*.jp*")).unlink()
+    assert main(["evaluate", str(run.path)]) == 0
+    assert "other images, labels or split than the run began with: " in capsys.readouterr().err
+
+
+def test_a_dataset_that_has_moved(tmp_path, capsys):
+    write_photographs(tmp_path / "data", 20, 16, 16)
+    dataset = ["dataset=image_folder", f"dataset.root={tmp_path}/data", "dataset.image_size=12"]
+    run = start(small_config(tmp_path / "runs", *dataset, "epochs=1"), [])
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert main(["evaluate", str(run.path)]) == 3
+    assert main(["evaluate", str(run.path), f"dataset.root={tmp_path}/moved"]) == 0
+    assert "than the run began with" not in capsys.readouterr().err
 
 
 def test_a_part_that_a_run_does_not_have_is_refused(tmp_path):

@@ -21,6 +21,7 @@ from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
 from cnnlab.runs.start import start
 from tests.conftest import compose_tree, small_config
+from tests.data.kaggle import write_dog_breeds
 from tests.runs.test_resume import assert_same, metrics
 
 CPU = torch.device("cpu")
@@ -65,6 +66,24 @@ def test_out_of_fold_is_what_each_fold_says_of_its_own(whole):
         values = [score[name] for score in scores]
         assert summary["mean"][name] == pytest.approx(statistics.mean(values), rel=1e-6)
         assert summary["deviation"][name] == pytest.approx(statistics.stdev(values), rel=1e-5)
+
+
+def test_out_of_fold_of_pictures_joins_with_their_table(tmp_path):
+    write_dog_breeds(tmp_path / "data", num_train=40, sides=(14, 20))
+    given = ["dataset=dog_breeds", f"dataset.root={tmp_path / 'data'}", "dataset.resize=null", "split.test=0"]
+    whole = start(small_config(tmp_path / "runs", *given, "folds=2", "epochs=1", "batch_size=8"), [])
+    with (tmp_path / "data" / "labels.csv").open(newline="") as file:
+        labels = {row["id"]: row["breed"] for row in csv.DictReader(file)}
+    with whole.out_of_fold.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:5] == ["id", "fold", "path", "label", "prediction"]
+    assert [row["id"] for row in rows] == sorted(labels)  # the order of the files
+    assert all(row["label"] == labels[row["id"]] for row in rows)
+    assert all(row["path"] == str(tmp_path / "data" / "train" / f"{row['id']}.jpg") for row in rows)
+    accuracies = [
+        statistics.mean(row["prediction"] == labels[row["id"]] for row in rows if row["fold"] == fold) for fold in "01"
+    ]
+    assert statistics.mean(accuracies) == pytest.approx(whole.read_json(whole.summary)["mean"]["accuracy"])
 
 
 def test_its_folds_predict_together(whole):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from PIL import Image
 
 from cnnlab.cli import main
 from cnnlab.config import parse
-from cnnlab.data import chunks
+from cnnlab.data import chunks, files
 from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
-from cnnlab.errors import ConfigError, DataError, Interrupted
+from cnnlab.errors import ConfigError, DataError, Interrupted, StorageError
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
@@ -174,17 +175,67 @@ def test_files_are_seen_as_they_are_packed(pets, tmp_path):
     packed, files = tmp_path / "packed.csv", tmp_path / "files.csv"
     predict([str(run)], views="multicrop", part="train", output=str(packed))
     predict([str(run)], views="multicrop", images=str(data / "train"), output=str(files))
-    names = load_trained(run).dataset.files["train"].paths
     by_name = dict(zip([row["id"] for row in read_table(files)], read_scores(run, files), strict=True))
-    expected = [by_name[names[int(row["id"])].name] for row in read_table(packed)]
+    expected = [by_name[f"{row['id']}.jpg"] for row in read_table(packed)]
     torch.testing.assert_close(read_scores(run, packed), torch.stack(expected), rtol=0, atol=1e-6)
+
+
+def test_a_part_is_called_as_the_labels_file_calls_it(runs, cifar):
+    """Joined with the table that the data came with, the predictions have the score that was measured."""
+    (written,) = predict([str(runs[0])], part="valid")
+    with (cifar / "trainLabels.csv").open(newline="") as file:
+        labels = {row["id"]: row["label"] for row in csv.DictReader(file)}
+    table = read_table(written)
+    right = [row["prediction"] == labels[row["id"]] for row in table]
+    assert np.mean(right) == evaluate_run(str(runs[0]), "valid")["accuracy"]
+    assert [row["path"] for row in table] == [str(cifar / "train" / f"{row['id']}.png") for row in table]
+
+
+def test_every_kind_of_images_has_a_file_of_its_own_and_what_goes_is_said(runs, cifar, tmp_path, capsys):
+    run = copy_run(runs[0], tmp_path, cifar)
+    asked = [str(path) for path in predict([str(run)])]
+    assert asked == [str(run.predictions), str(run.submission)]
+    whole = run.predictions.read_bytes()
+    for arguments in ({"part": "train"}, {"part": "valid"}, {"images": str(cifar / "test")}):
+        (path,) = predict([str(run)], **arguments)
+        assert path.name == f"predictions_{arguments.get('part', 'images')}.csv" and path.is_file()
+    assert run.predictions.read_bytes() == whole and "written over" not in capsys.readouterr().err
+    predict([str(run)])
+    assert capsys.readouterr().err == f"written over: {run.predictions}\nwritten over: {run.submission}\n"
+    output = tmp_path / "new" / "folder" / "mine.csv"
+    assert predict([str(run)], output=str(output)) == [run.predictions, output]
+    assert f"folder made: {output.parent}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["/dev/full", ".", ""])
+def test_what_is_no_file_is_not_replaced(runs, output, capsys):
+    assert main(["predict", str(runs[0]), "--output", output]) == 2
+    assert "expected a file" in capsys.readouterr().err
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_pipe_in_the_place_of_saved_scores_is_told_and_not_waited_for(runs, cifar, tmp_path):
+    run = copy_run(runs[0], tmp_path, cifar)
+    os.mkfifo(run.scores)
+    with pytest.raises(StorageError, match="scores.partial: is a named pipe; expected a file: remove it"):
+        predict([str(run)])
+
+
+def test_moving_pictures_are_told_once(runs, tmp_path, capsys):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
+    for number in range(9):  # more than a chunk
+        frames[0].save(tmp_path / f"{number}.gif", save_all=True, append_images=frames[1:])
+    files._SAID.clear()
+    predict([str(runs[0])], images=str(tmp_path), output=str(tmp_path / "out.csv"))
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "files with several frames, of which the first is taken (9): " in told
 
 
 def test_a_head_on_kept_features_predicts_with_its_whole_network(cifar, tmp_path):
     tuning = ["model=resnet20", "model.freeze=backbone", "model.head=[8]", "model.feature_views=1"]
     run = train(tmp_path, cifar, *tuning, "dataset.normalize=auto", "split.valid=0.5")
-    predict([str(run)], part="valid")
-    table = read_table(run.predictions)
+    (written,) = predict([str(run)], part="valid")
+    table = read_table(written)
     log_loss = -np.mean([np.log(float(row[row["label"]])) for row in table])
     assert log_loss == pytest.approx(evaluate_run(str(run), "valid")["log_loss"], rel=1e-5)
 
@@ -192,9 +243,9 @@ def test_a_head_on_kept_features_predicts_with_its_whole_network(cifar, tmp_path
 def test_numbers_are_predicted_without_probabilities(tmp_path):
     config = parse(compose_tree("experiment=linear_regression", "epochs=20", f"output_dir={tmp_path}"))
     run = start(config, [])
-    predict([str(run)], part="test")
+    (written,) = predict([str(run)], part="test")
     network = load_trained(run).network.model
-    for row, x in zip(read_table(run.predictions), (5.654, 9.27), strict=True):
+    for row, x in zip(read_table(written), (5.654, 9.27), strict=True):
         assert list(row) == ["id", "label_y", "y"]
         assert float(row["y"]) == pytest.approx(network(torch.full((1, 1, 1, 1), x)).item(), abs=1e-5)
 
@@ -212,14 +263,15 @@ def test_pictures_of_any_kind_in_folders(runs, tmp_path, capsys):
     Image.fromarray(pixels[..., 0]).save(folder / "more" / "grey.bmp")
     (folder / "notes.txt").write_text("no picture")
     assert main(["predict", str(runs[0]), "--images", str(folder)]) == 0
-    table = read_table(runs[0].predictions)
+    written = runs[0].path / "predictions_images.csv"
+    table = read_table(written)
     assert [row["id"] for row in table] == ["2.png", "10.png", "more/clear.png", "more/grey.bmp", "more/palette.gif"]
-    scores = read_scores(runs[0])
+    scores = read_scores(runs[0], written)
     expected = predict_slowly(load_trained(runs[0]), crop_square(pixels, 12)).softmax(0)
     for same in (0, 1, 2):
         torch.testing.assert_close(scores[same], expected, rtol=0, atol=1e-5)
     out = capsys.readouterr().out
-    assert out.splitlines()[0].startswith("2.png") and out.splitlines()[-1] == str(runs[0].predictions)
+    assert out.splitlines()[0].startswith("2.png") and out.splitlines()[-1] == str(written)
 
 
 def test_one_picture_without_the_dataset(runs, cifar, tmp_path):
@@ -307,14 +359,14 @@ def copy_run(run: RunDirectory, folder: Path, data: Path) -> RunDirectory:
     subprocess.run(["cp", "-r", str(data), str(folder / "data")], check=True)
     copy = RunDirectory(folder / "run")
     copy.config.write_text(copy.config.read_text().replace(str(data), str(folder / "data")))
-    for path in (copy.predictions, copy.submission, copy.scores):
+    for path in (*copy.path.glob("predictions*.csv"), copy.submission, copy.scores):
         path.unlink(missing_ok=True)
     return copy
 
 
 KILLED = """
 import os, signal, sys
-from cnnlab.data import chunks
+from cnnlab.data import chunks, files
 from cnnlab.runs.predict import predict
 chunks.MAX_IMAGES = 4
 calls, fsync = 0, os.fsync

@@ -7,6 +7,7 @@ import pytest
 
 from cnnlab.errors import StorageError
 from cnnlab.runs.scores import Scores
+from tests.data.damage import FEW, MANY, damage
 
 ROWS = np.random.default_rng(0).standard_normal((12, 3))
 ROWS[5] = [0.0, np.nan, -np.inf]
@@ -52,6 +53,38 @@ def test_a_chunk_that_was_not_wholly_written_is_dropped(tmp_path, damage):
     content[at : at + len(damage)] = damage
     path.write_bytes(content)
     assert len(Scores(path, SUBJECT, 3, chunk=4)) == 4
+
+
+@pytest.mark.parametrize("num", [4 * FEW, pytest.param(4 * MANY, marks=pytest.mark.slow)])
+def test_damaged_scores_are_right_or_dropped(tmp_path, num):
+    path = tmp_path / "scores"
+    fill(path, 12)
+    content, num_kept = path.read_bytes(), 0
+    for changed in damage(content, num):
+        path.write_bytes(changed)
+        kept = Scores(path, SUBJECT, 3, chunk=4)
+        np.testing.assert_array_equal(kept.read(), ROWS[: len(kept)])
+        num_kept += len(kept)
+    assert 0 < num_kept < 12 * num
+
+
+def test_rows_and_numbers_that_change_places_are_not_taken(tmp_path):
+    """Each is sealed, and the sum of a row's bits stays what it was."""
+    path = tmp_path / "scores"
+    fill(path, 12)
+    content = path.read_bytes()
+    begin, row = len(content) - 12 * 32, 32
+    rows = content[:begin] + content[begin + row : begin + 2 * row] + content[begin : begin + row]
+    numbers = content[:begin] + content[begin + 8 : begin + 16] + content[begin : begin + 8]
+    for changed in (rows, numbers):
+        path.write_bytes(changed + content[len(changed) :])
+        assert len(Scores(path, SUBJECT, 3, chunk=4)) == 0
+
+
+def test_what_is_no_file_is_told(tmp_path):
+    (tmp_path / "scores").mkdir()
+    with pytest.raises(StorageError, match="scores: cannot be opened"):
+        Scores(tmp_path / "scores", SUBJECT, 3, chunk=4)
 
 
 def test_scores_of_something_else_are_thrown_away(tmp_path):
