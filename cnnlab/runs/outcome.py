@@ -40,8 +40,8 @@ def explain_outcome(config: Config, model: nn.Module, part: str, metrics: Metric
         return None
     constant = "; one class is predicted for all of them" if predicted.max() == total else ""
     headline = (
-        f"warning: the accuracy over {total:,} {part} images, {metrics['accuracy']:.4f}, is no better than always naming "
-        f"the largest class, {baseline:.4f}{constant}. Likely causes:"
+        f"warning: the accuracy over {total:,} {part} images, {metrics['accuracy']:.4f}, is no better than always "
+        f"naming the largest class, {baseline:.4f}{constant}. Likely causes:"
     )
     causes = list_causes(config, model) if last["train_accuracy"] <= bound else list_differences(part, last)
     return "\n  - ".join([headline, *causes])
@@ -56,14 +56,14 @@ def list_causes(config: Config, model: nn.Module) -> Iterator[str]:
     yield f"the learning rate{given}, or too few steps with it: cnnlab find-lr suggests one; make epochs larger"
     if any(isinstance(module, (nn.Sigmoid, nn.Tanh)) for module in model.modules()):
         yield (
-            "saturated activations: far from 0 a sigmoid hardly has a slope; model.init=xavier and many steps at a high "
-            "rate help, or a network with ReLU"
+            "saturated activations: far from 0 a sigmoid hardly has a slope; model.init=xavier and many steps at a "
+            "high rate help, or a network with ReLU"
         )
     else:
         yield "dead activations, 0 for every image: a smaller optimizer.lr, model.init=kaiming"
     yield (
-        "labels that do not belong to their images: engine.overfit=2 shows whether two batches can be learned by heart, "
-        "cnnlab prepare checks files and tables"
+        "labels that do not belong to their images: engine.overfit=2 shows whether two batches can be learned by "
+        "heart, cnnlab prepare checks files and tables"
     )
 
 
