@@ -89,7 +89,14 @@ MISTAKES = {
     ),
     "an impossible size": (["model=lenet", "dataset.image_size=8"], ["'3' (Conv2d)", "size that works is 12"]),
     "two that exclude each other": (["optimizer=sgd", "optimizer.nesterov=true"], ["Nesterov momentum requires"]),
-    "a value that is needed": (["dataset=image_folder"], ["dataset.root: a value is needed: str"]),
+    "a value that is needed": (
+        ["dataset=image_folder"],
+        ["dataset.root: a value is needed: the folder with a sub-folder of pictures for each class"],
+    ),
+    "the folder of a recipe": (
+        ["experiment=cifar10_resnet18"],
+        ["the folder with train/, trainLabels.csv and test/ of https://www.kaggle.com/c/cifar-10; give dataset.root=…"],
+    ),
     "a deleted key": (["~seed"], ["seed: missing; expected int at least 0"]),
     "a module": (["imports=[no_such_thing]"], ["imports: no_such_thing cannot be imported"]),
     "a group made a value": (["optimizer=3"], ["optimizer: no '3'"]),

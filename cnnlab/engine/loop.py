@@ -52,7 +52,7 @@ class Journal(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None: ...
+    def show_step(self, state: State, epoch: int, loss: float, means: dict[str, float], lr: float) -> None: ...
 
     def show_epoch(self, state: State) -> None: ...
 
@@ -81,6 +81,7 @@ def fit(
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
     sums = Sums(t.device, t.network.task)
     sums.set(state.loss_sum, state.score_sum, state.num_seen)
+    shown = sums.read()  # when a step was last shown
     recent: list[Tensor] = []  # losses since they were last checked, still on the device
     t.model.train()
     clock = Stopwatch(state)
@@ -94,6 +95,7 @@ def fit(
         epoch, number = divmod(state.step, steps_per_epoch)
         if number == 0:
             sums.set(0.0, 0.0, 0)
+            shown = (0.0, 0.0, 0)
             state.train_seconds = 0.0
         multiplier = t.schedule(state.step, state.rows)
         rates = [rate * multiplier for rate in base_rates]
@@ -124,7 +126,8 @@ def fit(
         if state.step % plan.log_every == 0 or ends_epoch or saves:
             newest = require_finite_losses(recent, state.step, rates[0])
             t.times.read()
-            journal.show_step(state, epoch + 1, newest, rates[0])
+            journal.show_step(state, epoch + 1, newest, sums.means(since=shown), rates[0])
+            shown = sums.read()
         if ends_epoch:
             clock.lap(training=True)
             with t.average.averaged():

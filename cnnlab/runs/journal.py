@@ -81,8 +81,12 @@ class Journal:
         if self._bar is not None:
             self._bar.update()
 
-    def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None:
-        self._log.info(f"epoch {epoch} step {state.step} loss {loss:.6f} lr {lr:g}")
+    def show_step(self, state: State, epoch: int, loss: float, means: dict[str, float], lr: float) -> None:
+        """The loss of the last batch, and beside it the means over all batches since the line before."""
+        mean = " ".join(f"{name} {value:.6f}" for name, value in means.items())
+        self._log.info(
+            f"epoch {epoch} step {state.step} loss {loss:.6f} | mean since the last line: {mean} | lr {lr:g}"
+        )
         if self._bar is not None:
             self._bar.set_postfix(epoch=f"{epoch}/{self.num_epochs}", loss=f"{loss:.4f}", refresh=False)
 

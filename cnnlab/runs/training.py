@@ -21,6 +21,7 @@ from cnnlab.runs.classes import list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
+from cnnlab.runs.outcome import explain_outcome, warn_of_random_features
 from cnnlab.runs.plots import draw_confusion, draw_curves, draw_line
 from cnnlab.runs.summary import Summary, describe_speed, summarize
 from cnnlab.runs.trained import find_changed, write_facts
@@ -49,6 +50,7 @@ def train(
         )
         try:
             journal.say(describe_start(config, experiment))
+            say_if_any(journal, warn_of_random_features(config))
             fingerprints = experiment.fingerprints()
             require_same_images(run, fingerprints)
             tuning = tune_training(config, experiment, decided, journal)
@@ -63,8 +65,9 @@ def train(
             )
             write_beginning(run, config, experiment, fingerprints)
             fit_and_select(experiment, state, journal, stop, summary, judge)
-            evaluate_chosen(run, experiment, state, summary)
+            part, metrics = evaluate_chosen(run, experiment, state, summary)
             journal.say(describe_end(summary, plan.select_by))
+            say_if_any(journal, explain_outcome(config, experiment.training.model, part, metrics, state.rows[-1]))
         finally:
             journal.close()
             if is_main():
@@ -161,8 +164,13 @@ def fit_and_select(
     summary.update(chosen="best.pt" if row is not None and row is state.best else "last.pt")
 
 
-def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, summary: Summary) -> None:
-    """The one evaluation on the test images, by the weights that were chosen; scores class by class, and pictures."""
+def evaluate_chosen(
+    run: RunDirectory, experiment: Experiment, state: State, summary: Summary
+) -> tuple[str, Metrics | None]:
+    """The one evaluation on the test images, by the weights that were chosen; scores class by class, and pictures.
+
+    Returns the part that these are of, and its metrics: the validation images' where there is no test part.
+    """
     training, facts = experiment.training, experiment.facts
     path = run.last.with_name(summary.facts["chosen"])
     chosen = load_checkpoint(path, training.device)
@@ -183,6 +191,7 @@ def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, sum
         if facts.maps_number_to_number:
             parts = {"train": experiment.parts["train"], "valid": training.valid, "test": experiment.test}
             draw_line(run, training.network, parts)
+    return part, shown
 
 
 def show_classes(run: RunDirectory, part: str, metrics: Metrics | None, classes: Sequence[str]) -> None:
@@ -201,6 +210,11 @@ def draw_safely(run: RunDirectory, summary: Summary) -> None:
 
 
 # --- What is said -------------------------------------------------------------------------------------
+
+
+def say_if_any(journal: Journal, text: str | None) -> None:
+    if text is not None:
+        journal.say(text)
 
 
 def describe_start(config: Config, experiment: Experiment) -> str:
