@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -113,10 +114,13 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
     values = []
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element()
-        swept = override.is_sweep_override()
-        values.append(
-            [f"{key}={value}" for value in override.sweep_string_iterator()] if swept else [str(override.input_line)]
-        )
+        if override.value_type == ValueType.INTERVAL_SWEEP:
+            ends: Any = override.value()
+            values.append([f"{key}={ends.start}", f"{key}={ends.end}"])
+        elif override.is_sweep_override():
+            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            values.append([str(override.input_line)])
     first = [options[0] for options in values]
     others = [
         [*first[:index], option, *first[index + 1 :]] for index, options in enumerate(values) for option in options[1:]
