@@ -81,6 +81,7 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
     A single run without such a choice is left to the checks of its job: it is composed only once.
     """
     problems, rest = [], []
+    values_of_flags = {str(folder) for folder in find_config_dirs(arguments)}
     problems += [f"{flag}: {reason}" for flag, reason in REFUSED.items() if flag in arguments]
     if num_processes() > 1 and set(MULTIRUN) & set(arguments):
         problems.append("--multirun: one run at a time under torchrun; expected a torchrun for each value")
@@ -94,7 +95,7 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
         if plain and choices and CHOICES.fullmatch(plain["value"]):
             unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices]
             problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
-        if OVERRIDE.fullmatch(text) and not unknown:
+        if OVERRIDE.fullmatch(text) and not unknown and text not in values_of_flags:
             rest.append(text)
     if problems or set(MULTIRUN) & set(arguments):
         try:

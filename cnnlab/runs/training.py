@@ -14,7 +14,7 @@ from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.evaluate import Metrics, evaluate
 from cnnlab.engine.loop import Judge, fit, restore, select
 from cnnlab.engine.state import State
-from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError
+from cnnlab.errors import CheckpointError, ConfigError, DataError
 from cnnlab.experiment.network import count_learning
 from cnnlab.experiment.training import Experiment
 from cnnlab.runs.classes import list_scores, score_classes
@@ -205,7 +205,7 @@ def draw_safely(run: RunDirectory, summary: Summary) -> None:
     """The curves; a picture is no reason to fail."""
     try:
         draw_curves(run, (summary.facts.get("best") or {}).get("epoch"))
-    except (OSError, CnnlabError) as error:
+    except Exception as error:  # an import that a signal has cut short, too
         print(f"{run.curves}: cannot be written ({error})", file=sys.stderr)
 
 
