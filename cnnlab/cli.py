@@ -276,13 +276,13 @@ def run_command(arguments: argparse.Namespace) -> int:
 def steer_sweep(deed: str, path: str, overrides: Sequence[str]) -> int:
     """What `cnnlab sweep` does; returns the exit code."""
     if deed == "resume":
-        from cnnlab.sweeps.sweep import resume_sweep
+        from cnnlab.sweeps.conductor import resume_sweep
 
         return resume_sweep(path, overrides)
     if overrides:
         raise ConfigError(f"{' '.join(overrides)}: is for cnnlab sweep resume; expected nothing")
     if deed == "status":
-        from cnnlab.sweeps.compare import describe_status
+        from cnnlab.sweeps.answers import describe_status
 
         print(describe_status(path))
     else:

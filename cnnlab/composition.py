@@ -34,6 +34,7 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if pa
 PLAIN = re.compile(r"(?P<key>[A-Za-z_][\w./]*)=(?P<value>.*)", re.DOTALL)
 OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:]*(=.*)?", re.DOTALL)
 CHOICES = re.compile(r"[\w/-]+(,\s*[\w/-]+)*")
+SWEEP_KEY = re.compile(r"\+*sweep[.=]")  # a setting of a sweep, none of its runs
 
 
 # What Hydra raises over overrides and flags that it did not foresee, beside exceptions of its own.
@@ -75,10 +76,11 @@ def let_through(text: str, folders: list[Path]) -> str:
     return f"++{text}"
 
 
-def check_overrides(arguments: list[str], folders: list[Path]) -> None:
-    """Raises ConfigError for a choice that no group has, and for any problem of a run of a sweep.
+def check_overrides(arguments: list[str], folders: list[Path], *, is_planned: bool = False) -> None:
+    """Raises ConfigError for a choice that no group has, and for any problem of a run of Hydra's multirun.
 
-    A single run without such a choice is left to the checks of its job: it is composed only once.
+    A single run without such a choice is left to the checks of its job, and a sweep that `is_planned` to those of its
+    plan: each is composed only once.
     """
     problems, rest = [], []
     values_of_flags = {str(folder) for folder in find_config_dirs(arguments)}
@@ -86,7 +88,7 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
     if num_processes() > 1 and set(MULTIRUN) & set(arguments):
         problems.append("--multirun: one run at a time under torchrun; expected a torchrun for each value")
     if not set(MULTIRUN) & set(arguments):
-        swept = [text for text in arguments if re.match(r"\+*sweep[.=]", text)]
+        swept = [text for text in arguments if SWEEP_KEY.match(text)]
         problems += [f"{text}: is for many runs; expected it beside -m" for text in swept]
     for text in arguments:
         plain = PLAIN.fullmatch(text)
@@ -97,7 +99,7 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
             problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
         if OVERRIDE.fullmatch(text) and not unknown and text not in values_of_flags:
             rest.append(text)
-    if problems or set(MULTIRUN) & set(arguments):
+    if problems or (set(MULTIRUN) & set(arguments) and not is_planned):
         try:
             variants = expand_sweep(rest)
         except COMPOSING as error:
@@ -161,13 +163,17 @@ def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
     """One configuration, composed without running a job. Raises ConfigError."""
     from cnnlab.config import parse
 
+    return parse(resolve(compose_tree(overrides, folders)))
+
+
+def compose_tree(overrides: list[str], folders: list[Path]) -> DictConfig:
+    """What Hydra composes, ${…} not filled in. Raises ConfigError."""
     extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
+            return hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
     except COMPOSING as error:
         raise explain(error, overrides, folders) from error
-    return parse(resolve(composed))
 
 
 def can_compose(override: str, folders: Sequence[Path]) -> bool:

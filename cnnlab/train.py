@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,10 +24,10 @@ from cnnlab.composition import (
     resolve,
 )
 from cnnlab.distributed import run_together, share
-from cnnlab.errors import CnnlabError, ConfigError, Interrupted
+from cnnlab.errors import CnnlabError, Interrupted
 
 # Sweeps that Hydra carries out itself, such as on a cluster, and what only prints.
-ELSEWHERE = ("hydra/launcher=", "hydra/sweeper=", "--cfg", "-c", "--info", "--help", "--hydra-help")
+ELSEWHERE = re.compile(r"hydra/(launcher|sweeper)=.*|--cfg(=.*)?|-c|--info(=.*)?|-i|--help|-h|--hydra-help", re.DOTALL)
 
 _has_composed = False  # whether a job of this process has begun: what it raises is no matter of composing
 
@@ -75,17 +76,15 @@ def compose_and_train(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out as they are, not as Hydra's printout
     arguments = [text for text in arguments if text != "experiment=null"]  # which is the default
     folders = [CONF, *find_config_dirs(arguments)]
+    is_sweep = bool(set(MULTIRUN) & set(arguments)) and not any(ELSEWHERE.fullmatch(text) for text in arguments)
     try:
-        check_overrides(arguments, folders)
-    except ConfigError as error:
-        return report(error)
-    if set(MULTIRUN) & set(arguments) and not any(text.startswith(ELSEWHERE) for text in arguments):
-        from cnnlab.sweeps.sweep import start_sweep
+        check_overrides(arguments, folders, is_planned=is_sweep)
+        if is_sweep:
+            from cnnlab.sweeps.conductor import start_sweep
 
-        try:
             return start_sweep(arguments, folders)
-        except (CnnlabError, Interrupted) as error:
-            return report(error)
+    except (CnnlabError, Interrupted) as error:
+        return report(error)
     sys.argv = ["cnnlab train", *(let_through(text, folders) for text in arguments)]
     try:
         run_job()

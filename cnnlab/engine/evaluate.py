@@ -51,6 +51,9 @@ class Metrics:
         return self.values[name]
 
 
+Totals = tuple[float, float, int]  # the sum of the losses, of the scores, and of how many images
+
+
 class Sums:
     """Loss and score summed on the device, read only when somebody asks: reading waits for it.
 
@@ -69,7 +72,7 @@ class Sums:
         self._score.add_(self._task.add_up_score(outputs.detach(), labels))
         self.num_seen += len(labels)
 
-    def read(self) -> tuple[float, float, int]:
+    def read(self) -> Totals:
         loss, score, num_seen = add_up(self._loss.item(), self._score.item(), self.num_seen)
         return loss, score, int(num_seen)
 
@@ -78,9 +81,9 @@ class Sums:
         self._score.fill_(score if is_main() else 0.0)
         self.num_seen = num_seen if is_main() else 0
 
-    def means(self, since: tuple[float, float, int] = (0.0, 0.0, 0)) -> dict[str, float]:
-        """The mean loss and the mean score, by their names; of what came after `since`, an earlier `read`."""
-        loss, score, num_seen = (now - before for now, before in zip(self.read(), since, strict=True))
+    def means(self, until: Totals | None = None, since: Totals = (0.0, 0.0, 0)) -> dict[str, float]:
+        """The mean loss and the mean score, by their names; of what came between two of what `read` returned."""
+        loss, score, num_seen = (now - before for now, before in zip(until or self.read(), since, strict=True))
         return {"loss": loss / num_seen, self._task.score: score / num_seen}
 
 

@@ -81,7 +81,7 @@ def fit(
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
     sums = Sums(t.device, t.network.task)
     sums.set(state.loss_sum, state.score_sum, state.num_seen)
-    shown = sums.read()  # when a step was last shown
+    shown = (state.loss_sum, state.score_sum, state.num_seen)  # the sums when a step was last shown
     recent: list[Tensor] = []  # losses since they were last checked, still on the device
     t.model.train()
     clock = Stopwatch(state)
@@ -126,8 +126,9 @@ def fit(
         if state.step % plan.log_every == 0 or ends_epoch or saves:
             newest = require_finite_losses(recent, state.step, rates[0])
             t.times.read()
-            journal.show_step(state, epoch + 1, newest, sums.means(since=shown), rates[0])
-            shown = sums.read()
+            totals = sums.read()
+            journal.show_step(state, epoch + 1, newest, sums.means(totals, since=shown), rates[0])
+            shown = totals
         if ends_epoch:
             clock.lap(training=True)
             with t.average.averaged():
@@ -150,7 +151,7 @@ def fit(
                 verdict = judge(state.rows)
         if saves or ended or verdict:
             clock.lap(training=True)
-            state.loss_sum, state.score_sum, state.num_seen = sums.read()
+            state.loss_sum, state.score_sum, state.num_seen = totals
             with t.average.averaged():
                 journal.save_last(take_snapshot(t, state))
             clock.lap()
@@ -233,7 +234,8 @@ def require_finite_losses(recent: list[Tensor], step: int, lr: float) -> float:
 
 def make_row(t: Training, state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: float) -> Row:
     """A row of metrics.csv: the epoch's training as it went, and the validation after it (empty without)."""
-    train, (_, _, num_seen) = sums.means(), sums.read()
+    totals = sums.read()
+    train, (_, _, num_seen) = sums.means(totals), totals
     task = t.network.task
     return {
         "epoch": epoch,

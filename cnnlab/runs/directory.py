@@ -14,9 +14,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -86,47 +87,20 @@ class RunDirectory:
 
         Raises StorageError if none can be made.
         """
-        moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        number = 1
-        while True:
-            run = cls(folder / (moment if number == 1 else f"{moment}-{number}"))
-            if run.make(config, overrides):
-                return run
-            number += 1
+        return next(run for run in map(cls, name_directories(folder)) if run.make(config, overrides))
 
     def make(self, config: Mapping[str, Any], overrides: list[str]) -> bool:
         """Make this directory, unless something is there; whether it was made. Raises StorageError."""
         if not is_main():
             return True
-        aside = None
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                return False
-            _remove_leftovers(self.path.parent)
-            aside = RunDirectory(tempfile.mkdtemp(".partial", f".{self.path.name}-", self.path.parent))
-            aside.path.chmod(0o777 & ~_read_umask())  # as mkdir makes one
+
+        def fill(aside: RunDirectory) -> None:
             aside.write_yaml(aside.config, config)
             aside.write_yaml(aside.overrides, overrides)
             facts = {"id": uuid4().hex, "cnnlab": cnnlab.__version__, "status": "running", "reason": None}
             aside.write_json(aside.summary, facts)
-            try:
-                os.rename(aside.path, self.path)  # atomic: of two processes one finds a directory with files
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    return False
-                raise
-            return True
-        except FileExistsError as error:
-            raise StorageError(f"{self.path.parent}: is a file; expected a folder for runs") from error
-        except (OSError, StorageError) as error:
-            raise StorageError(
-                f"{self.path}: the run directory cannot be made ({error}); "
-                "free some space, mend the permissions, or choose another place with output_dir=FOLDER"
-            ) from error
-        finally:
-            if aside is not None:
-                shutil.rmtree(aside.path, ignore_errors=True)
+
+        return make_whole(self.path, fill)
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -325,6 +299,47 @@ def _remove_leftovers(folder: Path) -> None:
         with suppress(FileNotFoundError):  # it is made by now
             if path.is_dir() and time.time() - path.stat().st_mtime > LEFT_OVER:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def name_directories(folder: Path) -> Iterator[Path]:
+    """The names for a new directory in their order: the moment, and others where that is taken."""
+    moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    yield folder / moment
+    for number in count(2):
+        yield folder / f"{moment}-{number}"
+
+
+def make_whole(path: Path, fill: Callable[[RunDirectory], None]) -> bool:
+    """A directory that appears with all that `fill` writes, or not at all; whether it was made.
+
+    It is filled aside and renamed. False if something is there already. Raises StorageError if it cannot be made.
+    """
+    aside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return False
+        _remove_leftovers(path.parent)
+        aside = RunDirectory(tempfile.mkdtemp(".partial", f".{path.name}-", path.parent))
+        aside.path.chmod(0o777 & ~_read_umask())  # as mkdir makes one
+        fill(aside)
+        try:
+            os.rename(aside.path, path)  # atomic: of two processes one finds a directory with files
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        return True
+    except FileExistsError as error:
+        raise StorageError(f"{path.parent}: is a file; expected a folder for runs") from error
+    except (OSError, StorageError) as error:
+        raise StorageError(
+            f"{path}: the run directory cannot be made ({error}); "
+            "free some space, mend the permissions, or choose another place with output_dir=FOLDER"
+        ) from error
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside.path, ignore_errors=True)
 
 
 def _read_umask() -> int:

@@ -1,17 +1,19 @@
-"""What a sweep found: a table, which configuration is best and by how much, which axis mattered, pictures."""
+"""What a sweep found: a table, how it stands, which configuration is best and by how much, pictures."""
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cnnlab.composition import CONF, SWEEP_KEY, list_choices
 from cnnlab.errors import CnnlabError
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
-from cnnlab.sweeps.space import OWN, Axis
+from cnnlab.sweeps.space import Axis
 from cnnlab.tasks import is_higher_better
 
 NUM_SHOWN = 5  # configurations at the end of a sweep
@@ -74,46 +76,36 @@ def describe_best(sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outc
     return "\n".join(lines)
 
 
-def explain_variance(trials: Sequence[Trial], outcomes: Outcomes, metric: str) -> dict[str, float]:
-    """How much of the scores' variance each axis explains alone: η² = 1 - (variance within its values) / (all of it).
-
-    Numbers of which there are more than five are put into four groups of equal size first.
-    """
-    import pandas
-
-    found = pandas.DataFrame(
-        [
-            {**dict(text.split("=", 1) for text in trial.values), "": outcomes[trial.number].score}
-            for trial in trials
-            if outcomes[trial.number].status == "completed" and outcomes[trial.number].score is not None
-        ]
-    )
-    if len(found) < 3 or not found[""].var():
-        return {}
-    explained = {}
-    for key in found.columns.drop(""):
-        values = found[key]
-        numbers = pandas.to_numeric(values, errors="coerce")
-        if numbers.notna().all() and numbers.nunique() > 5:
-            values = pandas.qcut(numbers, 4, duplicates="drop")
-        if values.nunique() > 1:
-            within = found[""] - found.groupby(values, observed=True)[""].transform("mean")
-            explained[key] = float(1 - (within**2).sum() / ((found[""] - found[""].mean()) ** 2).sum())
-    return dict(sorted(explained.items(), key=lambda item: -item[1]))
+def describe_status(path: str | Path) -> str:
+    """How a sweep stands: how many trials of each kind, those under way, the best so far."""
+    sweep = SweepDirectory.open(path)
+    plan, trials, told = sweep.read_plan(), sweep.read_trials(), sweep.read_outcomes()
+    outcomes = {trial.number: sweep.find_outcome(trial, plan["metric"], told) for trial in trials}
+    lines = [describe_best(sweep, trials, outcomes, plan["metric"])]
+    settings = plan["settings"]
+    total = max(len(trials), (settings["trials"] or 0) * settings["seeds"])
+    left = total - sum(outcome.has_ended for outcome in outcomes.values())
+    for trial in trials:
+        if outcomes[trial.number].status in ("running", "interrupted", "killed"):
+            rows = sweep.run(trial.number).read_metrics()
+            lines.append(
+                f"  trial {trial.number} ({' '.join(trial.values)}) {outcomes[trial.number].status}, epoch {len(rows)}"
+            )
+    if left:
+        lines.append(f"{left} of {total} are left: cnnlab sweep resume {sweep}")
+    return "\n".join(lines)
 
 
 def write_best(
     sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outcomes, metric: str, typed: Sequence[str]
 ) -> None:
     """best.yaml: the best configuration as a file of conf/experiment, with its command line above."""
-    from cnnlab.composition import CONF, list_choices
-
     table = rank(trials, outcomes, metric)
     if not len(table):
         return
     values = str(table.iloc[0]["values"]).split(" ") if table.iloc[0]["values"] else []
     keys = {text.partition("=")[0] for text in values}
-    fixed = [text for text in typed if not OWN.match(text) and text.lstrip("+").partition("=")[0] not in keys]
+    fixed = [text for text in typed if not SWEEP_KEY.match(text) and text.lstrip("+").partition("=")[0] not in keys]
     everything = [*fixed, *values]
     defaults: list[Any] = []
     tree: dict[str, Any] = {}

@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlab.errors import ConfigError, DataError
@@ -40,10 +39,22 @@ def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str)
         print(json.dumps(json.loads(table.to_json(orient="records", double_precision=15)), indent=2))
     else:
         print(table.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
-        for key, share in explain_by_key(runs, rows, metric).items():
-            print(f"{key} explains {share:.0%} of the variance of {metric} alone")
+        print_explained(runs, rows, metric)
     for remark in find_differences_of_data(runs):
         print(remark, file=sys.stderr)
+
+
+def print_explained(runs: Sequence[RunDirectory], rows: Sequence[Mapping[str, Any]], metric: str) -> None:
+    """Which keys mattered, where several differ, by the runs that went to their end."""
+    keys, chosen, scores = find_varied(rows), [], []
+    for run, row in zip(runs, rows, strict=True):
+        summary = run.read_json(run.summary)
+        score = read_score(run, summary, metric)
+        if summary.get("status") == "completed" and score is not None:
+            chosen.append({key: write_value(row.get(key)) for key in keys})
+            scores.append(score)
+    for key, share in explain_variance(chosen, scores).items() if len(keys) > 1 else ():
+        print(f"{key} explains {share:.0%} of the variance of {metric} alone")
 
 
 def find_runs(path: str) -> list[RunDirectory]:
@@ -98,8 +109,7 @@ def tabulate(
         from cnnlab.signature import suggest
 
         raise ConfigError(f"--by: no key '{by}' in these runs; {suggest(by, keys)}")
-    varied = [key for key in keys if key not in NOT_COMPARED and len({repr(row.get(key)) for row in rows}) > 1]
-    shown = [by] if by is not None else varied
+    shown = [by] if by is not None else find_varied(rows)
     summaries = [run.read_json(run.summary) for run in runs]
     scores = [read_score(run, summary, metric) for run, summary in zip(runs, summaries, strict=True)]
     if runs and all(score is None for score in scores):
@@ -130,24 +140,39 @@ def tabulate(
     return table.sort_values(metric, ascending=not is_higher_better(metric), kind="stable", na_position="last")
 
 
+def find_varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that not all runs agree on, but for those that say where and on which seed."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in keys if key not in NOT_COMPARED and len({repr(row.get(key)) for row in rows}) > 1]
+
+
 def write_value(value: Any) -> Any:
     return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else json.dumps(value)
 
 
-def explain_by_key(runs: Sequence[RunDirectory], rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
-    """The share of the scores' variance that each key which varies explains alone (see `answers.explain_variance`)."""
-    from cnnlab.sweeps.answers import explain_variance
-    from cnnlab.sweeps.directory import Outcome, Trial
+def explain_variance(rows: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> dict[str, float]:
+    """How much of the scores' variance each key explains alone: η² = 1 - (variance within its values) / (all of it).
 
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    varied = [key for key in keys if key not in NOT_COMPARED and len({repr(row.get(key)) for row in rows}) > 1]
-    trials, outcomes = [], {}
-    for number, (run, row) in enumerate(zip(runs, rows, strict=True)):
-        summary = run.read_json(run.summary)
-        values = [f"{key}={write_value(row.get(key))}" for key in varied]
-        trials.append(Trial(number, number, 0, values, {}))
-        outcomes[number] = Outcome(str(summary.get("status")), read_score(run, summary, metric))
-    return explain_variance(trials, outcomes, metric) if len(varied) > 1 else {}
+    Numbers of which there are more than five are put into four groups of equal size first. Nothing of fewer than
+    three scores.
+    """
+    import pandas
+
+    found = pandas.DataFrame([dict(row) for row in rows])
+    values = pandas.Series(scores, dtype=float)
+    total = ((values - values.mean()) ** 2).sum()
+    explained: dict[str, float] = {}
+    if len(values) < 3 or not total:
+        return explained
+    for key in found.columns:
+        groups = found[key]
+        numbers = pandas.to_numeric(groups, errors="coerce")
+        if numbers.notna().all() and numbers.nunique() > 5:
+            groups = pandas.qcut(numbers, 4, duplicates="drop")
+        if groups.nunique() > 1:
+            within = values - values.groupby(groups, observed=True).transform("mean")
+            explained[key] = float(1 - (within**2).sum() / total)
+    return dict(sorted(explained.items(), key=lambda item: -item[1]))
 
 
 def find_differences_of_data(runs: Sequence[RunDirectory]) -> list[str]:
@@ -237,25 +262,3 @@ def compare_pair(first: str, second: str) -> PairedTest:
     low, high = bootstrap_difference(*right)
     accuracies = (float(right[0].mean()), float(right[1].mean()))
     return PairedTest(len(right[0]), accuracies, only_first, only_second, mcnemar(only_first, only_second), low, high)
-
-
-def describe_status(path: str | Path) -> str:
-    """How a sweep stands: how many trials of each kind, those under way, the best so far."""
-    from cnnlab.sweeps.answers import describe_best
-
-    sweep = SweepDirectory.open(path)
-    plan, trials, told = sweep.read_plan(), sweep.read_trials(), sweep.read_outcomes()
-    outcomes = {trial.number: sweep.find_outcome(trial, plan["metric"], told) for trial in trials}
-    lines = [describe_best(sweep, trials, outcomes, plan["metric"])]
-    settings = plan["settings"]
-    total = max(len(trials), (settings["trials"] or 0) * settings["seeds"])
-    left = total - sum(outcome.has_ended for outcome in outcomes.values())
-    for trial in trials:
-        if outcomes[trial.number].status in ("running", "interrupted", "killed"):
-            rows = sweep.run(trial.number).read_metrics()
-            lines.append(
-                f"  trial {trial.number} ({' '.join(trial.values)}) {outcomes[trial.number].status}, epoch {len(rows)}"
-            )
-    if left:
-        lines.append(f"{left} of {total} are left: cnnlab sweep resume {sweep}")
-    return "\n".join(lines)

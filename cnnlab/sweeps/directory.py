@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,7 @@ import yaml
 
 import cnnlab
 from cnnlab.errors import ConfigError, StorageError
-from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.directory import RunDirectory, make_whole, name_directories
 
 ENDED = ("completed", "pruned", "failed")
 
@@ -95,33 +92,15 @@ class SweepDirectory:
 
     @classmethod
     def claim(cls, folder: Path, plan: Mapping[str, Any], trials: Iterable[Trial]) -> SweepDirectory:
-        """A new directory with all that was decided, made aside and renamed into its place. Raises StorageError."""
-        moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        aside = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            aside = cls(tempfile.mkdtemp(".partial", f".{moment}-", folder))
-            aside.path.chmod(0o755)
-            aside.files.write_yaml(aside.plan, {"cnnlab": cnnlab.__version__, **plan})
-            aside.files.write_text(aside.trials, (_as_line(asdict(trial)) for trial in trials))
-            for number in range(1, 10_000):
-                path = folder / (moment if number == 1 else f"{moment}-{number}")
-                if not path.exists():
-                    try:
-                        os.rename(aside.path, path)
-                        return cls(path)
-                    except OSError:
-                        if not path.exists():
-                            raise
-            raise StorageError(f"{folder}: has a sweep of every number of this second")
-        except OSError as error:
-            raise StorageError(
-                f"{folder}: no sweep can be made here ({error}); free some space, mend the permissions, or choose "
-                "another folder with output_dir=FOLDER"
-            ) from error
-        finally:
-            if aside is not None:
-                shutil.rmtree(aside.path, ignore_errors=True)
+        """A new directory that appears with all that was decided. Raises StorageError."""
+        lines = [_as_line(asdict(trial)) for trial in trials]
+
+        def fill(aside: RunDirectory) -> None:
+            inside = cls(aside.path)
+            aside.write_yaml(inside.plan, {"cnnlab": cnnlab.__version__, **plan})
+            aside.write_text(inside.trials, lines)
+
+        return cls(next(path for path in name_directories(folder) if make_whole(path, fill)))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

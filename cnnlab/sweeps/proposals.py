@@ -28,6 +28,16 @@ def list_combinations(axes: Sequence[Axis]) -> list[list[str]]:
     return [list(values) for values in itertools.product(*([f"{a.key}={c}" for c in a.choices] for a in axes))]
 
 
+def list_ends(axes: Sequence[Axis]) -> list[list[str]]:
+    """Every value that is chosen from, and both ends of an interval, each beside the first of the other axes."""
+    ends = [axis.choices or (axis.write(axis.low), axis.write(axis.high)) for axis in axes]
+    texts = [[f"{axis.key}={value}" for value in values] for axis, values in zip(axes, ends, strict=True)]
+    first = [values[0] for values in texts]
+    return [first] + [
+        [*first[:index], value, *first[index + 1 :]] for index, values in enumerate(texts) for value in values[1:]
+    ]
+
+
 def draw(axes: Sequence[Axis], seed: int, number: int) -> list[str]:
     """The configuration of a number, whatever was drawn before it."""
     random = Random(f"cnnlab {seed} {number}")
@@ -53,7 +63,7 @@ class Study:
 
     def propose(self, configuration: int) -> list[str]:
         """The configuration of a number: the same again if a kill came between its being proposed and written down."""
-        trials = self._study.trials
+        trials = self._study.get_trials(deepcopy=False)
         if configuration < len(trials):
             params = trials[configuration].params
         else:
@@ -69,7 +79,8 @@ class Study:
     def learn(self, configuration: int, score: float | None) -> None:
         """The score of a configuration, or that it has none; told once."""
         state = self._optuna.trial.TrialState
-        if configuration < len(self._study.trials) and not self._study.trials[configuration].state.is_finished():
+        known = self._study.get_trials(deepcopy=False)
+        if configuration < len(known) and not known[configuration].state.is_finished():
             if score is None:
                 self._study.tell(configuration, state=state.FAIL)
             else:

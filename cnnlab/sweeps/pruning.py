@@ -29,6 +29,8 @@ class Judge:
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> str | None:
         settings, epoch = self._settings, len(rows)
+        if rows[-1].get(self._metric) is None:  # nothing is validated
+            return None
         if settings.pruner == "patience":
             best = self._best(rows, epoch)
             stale = epoch - 1 - max(i for i, row in enumerate(rows) if row[self._metric] == best)

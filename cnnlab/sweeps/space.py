@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 
-from cnnlab.composition import COMPOSING, PLAIN, explain
+from cnnlab.composition import COMPOSING, PLAIN, SWEEP_KEY, explain
 from cnnlab.errors import ConfigError
-
-OWN = re.compile(r"\+*sweep[.=]")  # settings of the sweep itself
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,6 @@ class Axis:
     high: float = 0.0
     log: bool = False
     whole: bool = False
-    step: float | None = None  # of a range
 
     @property
     def is_continuous(self) -> bool:
@@ -55,7 +51,7 @@ def split_overrides(
     overrides: Iterable[str], space: Iterable[tuple[str, object]], list_choices: Callable[[str], set[str]]
 ) -> tuple[list[str], list[Axis]]:
     """What is fixed, and the axes: those typed, and those of a sweep's `space` that are not. Raises ConfigError."""
-    typed = [text for text in overrides if not OWN.match(text)]
+    typed = [text for text in overrides if not SWEEP_KEY.match(text)]
     keys = {text.lstrip("+~").partition("=")[0] for text in typed}
     texts = typed + [f"{key}={value}" for key, value in space if key not in keys]
     fixed, axes, problems = [], [], []

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnlab.sweeps.answers import explain_variance
-from cnnlab.sweeps.compare import bootstrap_difference, mcnemar
-from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
+from cnnlab.sweeps.compare import bootstrap_difference, explain_variance, mcnemar
+from cnnlab.sweeps.directory import SweepDirectory, Trial
 from cnnlab.sweeps.proposals import draw
 from cnnlab.sweeps.pruning import Judge
 from cnnlab.sweeps.settings import parse_settings
@@ -39,11 +38,9 @@ def test_the_bootstrap_interval_is_scipys():
 
 def test_how_much_an_axis_explains():
     """Scores a + b with a in {0, 1}, b in {0, 0.5}: of the variance 0.25 + 0.0625 the first explains 4/5."""
-    trials, outcomes = [], {}
-    for number, (a, b) in enumerate([(0, 0), (0, 0.5), (1, 0), (1, 0.5)]):
-        trials.append(Trial(number, number, 0, [f"a={a}", f"b={b}"], {}))
-        outcomes[number] = Outcome("completed", a + b)
-    assert explain_variance(trials, outcomes, "valid_accuracy") == pytest.approx({"a": 0.8, "b": 0.2})
+    rows = [{"a": a, "b": b} for a in (0, 1) for b in (0, 0.5)]
+    scores = [row["a"] + row["b"] for row in rows]
+    assert explain_variance(rows, scores) == pytest.approx({"a": 0.8, "b": 0.2})
 
 
 @pytest.mark.parametrize("axis", [Axis("x", (), 1e-4, 1.0, log=True), Axis("x", (), 2, 5, whole=True)])

@@ -1,4 +1,4 @@
-"""A sweep from its beginning to its end: decided and checked, its trials carried out beside each other, told.
+"""A sweep carried out: begun or gone on with, its trials beside each other, each told.
 
 Every trial is a process of its own, forked from one that has loaded torch, so that neither memory nor a crash passes
 from one to another. This process only waits and tells; whatever kills it, the trials stop at their next step with a
@@ -10,34 +10,33 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import hydra
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
-from cnnlab.composition import COMPOSING, CONF, MULTIRUN, explain, let_through, list_choices, resolve
+from cnnlab.composition import MULTIRUN
 from cnnlab.errors import ConfigError, FailedTrials, Interrupted
-from cnnlab.signature import as_yaml
 from cnnlab.sweeps.answers import describe_best, draw_answers, write_best, write_table
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
-from cnnlab.sweeps.proposals import Study, draw, import_optuna, list_combinations
-from cnnlab.sweeps.settings import Settings, parse_settings
-from cnnlab.sweeps.space import Axis, is_value, split_overrides
+from cnnlab.sweeps.plan import (
+    count_gpus,
+    make_trials,
+    plan_sweep,
+    propose_all,
+    read_axes,
+    read_bases,
+    with_threads,
+)
+from cnnlab.sweeps.proposals import Study
+from cnnlab.sweeps.settings import parse_settings
 from cnnlab.tasks import is_higher_better
 
 TABLE_EVERY = 5.0  # seconds between two writings of trials.csv
-
-
-# --- Decided before the first trial -------------------------------------------------------------------
 
 
 def start_sweep(arguments: Sequence[str], folders: Sequence[Path]) -> int:
@@ -55,181 +54,6 @@ def read_overrides(arguments: Sequence[str]) -> list[str]:
         for text, previous in zip(arguments, before, strict=False)
         if text not in MULTIRUN and not text.startswith("-") and previous not in ("--config-dir", "-cd")
     ]
-
-
-def plan_sweep(overrides: list[str], folders: list[Path]) -> SweepDirectory:
-    """Compose and check every configuration, and write all of it down."""
-    own = [text for text in overrides if text.lstrip("+").startswith(("sweep.", "sweep="))]
-    composed = compose_tree(own, folders)
-    tree = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(tree, dict)
-    settings = parse_settings(tree["sweep"])
-
-    def choices(key: str) -> set[str]:
-        return list_choices(key, folders)
-
-    fixed, axes = split_overrides(overrides, settings.space.items(), choices)
-    require_sound(settings, axes)
-    bases = compose_bases(fixed, axes, folders, choices)
-    found = list(propose_all(settings, axes))
-    trials = make_trials(settings, axes, bases, found)
-    if not trials and settings.searches:  # of Optuna's search: the first, so that mistakes are told
-        make_trials(settings, axes, bases, [draw(axes, settings.seed, 0)])
-    first = (trials or make_trials(settings, axes, bases, [draw(axes, settings.seed, 0)]))[0]
-    metric, device = find_metric(settings, first), find_device(first)
-    num_trials = len(trials) or (settings.trials or 1) * settings.seeds
-    workers = choose_workers(settings, device, num_trials)
-    plan = {
-        "overrides": overrides,
-        "settings": as_yaml(asdict(settings)) | {"on_failure": str(settings.on_failure)},
-        "metric": metric,
-        "axes": [asdict(axis) | {"choices": list(axis.choices)} for axis in axes],
-        "workers": workers,
-        "threads": share_threads(first, device, workers),
-        "device": device,
-        "bases": [{"values": list(values), "tree": tree} for values, tree in bases.items()],
-    }
-    plan["settings"]["max_time"] = str(settings.max_time) if settings.max_time else None
-    folder = Path(first.config["output_dir"], "sweeps")
-    return SweepDirectory.claim(folder, plan, with_threads(trials, plan["threads"]))
-
-
-def require_sound(settings: Settings, axes: Sequence[Axis]) -> None:
-    """Raises ConfigError for settings that no trial could follow."""
-    problems = []
-    if settings.searches and not axes:
-        problems.append("sweep.trials: nothing varies; expected a key with values, such as optimizer.lr=0.01,0.1")
-    if settings.seeds > 1 and any(axis.key == "seed" for axis in axes):
-        problems.append("seed, sweep.seeds: both vary the seed; expected one of them")
-    if settings.searches not in (None, "random"):
-        import_optuna()
-    if problems:
-        raise ConfigError(problems)
-
-
-def compose_tree(overrides: Sequence[str], folders: Sequence[Path]) -> Any:
-    """What Hydra composes, ${…} not filled in. Raises ConfigError."""
-    extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
-    try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra.compose("train", [let_through(text, list(folders)) for text in overrides] + extra)
-    except COMPOSING as error:
-        raise explain(error, overrides, folders) from error
-
-
-def compose_bases(
-    fixed: list[str], axes: Sequence[Axis], folders: list[Path], choices: Any
-) -> dict[tuple[str, ...], dict[str, Any]]:
-    """The tree of each combination of axes that choose YAML, by their values; the other axes are set in them later."""
-    chosen = [axis for axis in axes if not is_value(axis.key, choices)]
-    problems: list[str] = []
-    bases: dict[tuple[str, ...], dict[str, Any]] = {}
-    for values in itertools.product(*([f"{axis.key}={choice}" for choice in axis.choices] for axis in chosen)):
-        try:
-            tree: Any = OmegaConf.to_container(compose_tree([*fixed, *values], folders), resolve=False)
-        except ConfigError as error:
-            problems += error.problems
-            continue
-        tree.pop("sweep", None)
-        bases[values] = tree
-    if problems:
-        raise ConfigError(dict.fromkeys(problems))
-    return bases
-
-
-def propose_all(settings: Settings, axes: Sequence[Axis], first: int = 0) -> Iterator[list[str]]:
-    """The configurations that can be known beforehand: all, but of a search that learns none."""
-    if settings.searches is None:
-        yield from list_combinations(axes)
-    elif settings.searches == "random":
-        assert settings.trials is not None
-        for number in range(first, settings.trials):
-            yield draw(axes, settings.seed, number)
-
-
-def make_trials(
-    settings: Settings,
-    axes: Sequence[Axis],
-    bases: Mapping[tuple[str, ...], dict[str, Any]],
-    configurations: Iterable[list[str]],
-    first: int = 0,
-) -> list[Trial]:
-    """Each configuration on each seed, resolved and checked. Raises ConfigError with all problems."""
-    from cnnlab.config import parse
-
-    trials, problems = [], []
-    for configuration, values in enumerate(configurations, start=first):
-        base = next(key for key in bases if set(key) <= set(values))
-        composed = OmegaConf.create(bases[base])
-        for text in values:
-            if text not in base:
-                override = OverridesParser.create().parse_override(text)
-                OmegaConf.update(composed, override.key_or_group, override.value(), force_add=True)
-        try:
-            tree = resolve(composed)
-            for index in range(settings.seeds):
-                seeded = {**tree, "seed": tree["seed"] + index} if index else tree
-                checked = as_yaml(parse(seeded))
-                number = configuration * settings.seeds + index
-                trials.append(Trial(number, configuration, checked["seed"], values, checked))
-        except ConfigError as error:
-            problems += [f"{problem} (with {' '.join(values)})" if values else problem for problem in error.problems]
-    if problems:
-        raise ConfigError(problems)
-    return trials
-
-
-def with_threads(trials: Sequence[Trial], threads: int | None) -> Iterator[Trial]:
-    """The trials, each with its share of the processor's cores, unless that is given."""
-    for trial in trials:
-        if threads is not None and trial.config["engine"]["threads"] is None:
-            trial.config["engine"]["threads"] = threads
-        yield trial
-
-
-def find_metric(settings: Settings, trial: Trial) -> str:
-    """What trials are compared by. Raises DataError if the dataset is not there."""
-    from cnnlab.config import parse
-    from cnnlab.experiment.dataset import build_dataset
-
-    config = parse(trial.config)
-    task = build_dataset(config).facts.task
-    if settings.metric != "auto":
-        return settings.metric
-    return task.selects_by if config.engine.select_by == "auto" else config.engine.select_by
-
-
-def find_device(trial: Trial) -> str:
-    from cnnlab.device import choose_device
-
-    return choose_device(trial.config["engine"]["device"]).type
-
-
-def choose_workers(settings: Settings, device: str, num_trials: int) -> int:
-    """How many trials at a time: one for each GPU, or each core."""
-    if settings.workers != "auto":
-        return settings.workers
-    from cnnlab.threads import num_cores
-
-    if device == "cpu":
-        return max(1, min(num_cores(), num_trials))
-    return count_gpus() if device == "cuda" else 1
-
-
-def count_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def share_threads(trial: Trial, device: str, workers: int) -> int | None:
-    """The cores for each trial; None leaves it to torch."""
-    from cnnlab.threads import num_cores
-
-    return max(1, num_cores() // workers) if device == "cpu" and workers > 1 else None
-
-
-# --- Carried out --------------------------------------------------------------------------------------
 
 
 def resume_sweep(path: str, overrides: Sequence[str]) -> int:
@@ -260,14 +84,6 @@ def resume_sweep(path: str, overrides: Sequence[str]) -> int:
             sweep.write_plan(plan)
         sweep.stop.unlink(missing_ok=True)
     return carry_out(sweep)
-
-
-def read_axes(plan: Mapping[str, Any]) -> list[Axis]:
-    return [Axis(**{**axis, "choices": tuple(axis["choices"])}) for axis in plan["axes"]]
-
-
-def read_bases(plan: Mapping[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
-    return {tuple(base["values"]): base["tree"] for base in plan["bases"]}
 
 
 def carry_out(sweep: SweepDirectory) -> int:
@@ -301,7 +117,8 @@ class Conductor:
 
     def conduct(self) -> int:
         self.sweep.log(0).parent.mkdir(exist_ok=True)
-        self.tell_study()
+        for number in range(0, len(self.trials), self.settings.seeds):
+            self.tell_study(self.trials[number])
         with self.listening():
             while True:
                 self.look_for_reasons_to_stop()
@@ -365,8 +182,9 @@ class Conductor:
         if configuration >= self.settings.trials:
             return None
         values = self.study.propose(configuration)
-        more = make_trials(self.settings, self.axes, read_bases(self.plan), [values], configuration)
-        self.sweep.add_trials(with_threads(more, self.plan["threads"]))
+        made = make_trials(self.settings, self.axes, read_bases(self.plan), [values], configuration)
+        more = with_threads(made, self.plan["threads"])
+        self.sweep.add_trials(more)
         self.trials += more
         self.outcomes |= {trial.number: Outcome("waiting") for trial in more}
         return more[0]
@@ -377,7 +195,9 @@ class Conductor:
         return not begun and any(self.outcomes[other.number].status == "pruned" for other in self.siblings(trial))
 
     def siblings(self, trial: Trial) -> list[Trial]:
-        return [other for other in self.trials if other.configuration == trial.configuration]
+        """The trials of the same configuration, which stand one after the other."""
+        first = trial.configuration * self.settings.seeds
+        return self.trials[first : first + self.settings.seeds]
 
     def begin(self, trial: Trial) -> None:
         slot = next(slot for slot in itertools.count() if slot not in self.slots.values())
@@ -412,22 +232,21 @@ class Conductor:
                     process.terminate()
         self.outcomes[number] = self.sweep.find_outcome(trial, self.metric, self.sweep.read_outcomes())
         self.num_ended += 1
-        self.tell_study()
+        self.tell_study(trial)
         self.say(self.describe(trial))
         if time.monotonic() - self.written > TABLE_EVERY:
             write_table(self.sweep, self.trials, self.outcomes, self.metric)
             self.written = time.monotonic()
 
-    def tell_study(self) -> None:
-        """The mean of each configuration whose seeds are through."""
+    def tell_study(self, trial: Trial) -> None:
+        """The mean over seeds of a trial's configuration, once all of them are through."""
         if self.study is None:
             return
-        for configuration, group in itertools.groupby(self.trials, key=lambda trial: trial.configuration):
-            outcomes = [self.outcomes[trial.number] for trial in group]
-            if all(outcome.has_ended or outcome.status == "killed" for outcome in outcomes):
-                scores = [outcome.score for outcome in outcomes if outcome.score is not None]
-                failed = any(outcome.status in ("failed", "killed") for outcome in outcomes)
-                self.study.learn(configuration, None if failed or not scores else sum(scores) / len(scores))
+        outcomes = [self.outcomes[other.number] for other in self.siblings(trial)]
+        if all(outcome.has_ended or outcome.status == "killed" for outcome in outcomes):
+            scores = [outcome.score for outcome in outcomes if outcome.score is not None]
+            failed = any(outcome.status in ("failed", "killed") for outcome in outcomes)
+            self.study.learn(trial.configuration, None if failed or not scores else sum(scores) / len(scores))
 
     # --- Told -------------------------------------------------------------------------------------
 
@@ -436,12 +255,8 @@ class Conductor:
 
     def describe(self, trial: Trial) -> str:
         outcome = self.outcomes[trial.number]
-        label = " ".join(trial.values) + (f" seed={trial.seed}" if self.settings.seeds > 1 else "")
-        parts = [
-            f"trial {trial.number} ({label}) {outcome.status}"
-            if label.strip()
-            else f"trial {trial.number} {outcome.status}"
-        ]
+        label = " ".join([*trial.values, *([f"seed={trial.seed}"] if self.settings.seeds > 1 else [])])
+        parts = [f"trial {trial.number}{f' ({label})' if label else ''} {outcome.status}"]
         if outcome.reason:
             parts[0] += f": {outcome.reason}"
         if outcome.score is not None:
@@ -491,13 +306,9 @@ def describe_code(code: int) -> str:
 
 
 def describe_seconds(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def read_end(path: Path) -> str | None:
