@@ -41,6 +41,18 @@ SWEEP_KEY = re.compile(r"\+*sweep[.=]")  # a setting of a sweep, none of its run
 COMPOSING = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError)
 
 MULTIRUN = ("-m", "--multirun")
+FLAGS_WITH_VALUES = (
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+)
 
 REFUSED = {"--experimental-rerun": "it runs code that a file holds; expected cnnlab reproduce RUN or cnnlab resume RUN"}
 
@@ -57,6 +69,12 @@ def find_config_dirs(arguments: list[str]) -> list[Path]:
         elif text.startswith("--config-dir="):
             found.append(Path(text.partition("=")[2]))
     return found
+
+
+def read_overrides(arguments: Sequence[str]) -> list[str]:
+    """What is typed, without the flags of the command line and their values."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return [text for before, text in pairs if not text.startswith("-") and before not in FLAGS_WITH_VALUES]
 
 
 def list_choices(group: str, folders: list[Path]) -> set[str]:
@@ -83,21 +101,20 @@ def check_overrides(arguments: list[str], folders: list[Path], *, is_planned: bo
     plan: each is composed only once.
     """
     problems, rest = [], []
-    values_of_flags = {str(folder) for folder in find_config_dirs(arguments)}
     problems += [f"{flag}: {reason}" for flag, reason in REFUSED.items() if flag in arguments]
     if num_processes() > 1 and set(MULTIRUN) & set(arguments):
         problems.append("--multirun: one run at a time under torchrun; expected a torchrun for each value")
     if not set(MULTIRUN) & set(arguments):
         swept = [text for text in arguments if SWEEP_KEY.match(text)]
         problems += [f"{text}: is for many runs; expected it beside -m" for text in swept]
-    for text in arguments:
+    for text in read_overrides(arguments):
         plain = PLAIN.fullmatch(text)
         choices = list_choices(plain["key"], folders) if plain else set()
         unknown = []
         if plain and choices and CHOICES.fullmatch(plain["value"]):
             unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices]
             problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
-        if OVERRIDE.fullmatch(text) and not unknown and text not in values_of_flags:
+        if OVERRIDE.fullmatch(text) and not unknown:
             rest.append(text)
     if problems or (set(MULTIRUN) & set(arguments) and not is_planned):
         try:

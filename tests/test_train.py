@@ -157,6 +157,16 @@ def test_a_mistake_in_a_later_run_of_a_sweep_stops_the_first(train, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize("flag", ["-cd", "--config-dir"])
+def test_values_of_flags_are_no_overrides(train, tmp_path, flag):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nbatch_size: -1\n")
+    code, _, err = train("-m", flag, str(tmp_path / "mine"), "experiment=own", "seed=0,1")
+    assert code == 2 and "batch_size: -1" in err
+    code, _, err = train("-m", "--cfg", "job", "seed=0,1")  # which Hydra has one at a time
+    assert code == 2 and "Only one of --run, --multirun, --cfg" in err
+
+
 def test_a_failing_run_does_not_end_the_sweep(train, tmp_path):
     code, _, err = train("-m", *SMALL, "epochs=1", "optimizer=sgd", "optimizer.lr=1e30,0.01")
     assert code == 9 and "learning rate 1e+30" in err

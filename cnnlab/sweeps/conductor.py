@@ -19,7 +19,7 @@ from types import FrameType
 
 import yaml
 
-from cnnlab.composition import MULTIRUN
+from cnnlab.composition import read_overrides
 from cnnlab.errors import ConfigError, FailedTrials, Interrupted
 from cnnlab.sweeps.answers import describe_best, draw_answers, write_best, write_table
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
@@ -44,16 +44,6 @@ def start_sweep(arguments: Sequence[str], folders: Sequence[Path]) -> int:
     sweep = plan_sweep(read_overrides(arguments), list(folders))
     print(f"sweep directory: {sweep}", flush=True)
     return carry_out(sweep)
-
-
-def read_overrides(arguments: Sequence[str]) -> list[str]:
-    """What is typed, without the options of the command line."""
-    before = ["", *arguments]
-    return [
-        text
-        for text, previous in zip(arguments, before, strict=False)
-        if text not in MULTIRUN and not text.startswith("-") and previous not in ("--config-dir", "-cd")
-    ]
 
 
 def resume_sweep(path: str, overrides: Sequence[str]) -> int:
