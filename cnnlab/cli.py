@@ -147,14 +147,15 @@ def build_parser() -> argparse.ArgumentParser:
     shown.add_argument(
         "--plot",
         action="store_true",
-        help="of a run: draw its kernels and feature maps instead; with schedule=NAME[,NAME ...]: the learning rate",
+        help="draw instead: of a run its kernels and feature maps; with schedule=NAME[,NAME ...] the learning rate; "
+        "else training images as the network would see them",
     )
     inspect.add_argument("--image", metavar="FILE", help="of a run: the picture to show it (default: a test image)")
     inspect.add_argument(
         "--examples", type=int, metavar="N", help="of a schedule: N images to train on, instead of reading the dataset"
     )
     inspect.add_argument(
-        "--output", default="schedule.png", metavar="FILE", help="of a schedule: picture; default: schedule.png"
+        "--output", metavar="FILE", help="of a schedule or of images: picture; default: schedule.png, augmented.png"
     )
 
     find_lr = commands.add_parser("find-lr", help="suggest a learning rate: one sweep, drawn; leaves no run")
@@ -250,7 +251,11 @@ def inspect(arguments: argparse.Namespace) -> None:
     if arguments.plot and any(key.partition(".")[0] == "schedule" for key in keys):
         from cnnlab.inspection import draw_schedules
 
-        draw_schedules(arguments.what, arguments.config_dir, arguments.examples, arguments.output)
+        draw_schedules(arguments.what, arguments.config_dir, arguments.examples, arguments.output or "schedule.png")
+    elif arguments.plot and arguments.what and "=" in arguments.what[0]:
+        from cnnlab.inspection import draw_training_images
+
+        draw_training_images(arguments.what, arguments.config_dir, arguments.output or "augmented.png")
     elif arguments.plot:
         from cnnlab.runs.features import draw_features
 

@@ -149,6 +149,7 @@ class Config:
     fit_on: Literal["train", "train_valid"]  # train_valid: no image is kept back to select with
     folds: Annotated[int, Range(at_least=2)] | None  # of a cross-validation: one run for each
     fold: Whole | None  # the one of them that this run validates on
+    plots: Literal["on", "off"] = "on"  # pictures at the end of a run
 
     @property
     def num_runs(self) -> int:

@@ -65,6 +65,8 @@ class RunDirectory:
         self.out_of_fold = self.path / "out_of_fold.csv"  # of a cross-validation
         self.curves = self.path / "plots" / "curves.png"
         self.confusion = self.path / "plots" / "confusion.png"
+        self.augmented = self.path / "plots" / "augmented.png"  # training images as the network sees them
+        self.mistakes = self.path / "plots" / "mistakes.png"  # the most confident ones
         self.kernels = self.path / "plots" / "kernels.png"
         self.feature_maps = self.path / "plots" / "feature_maps.png"
         self.line = self.path / "plots" / "line.png"  # where one number is fitted to one number

@@ -33,8 +33,8 @@ def draw_features(arguments: list[str], image: str | None = None) -> list[Path]:
     """
     if len(arguments) != 1 or "=" in arguments[0]:
         raise ConfigError(
-            "--plot: draws what a run has learned, expected its directory: cnnlab inspect RUN --plot; "
-            "or a learning rate: cnnlab inspect schedule=NAME --plot"
+            f"--plot: {' '.join(arguments)!r} was given; expected a run, to draw what it has learned: cnnlab inspect "
+            "RUN --plot; or keys alone, to draw a learning rate (schedule=NAME) or images (dataset=NAME augment=NAME)"
         )
     run = RunDirectory.open(arguments[0])
     trained = load_trained(run)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from cnnlab.config import Config
@@ -11,17 +10,17 @@ from cnnlab.distributed import by_main, is_main, num_processes
 from cnnlab.engine.autotune import Tuning, tune
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest, put_weights, require_run
 from cnnlab.engine.compute import PLAIN, Compute
-from cnnlab.engine.evaluate import Metrics, evaluate
+from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import fit, restore, select
 from cnnlab.engine.state import State
-from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError
+from cnnlab.errors import CheckpointError, ConfigError, DataError
 from cnnlab.experiment.network import count_learning
 from cnnlab.experiment.training import Experiment
 from cnnlab.runs.classes import list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
-from cnnlab.runs.plots import draw_confusion, draw_curves, draw_line
+from cnnlab.runs.pictures import Evaluated, draw_pictures
 from cnnlab.runs.summary import Summary, describe_speed, summarize
 from cnnlab.runs.trained import find_changed, write_facts
 from cnnlab.signature import as_yaml
@@ -29,7 +28,7 @@ from cnnlab.stopping import StopRequest
 
 
 def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Compute, stop: StopRequest) -> None:
-    """Restore what there is to restore, train, evaluate on the test images once, draw the curves.
+    """Restore what there is to restore, train, evaluate on the test images once, draw pictures.
 
     `decided` is what "auto" became before, as far as that is known. However it ends, summary.json says so; until it
     takes its first step nothing else in the directory is changed but the log.
@@ -39,6 +38,7 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
         journal = Journal(
             run, {"run": run.read_id(), "config": as_yaml(config)}, plan.num_steps, num_epochs, speaks=is_main()
         )
+        evaluated = None
         try:
             journal.say(describe_start(config, experiment))
             fingerprints = {part: batches.fingerprint() for part, batches in experiment.parts.items()}
@@ -54,12 +54,12 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
             )
             write_beginning(run, config, experiment, fingerprints)
             fit_and_select(experiment, state, journal, stop, summary)
-            evaluate_chosen(run, experiment, state, summary)
+            evaluated = evaluate_chosen(run, experiment, state, summary)
             journal.say(describe_end(summary, plan.select_by))
         finally:
             journal.close()
-            if is_main():
-                draw_safely(run, summary)
+            if is_main() and config.plots == "on":
+                draw_pictures(run, (summary.facts.get("best") or {}).get("epoch"), experiment, evaluated)
 
 
 def tune_training(config: Config, experiment: Experiment, decided: Compute, journal: Journal) -> Tuning:
@@ -145,9 +145,12 @@ def fit_and_select(experiment: Experiment, state: State, journal: Journal, stop:
     summary.update(chosen="best.pt" if row is not None and row is state.best else "last.pt")
 
 
-def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, summary: Summary) -> None:
-    """The one evaluation on the test images, by the weights that were chosen; scores class by class, and pictures."""
-    training, facts = experiment.training, experiment.facts
+def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, summary: Summary) -> Evaluated | None:
+    """The one evaluation on the test images, by the weights that were chosen; scores class by class.
+
+    Returns it, or one on the validation images where there are no others.
+    """
+    training = experiment.training
     path = run.last.with_name(summary.facts["chosen"])
     chosen = load_checkpoint(path, training.device)
     if "row" in chosen and chosen["row"] != state.best:
@@ -157,31 +160,16 @@ def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, sum
         )
     require_run(path, chosen, run.read_id())
     put_weights(training.model, path, chosen)
-    test = None if experiment.test is None else evaluate(training.network, training.criterion, experiment.test)
-    summary.update(test=test and dict(test.values))
-    shown, part = test, "test"
-    if test is None and training.valid is not None:
-        shown, part = evaluate(training.network, training.criterion, training.valid), "validation"
-    if is_main():
-        show_classes(run, part, shown, facts.classes)
-        if facts.maps_number_to_number:
-            parts = {"train": experiment.parts["train"], "valid": training.valid, "test": experiment.test}
-            draw_line(run, training.network, parts)
-
-
-def show_classes(run: RunDirectory, part: str, metrics: Metrics | None, classes: Sequence[str]) -> None:
-    """classes.csv and plots/confusion.png of the test images, or the validation images where there are no others."""
-    if metrics is not None and metrics.confusion is not None:
-        run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, classes)))
-        draw_confusion(run, part, metrics.confusion, classes)
-
-
-def draw_safely(run: RunDirectory, summary: Summary) -> None:
-    """The curves; a picture is no reason to fail."""
-    try:
-        draw_curves(run, (summary.facts.get("best") or {}).get("epoch"))
-    except (OSError, CnnlabError) as error:
-        print(f"{run.curves}: cannot be written ({error})", file=sys.stderr)
+    part, batches = ("valid", training.valid) if experiment.test is None else ("test", experiment.test)
+    summary.update(test=None)
+    if batches is None:
+        return None
+    metrics = evaluate(training.network, training.criterion, batches, keep_predictions=True)
+    if part == "test":
+        summary.update(test=dict(metrics.values))
+    if metrics.confusion is not None:
+        run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, experiment.facts.classes)))
+    return Evaluated(part, metrics)
 
 
 # --- What is said -------------------------------------------------------------------------------------
