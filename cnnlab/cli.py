@@ -129,6 +129,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--format", choices=("class", "probability", "probabilities"), help="of the submission (default: the dataset's)"
     )
 
+    predict.add_argument(
+        "--calibrated", action="store_true", help="with the temperature that `cnnlab calibrate` found for each run"
+    )
+
+    calibrate = commands.add_parser(
+        "calibrate", help="fit a temperature to a run's probabilities, on validation images"
+    )
+    calibrate.add_argument("run", help="run directory")
+    calibrate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
+
     reproduce = commands.add_parser(
         "reproduce", help="run a saved configuration again and compare; exit 1 if it differs"
     )
@@ -165,7 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--to", dest="highest", type=float, default=10.0, metavar="LR", help="default: 10")
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
-    for command in (resume, evaluate, predict, reproduce, inspect):
+    for command in (resume, evaluate, predict, calibrate, reproduce, inspect):
         command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
 
     bench = commands.add_parser("bench", help="the machine's peak: matrix products and copies, in some seconds")
@@ -221,8 +231,13 @@ def run_command(arguments: argparse.Namespace) -> int:
             part=arguments.part,
             output=arguments.output,
             value=arguments.format,
+            calibrated=arguments.calibrated,
         )
         print("\n".join(str(path) for path in files))
+    elif arguments.command == "calibrate":
+        from cnnlab.runs.calibration import calibrate, print_calibration
+
+        print_calibration(calibrate(arguments.run, arguments.overrides))
     elif arguments.command == "reproduce":
         from cnnlab.runs.reproduction import reproduce
 

@@ -62,6 +62,8 @@ class RunDirectory:
         self.predictions = self.path / "predictions.csv"
         self.submission = self.path / "submission.csv"
         self.scores = self.path / "scores.partial"  # of a prediction that is not through yet
+        self.calibration = self.path / "calibration.json"  # the temperature of its probabilities
+        self.report = self.path / "report.html"
         self.out_of_fold = self.path / "out_of_fold.csv"  # of a cross-validation
         self.curves = self.path / "plots" / "curves.png"
         self.confusion = self.path / "plots" / "confusion.png"
