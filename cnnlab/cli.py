@@ -139,6 +139,14 @@ def build_parser() -> argparse.ArgumentParser:
     calibrate.add_argument("run", help="run directory")
     calibrate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
 
+    report = commands.add_parser(
+        "report", help="one HTML page that tells the whole story of a run, or of a folder of runs"
+    )
+    report.add_argument("run", help="run directory, or a folder of them such as outputs")
+    report.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a run: such as dataset.root=FOLDER")
+    report.add_argument("--output", metavar="FILE", help="default: report.html there")
+    report.add_argument("--open", action="store_true", help="show it in the browser")
+
     reproduce = commands.add_parser(
         "reproduce", help="run a saved configuration again and compare; exit 1 if it differs"
     )
@@ -175,7 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--to", dest="highest", type=float, default=10.0, metavar="LR", help="default: 10")
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
-    for command in (resume, evaluate, predict, calibrate, reproduce, inspect):
+    for command in (resume, evaluate, predict, calibrate, report, reproduce, inspect):
         command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
 
     bench = commands.add_parser("bench", help="the machine's peak: matrix products and copies, in some seconds")
@@ -238,6 +246,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         from cnnlab.runs.calibration import calibrate, print_calibration
 
         print_calibration(calibrate(arguments.run, arguments.overrides))
+    elif arguments.command == "report":
+        from cnnlab.reports.command import report
+
+        print(report(arguments.run, arguments.overrides, arguments.output, arguments.open))
     elif arguments.command == "reproduce":
         from cnnlab.runs.reproduction import reproduce
 

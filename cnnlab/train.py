@@ -227,13 +227,18 @@ def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
     """One configuration, composed without running a job. Raises ConfigError."""
     from cnnlab.config import parse
 
+    return parse(compose_tree(overrides, folders))
+
+
+def compose_tree(overrides: list[str], folders: list[Path]) -> dict[str, Any]:
+    """One configuration in plain containers, not checked yet. Raises ConfigError for what cannot be composed."""
     extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
     except COMPOSING as error:
         raise explain(error, overrides, folders) from error
-    return parse(resolve(composed))
+    return resolve(composed)
 
 
 def can_compose(override: str, folders: Sequence[Path]) -> bool:

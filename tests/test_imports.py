@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "config": BUILT,
     "experiment": BUILT,
     "runs": BUILT | {"experiment"},
+    "reports": BUILT | {"experiment", "runs", "train"},
     "train": BUILT | {"runs"},
     "find_lr": BUILT | {"experiment", "runs", "train"},
     "prepare": BUILT | {"experiment", "train"},
@@ -55,6 +56,7 @@ MAY_IMPORT = {
         "listing",
         "inspection",
         "runs",
+        "reports",
         "lessons",
     },  # fmt: skip
 }
