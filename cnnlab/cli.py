@@ -147,6 +147,11 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--output", metavar="FILE", help="default: report.html there")
     report.add_argument("--open", action="store_true", help="show it in the browser")
 
+    export = commands.add_parser("export", help="a run's network as a file for other programs, with a model card")
+    export.add_argument("run", help="run directory")
+    export.add_argument("--format", choices=("safetensors", "onnx", "torch_export"), required=True)
+    export.add_argument("--output", metavar="FOLDER", help="default: export/FORMAT in the run directory")
+
     reproduce = commands.add_parser(
         "reproduce", help="run a saved configuration again and compare; exit 1 if it differs"
     )
@@ -183,7 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--to", dest="highest", type=float, default=10.0, metavar="LR", help="default: 10")
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
-    for command in (resume, evaluate, predict, calibrate, report, reproduce, inspect):
+    for command in (resume, evaluate, predict, calibrate, report, export, reproduce, inspect):
         command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
 
     bench = commands.add_parser("bench", help="the machine's peak: matrix products and copies, in some seconds")
@@ -250,6 +255,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         from cnnlab.reports.command import report
 
         print(report(arguments.run, arguments.overrides, arguments.output, arguments.open))
+    elif arguments.command == "export":
+        from cnnlab.runs.export import export
+
+        print(export(arguments.run, arguments.format, arguments.output))
     elif arguments.command == "reproduce":
         from cnnlab.runs.reproduction import reproduce
 
