@@ -41,6 +41,7 @@ benchmark: $(READY)  ## the speed figures of the README, as ratios measured in o
 	$(BIN)/python -m tests.benchmarks.photographs
 	$(BIN)/python -m tests.benchmarks.features
 	$(BIN)/python -m tests.benchmarks.prediction
+	$(BIN)/python -m tests.benchmarks.epochs
 
 lock: $(READY)  ## write constraints.lock from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable \

@@ -18,7 +18,8 @@ examples:
   cnnlab train                                        a CNN on the embedded digits
   cnnlab train experiment=mnist_cnn                   a whole recipe
   cnnlab train model=lenet dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9 epochs=10
-  cnnlab train -m optimizer.lr=0.01,0.1               one run for each value
+  cnnlab train -m optimizer.lr=0.01,0.1               a sweep: one run for each value
+  cnnlab compare outputs/sweeps/DATE_TIME             its runs in a table
   cnnlab train --help                                 every key that can be set
   cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, work and memory
   cnnlab prepare dataset=dog_breeds dataset.root=DIR  every file checked, before training
@@ -139,10 +140,8 @@ def build_parser() -> argparse.ArgumentParser:
     calibrate.add_argument("run", help="run directory")
     calibrate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
 
-    report = commands.add_parser(
-        "report", help="one HTML page that tells the whole story of a run, or of a folder of runs"
-    )
-    report.add_argument("run", help="run directory, or a folder of them such as outputs")
+    report = commands.add_parser("report", help="one HTML page: the whole story of a run, a sweep, or a folder")
+    report.add_argument("run", help="run directory, sweep, or a folder of them such as outputs")
     report.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a run: such as dataset.root=FOLDER")
     report.add_argument("--output", metavar="FILE", help="default: report.html there")
     report.add_argument("--open", action="store_true", help="show it in the browser")
@@ -191,6 +190,22 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (resume, evaluate, predict, calibrate, report, export, reproduce, inspect):
         command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
 
+    sweep = commands.add_parser("sweep", help="a sweep that cnnlab train -m began: how it stands, go on, stop")
+    sweep.add_argument("deed", choices=("status", "resume", "stop"))
+    sweep.add_argument("sweep", metavar="SWEEP", help="directory such as outputs/sweeps/DATE_TIME")
+    sweep.add_argument("overrides", nargs="*", metavar="sweep.KEY=VALUE", help="of resume, such as sweep.trials=80")
+
+    compare = commands.add_parser("compare", help="sweeps and runs in one table; whether a difference is chance")
+    compare.add_argument("paths", nargs="+", metavar="SWEEP|RUN")
+    compare.add_argument("--by", metavar="KEY", help="a row for each value of a key, such as optimizer.lr")
+    compare.add_argument("--metric", metavar="COLUMN", help="default: what the runs select by")
+    shown = compare.add_mutually_exclusive_group()
+    shown.add_argument("--csv", dest="form", action="store_const", const="csv", default="text", help="for tables")
+    shown.add_argument("--json", dest="form", action="store_const", const="json", help="for programs")
+    shown.add_argument(
+        "--test", action="store_true", help="two runs on the same test images: McNemar's test, paired bootstrap"
+    )
+
     bench = commands.add_parser("bench", help="the machine's peak: matrix products and copies, in some seconds")
     bench.add_argument("--device", default="auto", metavar="NAME", help="as engine.device; default: auto")
     bench.add_argument("--json", action="store_true", help="for programs")
@@ -223,9 +238,9 @@ def run_command(arguments: argparse.Namespace) -> int:
 
         resume(*share((arguments.run, arguments.overrides)))
     elif arguments.command == "evaluate":
+        from cnnlab.composition import compose
         from cnnlab.runs.evaluation import evaluate_run, evaluate_weights, print_evaluation
         from cnnlab.runs.saved import split_run
-        from cnnlab.train import compose
 
         run, overrides = split_run(arguments.what)
         if run is not None:
@@ -269,6 +284,17 @@ def run_command(arguments: argparse.Namespace) -> int:
         from cnnlab.find_lr import find_lr
 
         find_lr(arguments.overrides, arguments.config_dir, arguments.output, arguments.lowest, arguments.highest)
+    elif arguments.command == "sweep":
+        return steer_sweep(arguments.deed, arguments.sweep, arguments.overrides)
+    elif arguments.command == "compare":
+        from cnnlab.sweeps.compare import compare, compare_pair
+
+        if arguments.test:
+            if len(arguments.paths) != 2:
+                raise ConfigError(f"--test: {len(arguments.paths)} runs were given; expected two")
+            print(compare_pair(*arguments.paths))
+        else:
+            compare(arguments.paths, arguments.by, arguments.metric, arguments.form)
     elif arguments.command == "bench":
         from cnnlab.bench import bench
 
@@ -279,6 +305,26 @@ def run_command(arguments: argparse.Namespace) -> int:
         if arguments.what not in (None, *LISTS):
             raise ConfigError(f"list: no '{arguments.what}'; {suggest(arguments.what, LISTS)}")
         print_lists([arguments.what] if arguments.what else LISTS, arguments.imports)
+    return 0
+
+
+def steer_sweep(deed: str, path: str, overrides: Sequence[str]) -> int:
+    """What `cnnlab sweep` does; returns the exit code."""
+    if deed == "resume":
+        from cnnlab.sweeps.sweep import resume_sweep
+
+        return resume_sweep(path, overrides)
+    if overrides:
+        raise ConfigError(f"{' '.join(overrides)}: is for cnnlab sweep resume; expected nothing")
+    if deed == "status":
+        from cnnlab.sweeps.compare import describe_status
+
+        print(describe_status(path))
+    else:
+        from cnnlab.sweeps.directory import SweepDirectory
+
+        SweepDirectory.open(path).stop.touch()
+        print(f"asked to stop; go on with: cnnlab sweep resume {path}")
     return 0
 
 

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
+import yaml
+
 from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES
 from cnnlab.data.order import Sampling
 from cnnlab.data.parts import Division
@@ -353,11 +355,13 @@ def apply_overrides(tree: Mapping[str, Any], overrides: list[str]) -> dict[str, 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    wrong = [text for text in overrides if "=" not in text or text.startswith("=")]
+    # OmegaConf passes over a value that is missing ("???").
+    wrong = [text for text in overrides if not text.partition("=")[0] or text.partition("=")[2] in ("", "???")]
     if wrong:
         raise ConfigError([f"{text!r} was given; expected key=value" for text in wrong])
     try:
         merged = OmegaConf.merge(OmegaConf.create(dict(tree)), OmegaConf.from_dotlist(overrides))
         return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"overrides {' '.join(overrides)}: {error}") from error
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())  # YAML's messages have several lines
+        raise ConfigError(f"overrides {' '.join(overrides)}: {reason}; expected key=value") from error

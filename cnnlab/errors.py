@@ -95,6 +95,16 @@ class LostProcessError(CnnlabError):
     exit_code = 7
 
 
+class FailedTrials(CnnlabError):
+    """Of a sweep's trials some have failed; the others are through."""
+
+    exit_code = 9
+
+
+class Pruned(Exception):
+    """A trial that is not worth its time has been ended in good order; it can be resumed to its end."""
+
+
 class Interrupted(BaseException):
     """A run that was asked to stop has stopped in good order. The exit code is the shell's: 128 + signal.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from cnnlab.composition import compose
 from cnnlab.engine.rate_sweep import MARGIN, Sweep, sweep_rates
 from cnnlab.errors import ConfigError, DivergenceError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.output import announce, check_output
 from cnnlab.runs.plots import draw_sweep
-from cnnlab.train import compose
 
 MIN_STEPS = 10
 MAX_STEPS = 200

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnlab.composition import compose, compose_sweep
 from cnnlab.config import Config
 from cnnlab.data import Facts
 from cnnlab.errors import ConfigError
@@ -28,7 +29,6 @@ from cnnlab.runs.output import announce, check_output
 from cnnlab.runs.pictures import draw_augmented
 from cnnlab.runs.plots import draw_rates
 from cnnlab.runs.saved import read_saved, split_run
-from cnnlab.train import compose, compose_sweep
 
 HEADER = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
 RIGHT = HEADER[3:]  # columns of numbers

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cnnlab.composition import CONF
 from cnnlab.config import REGISTRIES, STAGES
 from cnnlab.models import INITS
 from cnnlab.plugins import import_modules
 from cnnlab.registry import Registry
-from cnnlab.train import CONF
 
 LISTS: dict[str, Iterable[Registry[Any]]] = {
     "models": [REGISTRIES["model"]],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from cnnlab.composition import compose
 from cnnlab.config import Config
 from cnnlab.data import Dataset
 from cnnlab.data.audit import Audit, audit
@@ -20,7 +21,6 @@ from cnnlab.data.pictures import UnsoundPictures
 from cnnlab.errors import ConfigError, DataError, printable
 from cnnlab.experiment.dataset import build_dataset
 from cnnlab.stopping import StopRequest
-from cnnlab.train import compose
 
 
 def prepare(overrides: list[str], config_dirs: list[str], output: str | None, *, verify: bool = False) -> bool:

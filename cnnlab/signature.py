@@ -78,7 +78,19 @@ class OneOf(typing.NamedTuple):
         return "among " + ", ".join(self.names)
 
 
-MARKS = (Range, Ascending, OneOf)
+class Meaning(typing.NamedTuple):
+    """What a text stands for, in words that take the place of its type's name."""
+
+    words: str
+
+    def check(self, value: str) -> None:
+        """Any text will do; whoever uses it knows more."""
+
+    def __str__(self) -> str:
+        return self.words
+
+
+MARKS = (Range, Ascending, OneOf, Meaning)
 MAX_INT = 2**63 - 1
 
 Positive = Annotated[float, Range(above=0)]
@@ -112,6 +124,9 @@ def describe(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         base, *marks = typing.get_args(annotation)
+        meanings = [str(mark) for mark in marks if isinstance(mark, Meaning)]
+        if meanings:
+            return " ".join(meanings)
         return " ".join([describe(base), *(str(mark) for mark in marks if isinstance(mark, MARKS))])
     if origin in (Union, types.UnionType):
         return " or ".join(describe(part) for part in typing.get_args(annotation))
@@ -224,7 +239,7 @@ def read_arguments(
             continue
         annotation = parameters[key].annotation
         if value == "???":
-            problems.append(f"{path}: a value is needed: {describe(annotation)}")
+            problems.append(f"{path}: a value is needed: {describe(annotation)}; give {path}=…")
             continue
         try:
             found[key] = read(annotation, value)

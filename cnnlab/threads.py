@@ -61,11 +61,13 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def die_with_parent() -> None:
-    """Have the system kill this process, on Linux, at the moment in which the one that forked it ends.
+def die_with_parent(parent: int) -> None:
+    """Have the system kill this process, on Linux, at the moment in which `parent`, which forked it, ends.
 
     However that ends, no orphan goes on working or holds the locks that it inherited.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
     if prctl is not None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before that
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -15,12 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hydra
 import pytest
 import torch
-from omegaconf import OmegaConf
 
+from cnnlab.composition import CONF, resolve
 from cnnlab.config import Config, parse
 from cnnlab.registry import Component, Registry
 from cnnlab.runs import training
-from cnnlab.train import CONF
 
 torch.set_num_threads(1)
 
@@ -32,7 +31,7 @@ def compose_tree(*overrides: str) -> dict:
     """A resolved tree, as `cnnlab train OVERRIDES` composes it."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         composed = hydra.compose("train", list(overrides))
-    return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+    return resolve(composed)
 
 
 def choose(registry: Registry[Any], name: str, **arguments: Any) -> Component[Any]:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from cnnlab.train import CONF
+from cnnlab.composition import CONF
 from tests.conftest import compose_tree
 
 # A run of one step, where a mistake is not noticed.
@@ -57,6 +57,22 @@ PAIRS = (  # of overrides that do not go together, or that this machine or datas
 )
 COMMANDS = ("train", "prepare", "resume", "evaluate", "predict", "reproduce", "inspect", "find-lr", "bench", "lesson")
 OF_RUNS = ("resume", "evaluate", "predict", "reproduce", "inspect")
+TAKING_CHANGES = ("resume", "evaluate", "reproduce", "inspect")  # to the configuration of a run
+CHANGES = (  # that are none
+    *("=1", "epochs", "epochs=[1", "epochs={a: 1", "epochs='a", "epochs=${nowhere}", "epochs=${oc.env:CNNLAB_NOWHERE}"),
+    *("epochs=${qqq:1}", "epochs=???", "epochs=a: b", "epochs=*a", "epochs=!!python/object:os.system", "epochs.x=1"),
+    *(
+        "epochs[0]=1",
+        "[=1",
+        ".=1",
+        "epochs=qqq",
+        "epoch=1",
+        "model.widht=1",
+        "model=lenet",
+        "model=null",
+        "optimizer.lr=nan",
+    ),
+)
 
 
 class Mistake(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from cnnlab.composition import CONF
 from cnnlab.config import REGISTRIES, STAGES, parse
 from cnnlab.registry import Registry
 from cnnlab.signature import as_yaml
-from cnnlab.train import CONF
 from tests.conftest import compose_tree
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))

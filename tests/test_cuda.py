@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from cnnlab.cli import main
+from cnnlab.composition import CONF
 from cnnlab.data import AUGMENTS, CROPS
 from cnnlab.data.store import Resident
 from cnnlab.engine.checkpoint import load_checkpoint
@@ -27,7 +28,6 @@ from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
 from cnnlab.runs.reproduction import reproduce
 from cnnlab.runs.start import resume, start
-from cnnlab.train import CONF
 from tests.conftest import only_run, small_config
 from tests.data.files import write_photographs
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from cnnlab.composition import CONF
 from cnnlab.config import parse
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
-from cnnlab.train import CONF
 from tests.conftest import SMALL, compose_tree, only_run
 from tests.runs.test_resume import assert_same, metrics
 from tests.together import LONGER, RUNS, STOPPED, configure

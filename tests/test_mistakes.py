@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from cnnlab.cli import main
-from tests.mistakes import all_mistakes
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.start import start
+from tests.conftest import small_config
+from tests.mistakes import CHANGES, TAKING_CHANGES, all_mistakes
 
 SAMPLE = 60  # of the mistakes, in the quick suite
 MISTAKES = all_mistakes()
@@ -29,3 +32,22 @@ def test_a_mistake_is_told(name, tmp_path, monkeypatch, capsys):
     assert err.strip() and "Traceback" not in err
     assert MISTAKES[name].named in err
     assert list(Path().iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunDirectory:
+    return start(small_config(tmp_path_factory.mktemp("run"), "model=linear"), [])
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("command", TAKING_CHANGES)
+def test_a_change_of_a_run_that_is_none_is_told(run, command, change, capsys):
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    try:
+        code = main([command, str(run), change])
+    except SystemExit as end:
+        code = end.code
+    err = capsys.readouterr().err
+    assert code == 2 and "Traceback" not in err
+    assert change.partition("=")[0].partition(".")[0].partition("[")[0] in err
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before

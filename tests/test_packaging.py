@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cnnlab.composition import CONF
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.train import CONF
 from tests.conftest import SMALL, only_run
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cnnlab.cli import build_parser
+from cnnlab.composition import CONF, check_overrides, find_problems
 from cnnlab.lessons.command import read_arguments
 from cnnlab.lessons.course import COURSE, find_lesson
-from cnnlab.train import CONF, check_overrides, find_problems
 from tests.conftest import only_run
 
 README = (CONF.parent / "README.md").read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ PAIR = "list of 2 float above 0 and at most 1 in ascending order"
         ({"lr": 1, "scale": [0.5, 0.2]}, f"x.scale: [0.5, 0.2] was given; expected {PAIR}"),
         ({"lr": 1, "scale": [0.5]}, f"x.scale: [0.5] was given; expected {PAIR}"),
         ({"lr": 1, "scale": [0, 1]}, f"x.scale: [0, 1] was given; expected {PAIR}"),
-        ({"lr": "???"}, "x.lr: a value is needed: float above 0"),
+        ({"lr": "???"}, "x.lr: a value is needed: float above 0; give x.lr=…"),
         ({"lr": 1, "sizes": 3}, "x.sizes: no such key; did you mean size?"),
         ({}, "x.lr: missing; expected float above 0"),
     ],

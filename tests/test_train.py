@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cnnlab.composition import CONF
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.train import CONF, main
+from cnnlab.train import main
 from tests.conftest import SMALL, only_run
 from tests.runs.test_resume import assert_same_end
 
@@ -88,7 +89,14 @@ MISTAKES = {
     ),
     "an impossible size": (["model=lenet", "dataset.image_size=8"], ["'3' (Conv2d)", "size that works is 12"]),
     "two that exclude each other": (["optimizer=sgd", "optimizer.nesterov=true"], ["Nesterov momentum requires"]),
-    "a value that is needed": (["dataset=image_folder"], ["dataset.root: a value is needed: str"]),
+    "a value that is needed": (
+        ["dataset=image_folder"],
+        ["dataset.root: a value is needed: the folder with a sub-folder of pictures for each class"],
+    ),
+    "the folder of a recipe": (
+        ["experiment=cifar10_resnet18"],
+        ["the folder with train/, trainLabels.csv and test/ of https://www.kaggle.com/c/cifar-10; give dataset.root=…"],
+    ),
     "a deleted key": (["~seed"], ["seed: missing; expected int at least 0"]),
     "a module": (["imports=[no_such_thing]"], ["imports: no_such_thing cannot be imported"]),
     "a group made a value": (["optimizer=3"], ["optimizer: no '3'"]),
@@ -134,10 +142,10 @@ def test_mistakes_in_an_experiment_file_are_told_together(train, tmp_path):
 def test_multirun_gives_every_combination_the_result_it_has_alone(train, tmp_path):
     code, _, _ = train("-m", *SMALL, "epochs=1", "optimizer.lr=0.01,0.001", "seed=0,1", "output_dir=swept")
     assert code == 0
-    runs = [RunDirectory(path.parent) for path in sorted(tmp_path.glob("swept/mnist_cnn-digits/*/config.yaml"))]
+    runs = [RunDirectory(path.parent) for path in sorted(tmp_path.glob("swept/sweeps/*/trial_*/config.yaml"))]
     settings = [(run.read_config()["optimizer"]["lr"], run.read_config()["seed"]) for run in runs]
     assert sorted(settings) == [(0.001, 0), (0.001, 1), (0.01, 0), (0.01, 1)]
-    assert train(*SMALL, "epochs=1", "optimizer.lr=0.001", "seed=1", "output_dir=alone")[0] == 0
+    assert train(*SMALL, "epochs=1", "optimizer.lr=0.001", "seed=1", "output_dir=alone", "engine.threads=1")[0] == 0
     assert_same_end(RunDirectory(only_run(tmp_path / "alone")), runs[settings.index((0.001, 1))])
 
 
@@ -151,8 +159,8 @@ def test_a_mistake_in_a_later_run_of_a_sweep_stops_the_first(train, tmp_path):
 
 def test_a_failing_run_does_not_end_the_sweep(train, tmp_path):
     code, _, err = train("-m", *SMALL, "epochs=1", "optimizer=sgd", "optimizer.lr=1e30,0.01")
-    assert code == 4 and "learning rate 1e+30" in err
-    ends = [RunDirectory(path.parent) for path in tmp_path.glob("outputs/mnist*/*/config.yaml")]
+    assert code == 9 and "learning rate 1e+30" in err
+    ends = [RunDirectory(path.parent) for path in tmp_path.glob("outputs/sweeps/*/trial_*/config.yaml")]
     assert sorted(run.read_json(run.summary)["status"] for run in ends) == ["completed", "failed"]
 
 

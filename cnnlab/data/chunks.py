@@ -7,8 +7,10 @@ A chunk is as large for ten images as for a million, and few are under way at on
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +71,7 @@ def map_chunks(
         num_workers=num_workers,
         collate_fn=_as_it_is,  # arrays and not tensors, which would need shared memory, short in containers
         multiprocessing_context="fork" if num_workers else None,
-        worker_init_fn=_begin_beside,
+        worker_init_fn=partial(_begin_beside, os.getpid()),
     )
     framed: list[Path] = []
     for result, broken, some in loader:
@@ -115,8 +117,8 @@ class _Chunks(Dataset):
         return result, broken, take_framed()
 
 
-def _begin_beside(worker: int) -> None:
-    die_with_parent()
+def _begin_beside(parent: int, worker: int) -> None:
+    die_with_parent(parent)
     gc.freeze()  # what was there before is not looked through for garbage, and its pages stay shared
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from cnnlab.data.dataset import Competition, Dataset, Pictures, Side
 from cnnlab.data.files import (
@@ -28,6 +29,7 @@ from cnnlab.data.files import (
 from cnnlab.data.pictures import OnBadImage, PictureDecoder, UnsoundPictures, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.errors import DataError, tell
+from cnnlab.signature import Meaning
 
 NAMES = {
     "train": ("train", "training"),
@@ -41,7 +43,7 @@ UNKNOWN = "unknown"  # the sub-folder of test/ whose pictures have no class
 @DATASETS.register
 def image_folder(
     *,
-    root: str,
+    root: Annotated[str, Meaning("the folder with a sub-folder of pictures for each class")],
     image_size: Side = 64,
     resize: Side | None = None,
     grey: bool = False,

@@ -9,18 +9,19 @@ The names of the table, its columns and the folders are keys.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from cnnlab.data.dataset import Dataset, Side
 from cnnlab.data.pictures import OnBadImage, PictureDecoder, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.tables import find_by_table
+from cnnlab.signature import Meaning
 
 
 @DATASETS.register
 def image_csv(
     *,
-    root: str,
+    root: Annotated[str, Meaning("the folder with the pictures and the table of their labels")],
     table: str = "labels.csv",
     id_column: str = "id",
     label_column: str = "label",

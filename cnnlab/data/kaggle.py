@@ -1,6 +1,7 @@
 """Kaggle's image competitions, as their downloads unzip: labels in a table or in file names, pictures to predict.
 
     kaggle_cifar10     train/1.png …        trainLabels.csv  test/1.png …     sampleSubmission.csv
+                       train_tiny/1.png …   trainLabels.csv  test_tiny/1.png …     the course's sample of it
     dog_breeds         train/<id>.jpg …     labels.csv       test/<id>.jpg …  sample_submission.csv
     dogs_vs_cats       train/cat.0.jpg …                     test1/1.jpg …    sampleSubmission.csv
     digit_recognizer   train.csv                             test.csv         sample_submission.csv
@@ -12,6 +13,7 @@ submission need not be there; nor need the pictures to predict.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -33,6 +35,15 @@ from cnnlab.data.tables import (
     require_folder,
 )
 from cnnlab.errors import DataError, abridge, tell
+from cnnlab.signature import Meaning
+
+KAGGLE = "https://www.kaggle.com/c"  # where a competition's files are had, under Data
+Cifar10Root = Annotated[str, Meaning(f"the folder with train/, trainLabels.csv and test/ of {KAGGLE}/cifar-10")]
+BreedsRoot = Annotated[
+    str, Meaning(f"the folder with train/, labels.csv and test/ of {KAGGLE}/dog-breed-identification")
+]
+PetsRoot = Annotated[str, Meaning(f"the folder with train/ and test1/ of {KAGGLE}/dogs-vs-cats")]
+DigitsRoot = Annotated[str, Meaning(f"the folder with train.csv and test.csv of {KAGGLE}/digit-recognizer")]
 
 PETS = ("cat", "dog")
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -42,14 +53,20 @@ MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
 
 @DATASETS.register
 def kaggle_cifar10(
-    *, root: str, image_size: Side = 32, cache: str | None = None, on_bad_image: OnBadImage = "error"
+    *, root: Cifar10Root, image_size: Side = 32, cache: str | None = None, on_bad_image: OnBadImage = "error"
 ) -> Dataset:
     """Kaggle's CIFAR-10: 50,000 photographs of 32×32 in ten classes, and 300,000 to predict.
 
     Raises DataError with everything that is wrong with the files, ids and labels.
     """
     skip = on_bad_image == "skip"
-    found = find_by_table(root, "trainLabels.csv", "id", "label", classes=CIFAR_CLASSES, skip=skip)
+    table, tiny = "trainLabels.csv", is_tiny(root)
+    if tiny:  # beside the table and the sample of a submission of the whole competition
+        found = find_by_table(
+            root, table, "id", "label", "train_tiny", "test_tiny", classes=CIFAR_CLASSES, skip=True, with_sample=False
+        )
+    else:
+        found = find_by_table(root, table, "id", "label", classes=CIFAR_CLASSES, skip=skip)
     # Mean and standard deviation as the course notes give them.
     return dataset_of_pictures(
         root,
@@ -64,10 +81,15 @@ def kaggle_cifar10(
     )
 
 
+def is_tiny(root: str) -> bool:
+    """Whether a folder holds the course's sample, train_tiny/ and test_tiny/, instead of train/ and test/."""
+    return (Path(root) / "train_tiny").is_dir() and not (Path(root) / "train").is_dir()
+
+
 @DATASETS.register
 def dog_breeds(
     *,
-    root: str,
+    root: BreedsRoot,
     image_size: Side = 224,
     resize: Side | None = 256,
     cache: str | None = None,
@@ -95,7 +117,7 @@ def dog_breeds(
 @DATASETS.register
 def dogs_vs_cats(
     *,
-    root: str,
+    root: PetsRoot,
     image_size: Side = 224,
     resize: Side | None = 256,
     cache: str | None = None,
@@ -158,7 +180,7 @@ def list_pets(folder: Path, problems: list[str]) -> Pictures:
 
 
 @DATASETS.register
-def digit_recognizer(*, root: str, image_size: Side = 28) -> Dataset:
+def digit_recognizer(*, root: DigitsRoot, image_size: Side = 28) -> Dataset:
     """Kaggle's MNIST: 42,000 digits of 28×28 as rows of train.csv, and 28,000 to predict in test.csv.
 
     Raises DataError for tables of other columns, or a sample of the submission that does not fit them.

@@ -106,9 +106,9 @@ class Pack:
 
     def pictures(self, image_size: int) -> Packed:
         """Pictures as large as they are, to have squares of `image_size` cut out of them."""
-        spots = self._spots.copy()
+        spots, checksums = self._spots.copy(), self._spots[:, 3].copy()
         spots[:, 3] = 0  # all in file 0
-        return Packed([self._pixels], spots, self._channels, image_size)
+        return Packed([self._pixels], spots, checksums, self._channels, image_size)
 
     def find_damaged(self) -> list[int]:
         """Which pictures' pixels are not those that were packed. All of them are read, with a bar of the progress."""

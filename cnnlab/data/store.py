@@ -72,7 +72,7 @@ class Store(Protocol):
 
     @property
     def digest(self) -> bytes:
-        """A few bytes that are others for other images; of packed ones no more is read than their sizes."""
+        """A few bytes that are others for other images; of packed ones the checksums are read, and no pixels."""
         ...
 
 
@@ -130,11 +130,14 @@ class Packed:
     device = torch.device("cpu")
     holds_pixels = True
 
-    def __init__(self, files: Sequence[np.ndarray], spots: np.ndarray, channels: int, image_size: int):
+    def __init__(
+        self, files: Sequence[np.ndarray], spots: np.ndarray, checksums: np.ndarray, channels: int, image_size: int
+    ):
         self.channels = channels
         self.image_size = image_size
         self._files = files  # uint8, the pixels of all images in a row
         self._spots = spots  # int64 (N, 4): offset, height, width, file
+        self._checksums = checksums  # int64 (N), of the pixels of each
 
     def __len__(self) -> int:
         return len(self._spots)
@@ -154,12 +157,14 @@ class Packed:
         return cut_each(self, indices, boxes, self.image_size, self.channels, num_threads)
 
     def select(self, indices: Tensor) -> Packed:
-        return Packed(self._files, self._spots[indices.numpy()], self.channels, self.image_size)
+        chosen = indices.numpy()
+        return Packed(self._files, self._spots[chosen], self._checksums[chosen], self.channels, self.image_size)
 
     def join(self, other: Store) -> Packed:
         assert isinstance(other, Packed), "parts of one dataset are alike"
         spots = np.concatenate([self._spots, other._spots + [0, 0, 0, len(self._files)]])
-        return Packed([*self._files, *other._files], spots, self.channels, self.image_size)
+        checksums = np.concatenate([self._checksums, other._checksums])
+        return Packed([*self._files, *other._files], spots, checksums, self.channels, self.image_size)
 
     def to(self, device: torch.device) -> Packed:
         return self
@@ -169,7 +174,7 @@ class Packed:
 
     @cached_property
     def digest(self) -> bytes:
-        return hash_bytes(self._spots[:, 1:3])
+        return hash_bytes(self._spots[:, 1:3], self._checksums)
 
 
 def hash_bytes(*arrays: np.ndarray) -> bytes:

@@ -52,11 +52,13 @@ def find_by_table(
     value: Literal["class", "probability", "probabilities"] = "class",
     classes: tuple[str, ...] | None = None,
     skip: bool = False,
+    with_sample: bool = True,
 ) -> Found:
     """Pictures in `folder` that `table` labels, those in `test_folder` to predict, and the sample of a submission.
 
     Without `classes` they are the table's labels, sorted. With `skip` an id without a file is left out, as a file
-    that cannot be decoded is. Raises UnsoundPictures with all problems.
+    that cannot be decoded is; without `with_sample` one that lies there is of other pictures, and passed over. Raises
+    UnsoundPictures with all problems.
     """
     base = require_folder(root)
     problems: list[str] = []
@@ -66,7 +68,7 @@ def find_by_table(
         check_classes(classes, problems)
     train = match_labels(base / folder, labels, classes, table, problems, skip=skip)
     test = unlabelled_pictures(base / test_folder, with_ending=has_endings(labels), below=has_folders(labels))
-    competition = Competition(value, id_column, label_column, find_sample(base))
+    competition = Competition(value, id_column, label_column, find_sample(base) if with_sample else None)
     return join_found(base, classes, train, test, competition, problems)
 
 

@@ -87,9 +87,9 @@ class Sums:
         self._score.fill_(score if is_main() else 0.0)
         self.num_seen = num_seen if is_main() else 0
 
-    def means(self) -> dict[str, float]:
-        """The mean loss and the mean score, by their names."""
-        loss, score, num_seen = self.read()
+    def means(self, since: tuple[float, float, int] = (0.0, 0.0, 0)) -> dict[str, float]:
+        """The mean loss and the mean score, by their names; of what came after `since`, an earlier `read`."""
+        loss, score, num_seen = (now - before for now, before in zip(self.read(), since, strict=True))
         return {"loss": loss / num_seen, self._task.score: score / num_seen}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from cnnlab.engine.checkpoint import put_weights
 from cnnlab.engine.evaluate import Metrics, Sums, evaluate
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.step import Training, compute_gradients
-from cnnlab.errors import CheckpointError, DivergenceError
+from cnnlab.errors import CheckpointError, DivergenceError, Pruned
 from cnnlab.stopping import StopRequest
 from cnnlab.tasks import is_higher_better
 
@@ -52,7 +52,7 @@ class Journal(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None: ...
+    def show_step(self, state: State, epoch: int, loss: float, means: dict[str, float], lr: float) -> None: ...
 
     def show_epoch(self, state: State) -> None: ...
 
@@ -61,12 +61,19 @@ class Journal(Protocol):
     def save_last(self, contents: dict[str, Any]) -> None: ...
 
 
-def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: StopRequest) -> str | None:
+# Asked after each whole epoch about the rows so far: why the run is not worth going on with, or None.
+Judge = Callable[[Sequence[Row]], str | None]
+
+
+def fit(
+    training: Training, plan: Plan, state: State, journal: Journal, stop: StopRequest, judge: Judge | None = None
+) -> str | None:
     """Train from `state.step` to `plan.num_steps`, changing model, optimizer and `state` in place.
 
     Returns why it ended earlier, where the plan's patience or time is over. Raises DivergenceError when the loss or a
-    weight is no finite number, before a checkpoint can take it up, and Interrupted when `stop` asks for it, after
-    the step under way and a checkpoint. Of many processes each calls it, and all leave it at the same step.
+    weight is no finite number, before a checkpoint can take it up, Interrupted when `stop` asks for it, after the step
+    under way and a checkpoint, and so Pruned where a `judge` has a reason (which is for a single process). Of many
+    processes each calls it, and all leave it at the same step.
     """
     t = training
     copy_from_main([*t.model.parameters(), *t.model.buffers()])
@@ -74,6 +81,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
     sums = Sums(t.device, t.network.task)
     sums.set(state.loss_sum, state.score_sum, state.num_seen)
+    shown = sums.read()  # when a step was last shown
     recent: list[Tensor] = []  # losses since they were last checked, still on the device
     t.model.train()
     clock = Stopwatch(state)
@@ -87,6 +95,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         epoch, number = divmod(state.step, steps_per_epoch)
         if number == 0:
             sums.set(0.0, 0.0, 0)
+            shown = (0.0, 0.0, 0)
             state.train_seconds = 0.0
         multiplier = t.schedule(state.step, state.rows)
         rates = [rate * multiplier for rate in base_rates]
@@ -111,12 +120,14 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
 
         over = stop.agree(clock.is_over(plan.max_seconds))
         ends = over or state.step == plan.num_steps
+        verdict = None
         ends_epoch = ends or state.step % steps_per_epoch == 0
         saves = ends or state.step % plan.checkpoint_every == 0 or stop.requested
         if state.step % plan.log_every == 0 or ends_epoch or saves:
             newest = require_finite_losses(recent, state.step, rates[0])
             t.times.read()
-            journal.show_step(state, epoch + 1, newest, rates[0])
+            journal.show_step(state, epoch + 1, newest, sums.means(since=shown), rates[0])
+            shown = sums.read()
         if ends_epoch:
             clock.lap(training=True)
             with t.average.averaged():
@@ -135,13 +146,17 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
                         journal.save_best({"model": t.model.state_dict(), "row": row})
             journal.show_epoch(state)
             ended = find_early_end(plan, state, patience)
-        if saves or ended:
+            if judge and not ended and state.step < plan.num_steps:
+                verdict = judge(state.rows)
+        if saves or ended or verdict:
             clock.lap(training=True)
             state.loss_sum, state.score_sum, state.num_seen = sums.read()
             with t.average.averaged():
                 journal.save_last(take_snapshot(t, state))
             clock.lap()
         stop.check()
+        if verdict:
+            raise Pruned(verdict)
     return ended
 
 

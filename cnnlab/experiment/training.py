@@ -36,6 +36,10 @@ class Experiment:
     test: BatchSource | None
     facts: Facts  # with the mean and standard deviation that are used
 
+    def fingerprints(self) -> dict[str, str]:
+        """By what the images of each part are known again."""
+        return {part: batches.fingerprint() for part, batches in self.parts.items()}
+
     def computed_as(self, compute: Compute) -> Experiment:
         """The same experiment, from now on in this way; the network is changed in place."""
         return replace(self, training=self.training.computed_as(compute))

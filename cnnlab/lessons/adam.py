@@ -1,13 +1,15 @@
 """Adam: each weight with a step of its own.
 
+Stands on: momentum.
+
 Adam keeps two running averages for every single weight, of its gradient g and of g²:
 
-    m ← β₁·m + (1 − β₁)·g        v ← β₂·v + (1 − β₂)·g²        w ← w − lr · m̂ / (√v̂ + ε)
+    $m ← β₁·m + (1 − β₁)·g$        $v ← β₂·v + (1 − β₂)·g²$        $w ← w − lr · m̂ / (√v̂ + ε)$
 
 The quotient forgets how large gradients are and keeps how consistent they are: where they agree, a step
 is about lr; where they alternate, m is near 0 and so is the step. A steep and a flat direction are
-walked at the same pace. Both averages start at 0 and are too small at first; m̂ = m/(1 − β₁ᵗ) and v̂ =
-v/(1 − β₂ᵗ) undo that (Kingma & Ba 2014, arXiv:1412.6980).
+walked at the same pace. Both averages start at 0 and are too small at first; $m̂ = m/(1 − β₁ᵗ)$ and
+$v̂ = v/(1 − β₂ᵗ)$ undo that (Kingma & Ba 2014, arXiv:1412.6980).
 
 Question: How long is the very first step?
 Answer: lr, in each coordinate, whatever the gradient: m̂ = g and v̂ = g², and g/|g| is ±1. Here the
@@ -16,7 +18,7 @@ gradient is 5 in one direction and 25 in the other, and both coordinates move by
 On real data: compare the two on the same network.
 
     cnnlab train model=lenet dataset=fashion_mnist optimizer=adam
-    cnnlab train model=lenet dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9
+    cnnlab train experiment=lenet_fashion
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.momentum import draw_valley, valley
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Fraction, Positive
@@ -86,3 +89,25 @@ def show(values: Values) -> Parts:
 
 def draw(values: Values, figure: Figure) -> None:
     draw_valley(figure, {"Adam": values["path"]})
+
+
+def _ratio_of_first_steps() -> float:
+    w = torch.zeros(2)
+    w.grad = torch.tensor([0.001, 1000.0])
+    Adam([w], lr=0.1).step()
+    return round((w[1] / w[0]).item(), 3)
+
+
+EXERCISES = [
+    Exercise(
+        "β₁ = 0.9, first gradient 5. What is m after it, and m̂? Both numbers.",
+        lambda: (0.1 * 5, 0.1 * 5 / (1 - 0.9)),
+        "m starts at 0 and takes a tenth of g; m̂ divides by 1 − 0.9.",
+    ),
+    Exercise(
+        "First gradients of 0.001 and 1000, lr 0.1: how many times as far does the second weight move in that step?",
+        _ratio_of_first_steps,
+        "g/|g|.",
+        slips={1e6: "That is the ratio of the gradients; Adam divides by it."},
+    ),
+]

@@ -1,9 +1,11 @@
 """The best epoch on the test set is luck, counted as skill.
 
+Stands on: losses.
+
 Train for twenty epochs, test after each, report the best: the notes do it, and many others. But a test
 accuracy is a measurement with noise: of n images each is right with probability p, so it scatters by
 
-    standard error = √(p (1 − p) / n)
+    $standard error = √(p (1 − p) / n)$
 
 and the largest of twenty measurements is one that had luck. Here a network has learned all it will
 learn before the first epoch; every epoch has the same true accuracy. We choose the best epoch a
@@ -16,13 +18,14 @@ hundreds of settings instead of twenty epochs is no longer little.
 
 On real data: training images are split; the test set is looked at once, at the end.
 
-    cnnlab train model=lenet dataset=fashion_mnist epochs=10
+    cnnlab train dataset=digits
 """
 
 from __future__ import annotations
 
 import torch
 
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Fraction, Whole
@@ -69,5 +72,25 @@ def draw(values: Values, figure: Figure) -> None:
     ):
         axes.hist(values[name].numpy(), bins=25, alpha=0.6, label=label)
     axes.axvline(values["accuracy"], color="black", linewidth=1)
-    axes.set(xlabel="reported test accuracy; line: the true one", yticks=[])
-    axes.legend()
+    axes.set(xlabel="reported test accuracy; line: the true one", yticks=[], ylim=(0, 1.35 * axes.get_ylim()[1]))
+    axes.legend(ncols=2)
+
+
+EXERCISES = [
+    Exercise(
+        "1,000 test images, an accuracy of 0.9: one standard error?",
+        lambda: compute(accuracy=0.9, num_images=1000)["standard_error"],
+        "√(0.9·0.1/1000).",
+    ),
+    Exercise(
+        "Four times as many test images: by which factor does the standard error shrink?",
+        lambda: compute(num_images=1000)["standard_error"] / compute(num_images=4000)["standard_error"],
+        "n stands under a root.",
+        slips={4: "n stands under a root."},
+    ),
+    Exercise(
+        "Twenty epochs of the same true accuracy: how many of the twenty tests lie above it, on average?",
+        lambda: 20 / 2,
+        "A test is as likely to have luck as not.",
+    ),
+]

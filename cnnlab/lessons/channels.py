@@ -1,18 +1,25 @@
 """Many channels: inputs are summed, outputs are stacked.
 
+Stands on: cross_correlation.
+
 A colour image is three matrices. The kernel has a matrix for each of them too; every channel is
 cross-correlated with its own, and the results are added to *one* matrix. To get several output
 channels, take several such kernels and stack what they give:
 
-    Y[o] = Σ X[c] ⋆ K[o, c]        X: (C_in, h, w), K: (C_out, C_in, k_h, k_w)
+    $Y[o] = Σ X[c] ⋆ K[o, c]$        the sum over all channels c
 
-With images in a batch, padding and stride, that is nn.Conv2d but for dilation and groups. The code's
-`conv2d` does it in plain torch: at every position it multiplies the window with all kernels at once.
+X has the shape $(C_in, h, w)$ and K the shape $(C_out, C_in, k_h, k_w)$.
+
+With a batch of images, padding and stride added, this is nn.Conv2d, except for dilation and groups. The
+code's `conv2d` does it in plain torch: at every position it multiplies the window with all kernels at once.
+
+Question: Which of a layer's numbers matters most?
+Answer: The number of output channels: it is how many different things a layer can look for. The kernel
+has to be as deep as the image, and its size is nearly always 3×3.
 
 Question: Why add the input channels, and not stack them as well?
 Answer: Because a feature is often a matter of several channels: orange is red and green without blue.
-The sum lets a kernel ask for all of them in one place. Stacking without adding exists too and is called
-depthwise convolution (MobileNet, Howard et al. 2017, arXiv:1704.04861).
+The sum lets a kernel ask for all of them at one pixel. Stacking without adding exists too: lesson `groups`.
 
 On real data: three channels in, 64 out, then 64, 128, 256, 512.
 
@@ -26,7 +33,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnnlab.lessons.cross_correlation import corr2d
-from cnnlab.lessons.view import Parts, Values
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import draw_matrix
+from cnnlab.lessons.view import Figure, Parts, Values
 from cnnlab.signature import Count
 
 
@@ -82,3 +91,35 @@ def show(values: Values) -> Parts:
         "Further output channels take the same kernels, each entry larger by one:",
         {f"output {o + 1}": matrix for o, matrix in enumerate(values["output"])},
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    figure.set_figheight(0.6 * figure.get_figwidth())
+    axes = figure.subplots(2, 4)
+    for channel in (0, 1):
+        draw_matrix(axes[channel][0], values["image"][channel], f"channel {channel + 1}")
+        draw_matrix(axes[channel][1], values["kernel"][channel], f"kernel {channel + 1}")
+        draw_matrix(axes[channel][2], values["apart"][channel], "their ⋆")
+    draw_matrix(axes[0][3], values["output"][0], "their sum")
+    axes[1][3].set_axis_off()
+
+
+EXERCISES = [
+    Exercise(
+        "Colour images (3 channels), 8 kernels of 5×5: which shape has K?",
+        lambda: (8, 3, 5, 5),
+        "(C_out, C_in, rows, columns).",
+        slips={(3, 8, 5, 5): "The output channel stands first."},
+    ),
+    Exercise(
+        "The same layer on a 3×32×32 image without padding: how many numbers come out?",
+        lambda: F.conv2d(torch.zeros(1, 3, 32, 32), torch.zeros(8, 3, 5, 5)).numel(),
+        "Eight matrices; how large is each?",
+        slips={3 * 28 * 28: "Output channels, not input channels.", 24 * 28 * 28: "Input channels are summed."},
+    ),
+    Exercise(
+        "On this page take kernel 2 twice as large: what is the first number of the sum?",
+        lambda: (compute()["apart"][0] + 2 * compute()["apart"][1])[0, 0].item(),
+        "Each channel has its own ⋆, and they are added.",
+    ),
+]

@@ -1,5 +1,7 @@
 """Code inside forward, and numbers that are not learned.
 
+Stands on: block.
+
 `forward` is ordinary Python: it may loop and branch on the data, and autograd records what really
 happened for these inputs. It may also use numbers that belong to the network and are never trained,
 *constant parameters*. `register_buffer` keeps such a tensor: it moves with the module and is saved with
@@ -12,7 +14,9 @@ Question: How can a loop be differentiated?
 Answer: It is not. Only the steps that were taken are: for one input two halvings, for another six. Each
 is a product with ½, and the chain rule does the rest. The number of rounds has no gradient.
 
-On real data: the running means of batch normalisation are such buffers, saved and never trained.
+On real data: the running means of batch normalisation are such buffers, saved and never trained (lesson
+`batch_norm`). They are why the line `weights` under memory is "with buffers", and more than 4 bytes a
+parameter.
 
     cnnlab inspect model=resnet18_cifar dataset=cifar10
 """
@@ -22,6 +26,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Parts, Table, Values
 from cnnlab.signature import Positive
@@ -73,3 +78,22 @@ def show(values: Values) -> Parts:
             [["trained", ", ".join(values["trained"])], ["saved", ", ".join(values["saved"])]],
         ),
     ]
+
+
+EXERCISES = [
+    Exercise(
+        "A buffer and a parameter: which of the two does optimizer.step() change? One word.",
+        lambda: "parameter",
+        "Which has a gradient?",
+    ),
+    Exercise(
+        "A vector of norm 12 is halved until its norm is at most 1: how many times?",
+        lambda: next(n for n in range(10) if 12 / 2**n <= 1),
+        "12, 6, 3: go on.",
+    ),
+    Exercise(
+        "x is halved twice on its way. By which factor is its gradient multiplied there?",
+        lambda: 0.25,
+        "Each halving is a product with ½, and the chain rule multiplies.",
+    ),
+]

@@ -1,8 +1,11 @@
-"""The lessons in the order of the notes, and what a lesson is: one file, read like a page.
+"""The lessons in their order, and what a lesson is: one file, read like a page.
 
     \"\"\"Title, in one line.
 
-    What and why, in a few paragraphs; indented lines are formulas or code.
+    Stands on: the lessons that come before it.
+
+    What and why, in a few paragraphs. $y = w · x + b$ is a formula; indented lines are formulas,
+    tables or, after >>>, code.
 
     Question: What a reader may ask now?
     Answer: ...
@@ -14,7 +17,8 @@
 
     def compute(*, key: Type = default) -> Values: ...      a pure function: same keys, same values
     def show(values: Values) -> Parts: ...                  the numbers, and what they say
-    def draw(values: Values, figure: Figure) -> None: ...   optional
+    def draw(values: Values, figure: Figure) -> None: ...   where a learner would draw
+    EXERCISES = [Exercise(...), ...]                        two or three
 
 The text is read from the source, so a list of lessons costs no import of torch.
 """
@@ -30,50 +34,102 @@ from pathlib import Path
 from types import ModuleType
 
 from cnnlab.errors import ConfigError
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.script import Script, write_script
 from cnnlab.signature import suggest
 
 CHAPTERS = {
-    "Convolutions and their shapes": ["conv", "padding", "stride", "max_pool", "gpu"],
-    "Wider and deeper": ["bottleneck", "inception", "residual", "vanishing"],
-    "Blocks and parameters": [
-        "block",
-        "sequential",
-        "constants",
-        "parameters",
-        "initialization",
-        "tied",
-        "layers",
-        "files",
-    ],
-    "From pixels to features": [
+    "What a convolution is": [
         "cross_correlation",
-        "conv2d",
         "edges",
         "vertical_edge",
-        "learn_kernel",
+        "padding",
+        "stride",
         "shapes",
         "channels",
+        "conv",
         "one_by_one",
+        "max_pool",
         "pooling",
-        "lenet",
     ],
-    "Training and testing": ["normalize", "batch_norm", "best_epoch"],
-    "Learning": [
+    "Learning, from a line on": [
+        "from_numpy",
         "regression",
         "regression_linear",
+        "in_place",
+        "learn_kernel",
+        "overwritten",
+    ],
+    "From a line to a network": [
         "stacked_linear",
         "activations",
+        "dense_to_conv",
         "problems",
         "losses",
         "cross_entropy",
+        "one_hot",
+        "combined_losses",
+    ],
+    "Blocks and parameters": [
+        "layers",
+        "block",
+        "sequential",
+        "conv2d",
+        "constants",
+        "parameters",
+        "initialization",
+        "init_blocks",
+        "tied",
+        "files",
+        "gpu",
+    ],
+    "How a step is taken": [
         "momentum",
         "adam",
         "optimizers",
+        "schedules",
+    ],
+    "Training and testing": [
+        "normalize",
+        "augmentation",
+        "batch_norm",
+        "averages",
+        "best_epoch",
+        "repeat",
+    ],
+    "Networks": [
+        "lenet",
+        "small_kernels",
+        "pool_order",
+        "bottleneck",
+        "groups",
+        "inception",
+        "vanishing",
+        "residual",
+        "residual_variants",
+        "densenet",
+        "fine_tuning",
+    ],
+    "Cases from start to end": [
+        "case_line",
+        "case_mnist",
+        "case_fashion",
+        "case_cifar10",
+        "case_dog_breeds",
+        "case_cats_dogs",
     ],
 }
 
-# Imports that a page needs and its computation does not.
-PAGE_ONLY = ("__future__", "cnnlab.lessons.view", "cnnlab.lessons.pictures")
+PURPOSES = {
+    "What a convolution is": "windows, padding, stride, channels",
+    "Learning, from a line on": "gradient descent, up to a kernel",
+    "From a line to a network": "bends, losses, and why convolutions",
+    "Blocks and parameters": "modules, their weights, starts and files",
+    "How a step is taken": "momentum, Adam and others, schedules",
+    "Training and testing": "normalise, augment, measure honestly",
+    "Networks": "LeNet to DenseNet, and weights of others",
+    "Cases from start to end": "six whole problems, their curves and traps",
+}
 
 
 @dataclass(frozen=True)
@@ -96,27 +152,27 @@ class Lesson:
         return self._docstring.splitlines()[0].rstrip(".")
 
     @property
+    def stands_on(self) -> list[str]:
+        """The lessons that this one takes for granted."""
+        match = re.search(r"^Stands on: ([^.]*)\.$", self._docstring, re.MULTILINE)
+        return [] if match is None else [name for name in re.split(r",\s*", match.group(1)) if name in COURSE]
+
+    @property
     def about(self) -> str:
-        """What and why: the docstring between its title and its question."""
-        return self._docstring.partition("\n")[2].partition("Question:")[0].strip("\n")
+        """What and why: the docstring between what the lesson stands on and its question."""
+        text = self._docstring.partition("\n")[2].partition("Question:")[0]
+        return re.sub(r"^Stands on: [^.]*\.$\n*", "", text.strip("\n"), flags=re.MULTILINE).strip("\n")
 
     @property
     def ending(self) -> str:
-        """The question, its answer, and the command that shows the same on real data."""
+        """The questions, their answers, and the command that shows the same on real data."""
         _, mark, rest = self._docstring.partition("Question:")
         return mark + rest
 
-    @property
-    def code(self) -> str:
-        """The lines that do the work: what stands above `show`, without what only the page needs."""
-        docstring, *nodes = ast.parse(self.source).body
-        page_only = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module in PAGE_ONLY]
-        show = next(n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == "show")
-        dropped = {line for node in page_only for line in range(node.lineno, (node.end_lineno or 0) + 1)}
-        kept = range((docstring.end_lineno or 0) + 1, show.lineno)
-        lines = self.source.splitlines()
-        code = "\n".join(lines[i - 1] for i in kept if i not in dropped).strip()
-        return re.sub("\n{4,}", "\n\n\n", code).replace(" -> Values:", ":")
+    @cached_property
+    def script(self) -> Script:
+        """What does the work, as a script of torch alone."""
+        return write_script(self.name)
 
     @property
     def has_picture(self) -> bool:
@@ -127,6 +183,23 @@ class Lesson:
         """The lesson itself; importing it imports torch."""
         return importlib.import_module(f"cnnlab.lessons.{self.name}")
 
+    @property
+    def exercises(self) -> list[Exercise]:
+        return self.module.EXERCISES
+
+    @property
+    def number(self) -> int:
+        """Counted through the course, from 1."""
+        return list(COURSE).index(self.name) + 1
+
+    @property
+    def before(self) -> Lesson | None:
+        return list(COURSE.values())[self.number - 2] if self.number > 1 else None
+
+    @property
+    def after(self) -> Lesson | None:
+        return list(COURSE.values())[self.number] if self.number < len(COURSE) else None
+
 
 COURSE = {name: Lesson(name, chapter) for chapter, names in CHAPTERS.items() for name in names}
 
@@ -136,3 +209,9 @@ def find_lesson(name: str) -> Lesson:
     if name not in COURSE:
         raise ConfigError(f"lesson: no '{name}'; {suggest(name, [*COURSE, 'all'])}")
     return COURSE[name]
+
+
+def chapters_before(chapter: str) -> dict[str, int]:
+    """The chapters whose lessons this one's stand on, in order, and by how many threads: arrows of the course's map."""
+    needed = [COURSE[other].chapter for name in CHAPTERS[chapter] for other in COURSE[name].stands_on]
+    return {other: needed.count(other) for other in CHAPTERS if other in needed and other != chapter}

@@ -1,18 +1,28 @@
-"""Cross-correlation: slide, multiply, add.
+"""What a convolution is: slide, multiply, add.
 
-The kernel lies on the top left corner of the image. Multiply what lies on top of each other, add the
-products, write the sum down; move one pixel to the right, and so on, row by row:
+Stands on: school arithmetic.
 
-    Y[i, j] = Σ X[i + a, j + b] · K[a, b]        over a < k_h, b < k_w
+To a computer a picture is a matrix of brightnesses, and nothing in it says where an edge or an eye is. To find
+one, look at the picture a small piece at a time, and ask of each piece: how much does it look like what I
+am searching for? The answer to that question, at every position, is a convolution.
 
-It fits h − k_h + 1 times from top to bottom and w − k_w + 1 times from left to right, which is the
-shape of the output.
+What is searched for is a *kernel*, a small matrix of weights. Lay it on the top left corner of the image.
+Multiply each pixel by the weight on top of it, add the products, and write the sum down; move one pixel to
+the right and do it again, and so on, row by row:
+
+    $Y[i, j] = Σ X[i + a, j + b] · K[a, b]$        over all $a < k_h$ and $b < k_w$
+
+The kernel fits $h − k_h + 1$ times from top to bottom and $w − k_w + 1$ times from left to right, which is
+the shape of the output. Each of its numbers says how well the pixels below the kernel agree with the
+kernel: large where they do, small or negative where they do not.
 
 Question: Is this the convolution of mathematics?
-Answer: Not quite: that one turns the kernel by 180° first. Deep learning says convolution and computes
-cross-correlation. As kernels are learned it makes no difference: the turned one would be learned.
+Answer: Not quite: that one turns the kernel by 180° first. What we compute is called
+*cross-correlation*; deep learning says convolution all the same. As kernels are learned it makes no
+difference: the turned one would be learned.
 
-On real data: one such sum for each kernel and position, thousands of times.
+On real data: a network computes such sums for many kernels at once. In its rows Conv2d, the column
+`multiply-adds` counts their products.
 
     cnnlab inspect model=lenet dataset=fashion_mnist
 """
@@ -23,7 +33,8 @@ import torch
 from torch import Tensor
 
 from cnnlab.errors import ConfigError
-from cnnlab.lessons.pictures import draw_matrix
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import draw_sliding
 from cnnlab.lessons.view import Figure, Parts, Values, shape
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -45,8 +56,7 @@ def compute(
     kernel: Matrix = ((0, 1), (2, 3)),
 ) -> Values:
     x, k = torch.tensor(image, dtype=torch.float32), torch.tensor(kernel, dtype=torch.float32)
-    fits = k.numel() > 0 and k.dim() == x.dim() == 2 and k.shape[0] <= x.shape[0] and k.shape[1] <= x.shape[1]
-    if not fits:
+    if not (k.numel() > 0 and k.dim() == x.dim() == 2 and k.shape[0] <= x.shape[0] and k.shape[1] <= x.shape[1]):
         raise ConfigError(
             f"kernel: {shape(k.shape)} was given; expected two sizes of at least 1, "
             f"and at most the image's {shape(x.shape)}"
@@ -71,5 +81,26 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    for axes, name in zip(figure.subplots(1, 3), ("image", "kernel", "output"), strict=True):
-        draw_matrix(axes, values[name], name)
+    rows, columns = values["kernel"].shape
+    draw_sliding(figure, values["image"], (rows, columns), values["output"], shown=4)
+
+
+EXERCISES = [
+    Exercise(
+        "The same image, and the kernel 1 0 / 0 −1. What is the output's first number?",
+        lambda: compute(kernel=((1, 0), (0, -1)))["output"][0, 0].item(),
+        "Only two of the four products are not zero: write them down.",
+        slips={4: "Mind the sign of the second product."},
+    ),
+    Exercise(
+        "A 6×6 image and a 3×3 kernel: how many rows and columns does the output have?",
+        lambda: tuple(corr2d(torch.zeros(6, 6), torch.zeros(3, 3)).shape),
+        "Count the rows on which the kernel's top row can lie.",
+        slips={(3, 3): "That is 6 − 3; the first position counts as well."},
+    ),
+    Exercise(
+        "Which 2×2 kernel copies the image, without its last row and column? Its four numbers, row by row.",
+        lambda: (1, 0, 0, 0),
+        "Y[i, j] is to be X[i, j]: which of the four products has that pixel?",
+    ),
+]

@@ -1,9 +1,11 @@
 """Cross-entropy: from logits to one number, with class weights and for every pixel.
 
+Stands on: losses.
+
 A classifier's K raw outputs are its logits z. Softmax makes them probabilities, and the loss is the
 negative logarithm of the probability that the true class y got:
 
-    log softmax(z)[k] = z[k] − log Σ e^z[j]       cross-entropy = −log softmax(z)[y]
+    $log softmax(z)[k] = z[k] − log Σ e^z[j]$       cross-entropy $= −log softmax(z)[y]$
 
 The second half alone, −(log-probabilities)[y], is called NLL (negative log-likelihood). With weights,
 one for each class, rare classes can be made to count for more: the result is the weighted mean. With
@@ -16,9 +18,11 @@ Question: The notes print `loss.backward()` after having called it, get an error
 Answer: It silences the error and doubles every gradient: a second backward pass adds the same gradient
 once more, as the numbers show. `backward()` returns None; there is nothing to print.
 
-On real data: the value to compare with is log 10 = 2.303, what guessing among ten classes costs.
+On real data: the value to compare with is $log 10 = 2.303$, what guessing among ten classes costs. A first
+epoch that ends there has learned nothing.
 
-    cnnlab train model=lenet dataset=fashion_mnist
+    cnnlab train dataset=digits
+    cnnlab train dataset=digits loss.class_weights=auto
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ import torch
 from torch import Tensor
 
 from cnnlab.errors import ConfigError
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Whole
 
 
@@ -99,3 +104,36 @@ def show(values: Values) -> Parts:
             ],
         ),
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    """The loss while one logit moves and the others stay."""
+    axes = figure.subplots()
+    moved = torch.linspace(-4, 6, 101)
+    others = values["logits"][0, 1:].expand(len(moved), -1)
+    logits = torch.cat([moved[:, None], others], dim=1)
+    for target, label in ((0, "it is that of the true class"), (1, "it is that of another class")):
+        losses = -log_softmax(logits)[:, target]
+        axes.plot(moved.numpy(), losses.numpy(), label=label)
+    axes.set(xlabel="one logit, the others fixed", ylabel="cross-entropy")
+    axes.legend()
+
+
+EXERCISES = [
+    Exercise(
+        "What does guessing among 120 breeds cost?",
+        lambda: cross_entropy(torch.zeros(1, 120), torch.tensor([7])).item(),
+        "Equal logits give each 1/120.",
+    ),
+    Exercise(
+        "Softmax gives the true class 0.7. What is the gradient with respect to its logit?",
+        lambda: 0.7 - 1,
+        "softmax minus 1 at the true class.",
+        slips={0.3: "Mind the sign: this logit should grow."},
+    ),
+    Exercise(
+        "The gradients with respect to all logits of an image: their sum?",
+        lambda: 0,
+        "The probabilities sum to 1, and 1 is taken off once.",
+    ),
+]

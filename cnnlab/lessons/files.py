@@ -1,12 +1,14 @@
 """Reading and writing: a tensor, a list, a dict, a model's parameters.
 
+Stands on: parameters.
+
 `torch.save(object, path)` and `torch.load(path)` work for tensors and for plain containers of them. A
 model's parameters are such a container: `state_dict()` is a dict from paths to tensors. To get the
 model back, build it from its code and fill it:
 
-    torch.save(net.state_dict(), "net.pt")
-    twin = build_net()
-    twin.load_state_dict(torch.load("net.pt", weights_only=True))
+    >>> torch.save(net.state_dict(), "net.pt")
+    >>> twin = build_net()
+    >>> twin.load_state_dict(torch.load("net.pt", weights_only=True))
 
 Question: Why not save the whole model object?
 Answer: Because the file would hold a pickle that imports your classes by name: move a file, and old
@@ -15,7 +17,7 @@ runs no longer load. Worse, loading a pickle can run any code that its author pu
 
 On real data: a run keeps its best parameters in such a file, checkpoints/best.pt.
 
-    cnnlab train model=lenet dataset=fashion_mnist
+    cnnlab train dataset=digits
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Parts, Table, Values
 from cnnlab.signature import Count
@@ -71,3 +74,24 @@ def show(values: Values) -> Parts:
         f"A second network with other weights gave {compared[values['equal_before']]} outputs before it was "
         f"filled from the file, and {compared[values['equal_after']]} ones, to the last bit, after.",
     ]
+
+
+EXERCISES = [
+    Exercise(
+        "What does net.state_dict() hold for nn.ReLU()? The number of entries.",
+        lambda: len(nn.ReLU().state_dict()),
+        "Which parameters has it?",
+    ),
+    Exercise(
+        "hidden=512 in place of 256: about how many times as large is the file of the model's parameters?",
+        lambda: 2,
+        "Both weights have hidden as one of their sizes. Or run it.",
+        slips={4: "The weights are 20·hidden and hidden·10: each grows once."},
+    ),
+    Exercise(
+        "How many entries has the state_dict() of nn.BatchNorm1d(8)?",
+        lambda: len(nn.BatchNorm1d(8).state_dict()),
+        "Buffers are saved too: print its names.",
+        slips={2: "That is its parameters; there are buffers as well."},
+    ),
+]

@@ -1,13 +1,16 @@
 """To the GPU: the network moves, and its images have to follow.
 
+Stands on: block.
+
 A tensor lives on one device, and an operation needs all of its tensors on the same one. So three lines
 belong together, and the third stands inside the loop:
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    images, labels = images.to(device), labels.to(device)
+    >>> device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    >>> model.to(device)
+    >>> images, labels = images.to(device), labels.to(device)
 
-Forgetting the third is a common mistake; the notes' own MNIST program makes it. What happens then can
+Forgetting the third is a common mistake; the notes' own MNIST program makes it. (The first line they have
+once as `torch.cuda is available()`, which Python cannot read; the name has an underscore.) What happens then can
 be seen on any machine: torch has a device named `meta`, whose tensors have shapes and no numbers, and
 which is just as foreign to the CPU as a GPU is.
 
@@ -17,7 +20,7 @@ returns a copy on the new device, and a copy that nobody keeps is lost.
 
 On real data: `cnnlab train` finds the device, moves both, and keeps small data sets there whole.
 
-    cnnlab train model=lenet dataset=fashion_mnist
+    cnnlab train dataset=digits engine.device=cpu
 """
 
 from __future__ import annotations
@@ -29,16 +32,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnlab.errors import ConfigError
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Parts, Table, Values, number
 
 
 def compute(*, device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Values:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device != "auto" and not available[device]:
+        raise ConfigError(f"device: this machine has no {device}; device=auto takes what it has")
     if device == "auto":
         device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
-    elif not available[device]:
-        raise ConfigError(f"device: this machine has no {device}; device=auto takes what it has")
 
     with seeded(0):
         model = nn.Linear(64, 10)
@@ -74,3 +78,22 @@ def show(values: Values) -> Parts:
         f"After model.to('meta') the weight is on {values['weight_moved']} and the images are still on "
         f"{values['images_stayed']}. torch says: {values['refusal']}",
     ]
+
+
+def _is_kept() -> bool:
+    images = torch.zeros(1)
+    return images.to("cpu") is images
+
+
+EXERCISES = [
+    Exercise(
+        "images is on the CPU already. How many copies does images.to('cpu') make?",
+        lambda: 0 if _is_kept() else 1,
+        "Is images.to('cpu') is images true? Try it.",
+    ),
+    Exercise(
+        "Which of the two does .to(device) change in place, a model or a tensor? One word.",
+        lambda: "model",
+        "A module exchanges its parameters inside it.",
+    ),
+]

@@ -1,5 +1,7 @@
 """An inception block: four kernels at once, and the next layer chooses.
 
+Stands on: bottleneck, pooling, block.
+
 Is 3×3 or 5×5 better here, or pooling? The block tries all of them side by side on the same input and
 stacks the results as channels. Training then decides what to listen to. For the stacking to work every
 branch must keep rows and columns as they are: hence padding 2 for 5×5, 1 for 3×3, and an average
@@ -17,7 +19,12 @@ Answer: Because the second block ends with 88 maps of 4×4, and 88·4·4 = 1408.
 24×24 by a 5×5 layer, 12×12 by pooling, 8×8 by the next 5×5 layer, 4×4 by pooling; blocks change no
 sizes.
 
-On real data: the network of two such blocks, with the shape behind every branch.
+Question: The notes' branches call `nn.Conv2d`, and Python does not know `nn`.
+Answer: They import torch and torch.nn.functional as F; `nn` needs `from torch import nn`. `self.branch1x1 = ...`
+outside a class does not run either: these lines belong in `__init__`, and those without `self.` on their left
+in `forward`.
+
+On real data: the network of two such blocks, with the shape after every layer of every branch.
 
     cnnlab inspect model=inception_net dataset=mnist
 """
@@ -28,8 +35,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnnlab.lessons.diagrams import draw_network
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count
 
 
@@ -86,3 +95,28 @@ def show(values: Values) -> Parts:
         f"The block has {values['parameters']:,} parameters. There is no activation between two layers of "
         "a branch, so each branch is a linear map; the lesson `stacked_linear` shows what that costs.",
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    _, channels, rows, columns = values["input"]
+    draw_network(figure, InceptionBlock(channels), torch.zeros(1, channels, rows, columns))
+
+
+EXERCISES = [
+    Exercise(
+        "A block on 88 channels: how many parameters has its first branch, 1×1 to 16?",
+        lambda: sum(p.numel() for p in InceptionBlock(88).one.parameters()),
+        "88·16 weights and 16 biases.",
+    ),
+    Exercise(
+        "Two blocks in a row: how many channels leave the second?",
+        lambda: InceptionBlock(88)(InceptionBlock(10)(torch.zeros(1, 10, 4, 4))).shape[1],
+        "Whatever comes in.",
+        slips={176: "The second block stacks its own branches only."},
+    ),
+    Exercise(
+        "A further branch with a 7×7 kernel: which padding does it need?",
+        lambda: (7 - 1) // 2,
+        "Rows and columns must stay.",
+    ),
+]

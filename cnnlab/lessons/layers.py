@@ -1,12 +1,14 @@
 """Layers of your own: one without parameters, one with.
 
+Stands on: regression_linear.
+
 A layer without parameters is a function with a name; here one that subtracts the mean. A layer with
 parameters declares them as `nn.Parameter`, and that word is all it takes: the optimizer finds them,
 `to` moves them, `state_dict` saves them.
 
-    class Linear:   y = x · Wᵀ + b      W: (outputs, inputs), b: (outputs,)
+    $y = x · Wᵀ + b$        W has the shape (outputs, inputs), b the shape (outputs,)
 
-The own Linear is torch's, number for number: same start, same output, same gradients.
+Our own Linear is torch's, number for number: same start, same output, same gradients.
 
 Question: Why W with the outputs first, and then transposed?
 Answer: Each row of W is one output's weights, so W reads like a list of neurons; and a convolution's
@@ -22,6 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Parts, Values
 from cnnlab.signature import Count, Whole
@@ -68,6 +71,26 @@ def compute(*, inputs: Count = 5, outputs: Count = 3, seed: Whole = 0) -> Values
 def show(values: Values) -> Parts:
     return [
         {"input": values["numbers"], "centered": values["centered"]},
-        f"Behind a Linear, Centered leaves a mean of {values['mean_of_output']:.0e}: zero, but for rounding.",
+        f"After a Linear, Centered leaves a mean of {values['mean_of_output']:.0e}: zero, but for rounding.",
         {"own Linear": values["own"], "nn.Linear": values["theirs"], "their weight": values["weight"]},
     ]
+
+
+EXERCISES = [
+    Exercise(
+        "Centered()(torch.tensor([2., 4., 9.])): the three numbers?",
+        lambda: tuple(Centered()(torch.tensor([2.0, 4.0, 9.0])).tolist()),
+        "Their mean is taken off each.",
+    ),
+    Exercise(
+        "A Linear of 5 inputs and 3 outputs: which shape has its weight?",
+        lambda: tuple(Linear(5, 3).weight.shape),
+        "A row for each output.",
+        slips={(5, 3): "The outputs stand first."},
+    ),
+    Exercise(
+        "A layer keeps `self.scale = torch.ones(1)`, no nn.Parameter. Does an optimizer ever change it? (yes or no)",
+        lambda: "no",
+        "What makes parameters() find a tensor?",
+    ),
+]

@@ -1,7 +1,9 @@
-"""LeNet: all of it together, and the shape behind every layer.
+"""LeNet: all of it together, and the shape after every layer.
+
+Stands on: conv, pooling, activations, sequential.
 
 Two parts. The encoder turns an image into features: convolution, sigmoid, average pooling, twice. Each
-time the image gets smaller and the channels get more: place is given up for meaning. Then the features
+time the image gets smaller and the channels get more: *where* is given up for *what*. Then the features
 are laid out in a row, and three linear layers decide.
 
 Every number below follows from the rules of the earlier lessons. With the first layer's padding of 2
@@ -12,10 +14,18 @@ Question: Where are the parameters?
 Answer: Not in the convolutions: they hold 2,572 of 61,706. The first linear layer alone, 400 to 120,
 has 48,120. That is why later networks average each map to one number before their only linear layer.
 
-On real data: this network, with the recipe of the course behind the notes: loss 0.469, test accuracy
-0.779.
+Question: What is the notes' `Reshape` for?
+Answer: Their images may come as rows of $28 · 28 = 784$ numbers; it makes them (N, 1, 28, 28). Images that were
+read as images have that shape already.
 
-    cnnlab train model=lenet dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9 batch_size=256 epochs=10
+Question: The notes' first digit network has a linear layer of 320 inputs, and a comment that says (n, 784).
+Answer: 320 is right: $28 → 24 → 12 → 8 → 4$ by two 5×5 layers and two poolings, and 20 maps of 4×4. The 784
+pixels are what goes into the first layer, not what leaves the last.
+
+On real data: the same table for cnnlab's LeNet, and the training of lesson `case_fashion`.
+
+    cnnlab inspect model=lenet dataset=fashion_mnist
+    cnnlab train experiment=lenet_fashion
 """
 
 from __future__ import annotations
@@ -23,8 +33,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from cnnlab.lessons.diagrams import draw_network
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count
 
 
@@ -60,6 +72,30 @@ def compute(*, batch_size: Count = 1) -> Values:
 
 def show(values: Values) -> Parts:
     return [
-        Table(["layer", "shape behind it", "parameters"], [list(row) for row in values["rows"]]),
+        Table(["layer", "shape after it", "parameters"], [list(row) for row in values["rows"]]),
         f"{values['parameters']:,} parameters in all.",
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    draw_network(figure, build_lenet(), torch.zeros(1, 1, 28, 28))
+
+
+EXERCISES = [
+    Exercise(
+        "A second convolution of 3×3 in place of 5×5, 6 to 16 channels: how many parameters?",
+        lambda: sum(p.numel() for p in nn.Conv2d(6, 16, 3).parameters()),
+        "16 kernels of 6·3·3 weights and a bias.",
+        slips={864: "That is without the biases.", 160: "A kernel is as deep as its input."},
+    ),
+    Exercise(
+        "On 32×32 images, without other changes: how many inputs would the first linear layer need?",
+        lambda: build_lenet()[:7](torch.zeros(1, 1, 32, 32)).shape[1],
+        "32 → 32 → 16 → 12 → 6, and 16 maps.",
+    ),
+    Exercise(
+        "What share of the parameters do the two convolutions have, in per cent?",
+        lambda: 100 * 2572 / compute()["parameters"],
+        "2,572 of all.",
+    ),
+]

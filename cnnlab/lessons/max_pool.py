@@ -1,7 +1,9 @@
 """Max pooling: of each window, the largest number stays.
 
-After a convolution a large number says "the feature is here". Pooling keeps that answer and forgets the
-exact place: windows of k×k stand side by side, and each hands on its maximum. The image gets smaller by
+Stands on: stride.
+
+After a convolution a large number says "the feature is here". Pooling keeps that finding and forgets the
+exact position: windows of k×k stand side by side, and each hands on its maximum. The image gets smaller by
 k, the channels stay apart and stay as many, and there is nothing to learn.
 
 Question: Without parameters, what does the backward pass do here?
@@ -20,7 +22,8 @@ from typing import Annotated
 import torch
 from torch.nn import functional as F
 
-from cnnlab.lessons.pictures import draw_matrix
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import COLORS, draw_matrix, frame, panels
 from cnnlab.lessons.view import Figure, Parts, Values
 from cnnlab.signature import Range
 
@@ -48,7 +51,33 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    left, middle, right = figure.subplots(1, 3)
-    draw_matrix(left, IMAGE, "input")
-    draw_matrix(middle, values["maximum"], "maximum")
+    left, middle, right = panels(figure, 3)
+    draw_matrix(left, IMAGE, "input and its windows")
+    draw_matrix(middle, values["maximum"], "maximum of each")
     draw_matrix(right, values["gradient"], "where the gradient goes")
+    rows, columns = values["maximum"].shape
+    size = len(IMAGE) // rows
+    for i in range(rows):
+        for j in range(columns):
+            color = COLORS[(i * columns + j) % len(COLORS)]
+            frame(left, i * size, j * size, size, size, color)
+            frame(middle, i, j, color=color)
+
+
+EXERCISES = [
+    Exercise(
+        "One window of 4×4 over the whole input: the maximum?",
+        lambda: compute(kernel_size=4)["maximum"].item(),
+        "The largest of all sixteen numbers.",
+    ),
+    Exercise(
+        "The 9 and its right neighbour, the 7, change places. Does the output change? (yes or no)",
+        lambda: "no",
+        "Is it still in the same window?",
+    ),
+    Exercise(
+        "A 32×32 image is pooled by 2 three times: how many rows are left?",
+        lambda: F.max_pool2d(F.max_pool2d(F.max_pool2d(torch.zeros(1, 1, 32, 32), 2), 2), 2).shape[2],
+        "Halve three times.",
+    ),
+]

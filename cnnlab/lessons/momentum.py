@@ -1,23 +1,26 @@
 """SGD with momentum: a ball that keeps rolling.
 
+Stands on: regression.
+
 In a narrow valley plain descent zigzags from wall to wall and creeps along the floor: a step that is
 small enough for the steep direction is tiny for the flat one. Momentum keeps a velocity v and adds each
 gradient to it:
 
-    v ← momentum · v + gradient        w ← w − lr · v
+    $v ← momentum · v + gradient$        $w ← w − lr · v$
 
-Across the valley gradients alternate and cancel; along it they agree and add up, at most to 1/(1 −
-momentum) times the plain step: tenfold for 0.9. Weight decay adds a pull to zero, weight_decay · w, to
-the gradient. Below: the valley f = ½(x² + 25·y²), from (5, 1).
+Across the valley gradients alternate and cancel; along it they agree and add up, at most to
+$1/(1 − momentum)$ times the plain step: tenfold for 0.9. Weight decay adds a pull to zero, weight_decay · w, to
+the gradient. Below: the valley $f = ½(x² + 25·y²)$, from (5, 1).
 
 Question: How large may lr be here?
-Answer: At most 2/25 = 0.08. Across the valley each plain step multiplies y by 1 − 25·lr; above that bound
-this is below −1, and y grows. Along it x shrinks only by 1 − lr, at best 0.92. That one lr must serve both
+Answer: At most $2/25 = 0.08$. Across the valley each plain step multiplies y by $1 − 25·lr$; above that
+bound this is below −1, and y grows. Along it x shrinks only by $1 − lr$, at best 0.92. That one lr must serve both
 is the whole trouble.
 
-On real data: SGD on LeNet, with the large learning rate that sigmoids want.
+On real data: twenty epochs without momentum and with it; about 75 and 97 % of the test digits are right.
 
-    cnnlab train model=lenet dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9 batch_size=256 epochs=10
+    cnnlab train dataset=digits optimizer=sgd optimizer.lr=0.01
+    cnnlab train dataset=digits optimizer=sgd optimizer.lr=0.01 optimizer.momentum=0.9
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Fraction, Positive
 
@@ -93,3 +97,29 @@ def draw_valley(figure: Figure, paths: dict[str, Tensor]) -> None:
         axes.plot(path[:, 0].numpy(), path[:, 1].numpy(), marker=".", label=name)
     axes.set(xlabel="x", ylabel="y")
     axes.legend()
+
+
+def _decayed() -> float:
+    w = torch.tensor([2.0])
+    w.grad = torch.zeros(1)
+    SGD([w], lr=0.5, weight_decay=0.1).step()
+    return w.item()
+
+
+EXERCISES = [
+    Exercise(
+        "momentum 0.9, a gradient of 1 in every step: towards which v does the velocity grow?",
+        lambda: 1 / (1 - 0.9),
+        "It stands still where v = 0.9·v + 1.",
+    ),
+    Exercise(
+        "Plain descent in the valley with lr=0.06: by which factor is y multiplied in each step?",
+        lambda: 1 - 25 * 0.06,
+        "1 − 25·lr.",
+    ),
+    Exercise(
+        "A weight of 2 with gradient 0, weight_decay 0.1 and lr 0.5, no momentum: the weight after one step?",
+        _decayed,
+        "Weight decay adds weight_decay·w to the gradient.",
+    ),
+]

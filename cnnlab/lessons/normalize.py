@@ -1,23 +1,33 @@
 """Normalising images: subtract the mean, divide by the standard deviation, channel by channel.
 
+Stands on: channels.
+
 Pixels between 0 and 1 are all positive, and channels differ in brightness and contrast. After
 
-    x ← (x − mean) / std        one mean and one std for each channel
+    $x ← (x − mean) / std$        one mean and one std for each channel
 
 each channel has mean 0 and standard deviation 1, and one learning rate suits all. The two are measured
 once, over all pixels of all *training* images, and then used for test images too.
 
 A Python trap: `(0.1307)` is a number, `(0.1307,)` is a tuple. With a single channel nobody notices that
-the notes write the first; with three, one number would be used for all.
+the notes write the first; with three, one number would be used for all. (That is also what the notes'
+`np.mean(data)` and `np.std(data)` give: one number over all channels. `data.mean(axis=(0, 2, 3))` gives three.)
 
 Question: Can I measure the std of each image and average those?
 Answer: No. Images differ in their means, and that difference is part of the spread; within single
 images it is missing. The average is always too small, as the table shows. The notes' 0.1994 and 0.2010
 for CIFAR-10 are such averages; over all its pixels the green and blue channels have 0.2435 and 0.2616.
 
-On real data: mean and std of a data set, and the images that the network is given.
+Question: The notes' red channel has the mean 0.4731 and the std 0.2212. What does a wrong pair cost?
+Answer: Little, if training and test use the same one. Measured over all training images of CIFAR-10 red has
+0.4914 and 0.2470 (0.2023 as an average of stds; the notes' two are misprints). Normalised by the notes'
+pair, red has the mean $(0.4914 − 0.4731) / 0.2212 = 0.083$ and the std $0.2470 / 0.2212 = 1.117$ in place of 0
+and 1, which the first layer's weights make up for.
 
-    cnnlab inspect model=resnet18_cifar dataset=cifar10
+On real data: cnnlab measures both on the training images and keeps them in the run's dataset.json, for
+predictions later.
+
+    cnnlab train dataset=digits
 """
 
 from __future__ import annotations
@@ -25,6 +35,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import panels
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Whole
@@ -69,9 +81,29 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    left, right = figure.subplots(1, 2)
+    left, right = panels(figure, 2)
     for axes, name in ((left, "images"), (right, "normalized")):
         for channel, color in enumerate(("red", "green", "blue")):
             pixels = values[name][:, channel].flatten().numpy()
             axes.hist(pixels, bins=60, histtype="step", color=color)
         axes.set(title=name, xlabel="pixel", yticks=[])
+
+
+EXERCISES = [
+    Exercise(
+        "Two images, one all 0 and one all 1: the std of all pixels?",
+        lambda: measure(torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]))[1].item(),
+        "The mean is 0.5, and each pixel lies 0.5 from it.",
+        slips={0: "That is the average of the images' own stds."},
+    ),
+    Exercise(
+        "MNIST: mean 0.1307, std 0.3081. What becomes of a black pixel, 0?",
+        lambda: (0 - 0.1307) / 0.3081,
+        "(0 − mean) / std.",
+    ),
+    Exercise(
+        "What is the length of the tuple that Python makes of (0.1307,)?",
+        lambda: len((0.1307,)),
+        "One comma, one entry.",
+    ),
+]

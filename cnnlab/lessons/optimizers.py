@@ -1,5 +1,7 @@
 """Ten optimizers on one small problem.
 
+Stands on: adam, regression.
+
 The problem is the line through the notes' seventeen points: two parameters, a loss that is a long
 narrow bowl, because slope and intercept can trade off against each other. All start at w = b = 0 and
 take a hundred steps. The table counts what is left above the loss of the best line.
@@ -10,7 +12,9 @@ take a hundred steps. The table counts what is left above the loss of the best l
     Rprop                            looks at signs only, and adapts each step
     LBFGS                            estimates the curvature, and jumps
 
-Each has a learning rate that suits it here; the lr stands in the table.
+Each has a learning rate that suits it here; the lr stands in the table. All ten are used alike, as black
+boxes: `optimizer.zero_grad()`, backward, `optimizer.step()`. In the picture each curve stands out once,
+before the other nine; Adam's and SparseAdam's are one and the same.
 
 Question: LBFGS wins. Why is it not used for networks?
 Answer: It needs exact gradients and several passes for one step. Here a pass is over seventeen points.
@@ -18,10 +22,10 @@ In training a network each step sees another small batch, gradients are noisy, a
 curvature from noise misleads. SGD and Adam bear noise well. (SparseAdam is Adam for gradients that are
 mostly zero, as of an embedding; given a full one it does what Adam does.)
 
-On real data: Adam, and SGD against it.
+On real data: Adam, and SGD beside it.
 
-    cnnlab train optimizer=adam
-    cnnlab train optimizer=sgd optimizer.lr=0.1
+    cnnlab train dataset=digits optimizer=adam
+    cnnlab train dataset=digits optimizer=sgd optimizer.lr=0.05 optimizer.momentum=0.9
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import highlight_each
 from cnnlab.lessons.regression import X, Y, least_squares
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count
@@ -88,9 +94,32 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    axes = figure.subplots()
-    for index, (name, history) in enumerate(values["losses"].items()):
-        excess = [max(loss - values["least"], 1e-6) for loss in history]
-        axes.semilogy(excess, label=name, linestyle="-" if index < 8 else "--")
-    axes.set(xlabel="step", ylabel="loss above the best line")
-    axes.legend(ncols=2)
+    curves = {
+        name: (range(len(history)), [max(loss - values["least"], 1e-7) for loss in history])
+        for name, history in values["losses"].items()
+    }
+    highlight_each(figure, curves, in_a_row=5, yscale="log")
+
+
+def _largest_curvature() -> float:
+    design = torch.stack([X, torch.ones_like(X)], dim=1)
+    return torch.linalg.eigvalsh(2 * design.T @ design / len(X)).max().item()
+
+
+EXERCISES = [
+    Exercise(
+        "SGD with lr 0.03 in place of 0.02: does it still find the line? (yes or no)",
+        lambda: "yes" if 2 / _largest_curvature() > 0.03 else "no",
+        "Lesson regression: above 2 / (the largest curvature) the loss grows.",
+    ),
+    Exercise(
+        "How many numbers does SGD with momentum keep for each weight besides the weight and its gradient?",
+        lambda: 1,
+        "Lesson momentum: the velocity.",
+    ),
+    Exercise(
+        "And Adam?",
+        lambda: 2,
+        "Lesson adam: an average of g and one of g².",
+    ),
+]

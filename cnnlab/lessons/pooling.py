@@ -1,9 +1,11 @@
 """Pooling in full: maximum or average, any window, padding and stride, channel by channel.
 
+Stands on: max_pool, shapes.
+
 Pooling is a cross-correlation whose weighted sum has been replaced by a maximum or a mean. Its window
 need not be square, and like a kernel's it has padding and stride, for rows and columns apart:
 
-    output size = (n + 2p − k) / s + 1, rounded down
+    $output size = (n + 2p − k) / s + 1$,  the quotient rounded down
 
 Two conventions differ from a convolution's. The stride, if none is given, is the window's own size, so
 that windows do not overlap. And each channel is pooled by itself: as many come out as went in.
@@ -26,7 +28,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnnlab.errors import ConfigError
-from cnnlab.lessons.pictures import draw_matrix
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import draw_matrix, panels
 from cnnlab.lessons.view import Figure, Parts, Values, shape
 from cnnlab.signature import Count, Whole
 
@@ -88,7 +91,29 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    left, middle, right = figure.subplots(1, 3)
+    left, middle, right = panels(figure, 3)
     draw_matrix(left, values["image"][0], "channel 1")
     draw_matrix(middle, values["overlapping"][0], "3×3, padding 1, stride 2")
     draw_matrix(right, values["chosen"][0], "your choice")
+
+
+EXERCISES = [
+    Exercise(
+        "Windows of 2×3 on a 6×6 image, no padding, no stride given: which shape comes out?",
+        lambda: tuple(pool2d(torch.zeros(1, 1, 6, 6), "max", (2, 3)).shape[2:]),
+        "Without a stride, windows stand side by side.",
+        slips={(5, 4): "That is stride 1; without one given the stride is the window's own size."},
+    ),
+    Exercise(
+        "Average pooling, 2×2, padding 1: the window at the corner holds one pixel, 8. Its mean?",
+        lambda: pool2d(torch.full((1, 1, 2, 2), 8.0), "average", (2, 2), padding=(1, 1))[0, 0, 0, 0].item(),
+        "The zeros of the frame count as pixels.",
+        slips={8: "That would leave the frame out."},
+    ),
+    Exercise(
+        "The same with the maximum, and a pixel of −8?",
+        lambda: pool2d(torch.full((1, 1, 2, 2), -8.0), "max", (2, 2), padding=(1, 1))[0, 0, 0, 0].item(),
+        "What is the frame filled with before a maximum?",
+        slips={0: "Then the frame would win against every negative pixel."},
+    ),
+]

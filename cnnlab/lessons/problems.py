@@ -1,5 +1,7 @@
 """Three kinds of problem, and the end of the network that fits each.
 
+Stands on: activations.
+
     regression    one number: a shirt's price           1 output, as it is   squared error
     binary        one of two: a shirt, or not           1 output, sigmoid    binary cross-entropy
     multi-class   one of K: shirt, jeans, dress, coat   K outputs, softmax   cross-entropy
@@ -14,9 +16,10 @@ Answer: Because the loss takes it over: `cross_entropy` and `binary_cross_entrop
 the raw numbers (logits), and compute softmax and logarithm in one step that cannot overflow. With a
 softmax in the network it would be applied twice, and training would be slow, without a word.
 
-On real data: ten classes; predictions are the softmax of the logits.
+On real data: ten classes, then a number.
 
-    cnnlab train model=lenet dataset=fashion_mnist
+    cnnlab train dataset=digits
+    cnnlab train experiment=linear_regression
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import panels
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Positive, Whole
@@ -101,6 +106,26 @@ def draw(values: Values, figure: Figure) -> None:
         "P(inside)": values["inside"],
         "quarter": values["probabilities"].argmax(dim=1),
     }
-    for axes, (name, color) in zip(figure.subplots(1, 3), colors.items(), strict=True):
+    for axes, (name, color) in zip(panels(figure, 3), colors.items(), strict=True):
         axes.scatter(x, y, c=color.numpy(), s=8, cmap="tab10" if name == "quarter" else "viridis")
         axes.set(title=f"predicted {name}", aspect="equal", xticks=[], yticks=[])
+
+
+EXERCISES = [
+    Exercise(
+        "A dog's breed, one of 120: how many outputs?",
+        lambda: nn.Linear(512, 120).out_features,
+        "As many as there are classes.",
+    ),
+    Exercise(
+        "Four logits, all 0: what does softmax give each?",
+        lambda: torch.zeros(4).softmax(dim=0)[0].item(),
+        "They are equal and sum to 1.",
+    ),
+    Exercise(
+        "A binary network's logit is 0: which probability of yes is that?",
+        lambda: torch.zeros(()).sigmoid().item(),
+        "The sigmoid at 0.",
+        slips={0: "That is the logit; the sigmoid comes after it."},
+    ),
+]

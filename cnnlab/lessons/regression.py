@@ -1,21 +1,24 @@
 """Linear regression by hand: the whole of training in six lines.
 
-Seventeen points, and a line y = w·x + b to be laid through them. The loss is the mean of the squared
+Stands on: from_numpy.
+
+Seventeen points, and a line $y = w·x + b$ to be laid through them. The loss is the mean of the squared
 distances; its gradient says how w and b should change; a small step against it, and again:
 
-    L = mean (w·x + b − y)²      w ← w − lr · ∂L/∂w      b ← b − lr · ∂L/∂b
+    $L = mean (w·x + b − y)²$      $w ← w − lr · ∂L/∂w$      $b ← b − lr · ∂L/∂b$
 
 Only the gradient is left to torch. It *adds* to what `.grad` holds, so before each backward pass the
 old gradient has to be cleared; leave that out, and the line swings to and fro and never comes to rest.
 
 Question: The notes warn that more epochs make the error larger. Do they?
 Answer: Not the error on these points: with lr 0.005 every step lowers it, towards that of the best
-line, which a formula gives (below as "least squares"). Try epochs=5000. What can grow with training is
-the error on *new* points, and two parameters for seventeen points leave little room even for that.
+line, which a formula gives ("least squares" in the table). Try epochs=5000. What can grow with training
+is the error on *new* points, and two parameters for seventeen points leave little room even for that.
+The error does grow where the *rate* is too large: try lr=0.02.
 
-On real data: the same loop, with a network in place of the line.
+On real data: the notes' points with cnnlab's loop; the line is drawn in the run's plots/line.png.
 
-    cnnlab train model=linear dataset=digits
+    cnnlab train experiment=linear_regression
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cnnlab.lessons.exercises import Exercise
+from cnnlab.lessons.pictures import panels
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Positive, Whole
@@ -73,7 +78,7 @@ def show(values: Values) -> Parts:
 
 
 def draw(values: Values, figure: Figure) -> None:
-    left, right = figure.subplots(1, 2)
+    left, right = panels(figure, 2)
     x, y = values["x"].tolist(), values["y"].tolist()
     ends = [min(x), max(x)]
     slope, intercept, least = values["best"]
@@ -85,3 +90,29 @@ def draw(values: Values, figure: Figure) -> None:
     right.semilogy(range(1, len(values["losses"]) + 1), values["losses"])
     right.axhline(least, color="gray", linewidth=0.8)
     right.set(xlabel="epoch", ylabel="loss; gray: of least squares")
+
+
+def _design() -> Tensor:
+    """A row (x, 1) for each point: the line's values are this matrix times (w, b)."""
+    return torch.stack([X, torch.ones_like(X)], dim=1)
+
+
+EXERCISES = [
+    Exercise(
+        "At w = 0, b = 0: what is ∂L/∂b?",
+        lambda: -2 * Y.mean().item(),
+        "∂L/∂b = mean 2·(w·x + b − y), and w·x + b is 0.",
+        slips={2.2418: "Half of it: the square brings a factor of 2, and mind the sign."},
+    ),
+    Exercise(
+        "Above which lr does the loss grow without end? (2 divided by the largest curvature of L)",
+        lambda: 2 / torch.linalg.eigvalsh(2 * _design().T @ _design() / len(X)).max().item(),
+        "L's second derivatives are 2·mean x², 2·mean x and 2: the larger eigenvalue of that matrix. Or try out lr=.",
+    ),
+    Exercise(
+        "Every y is doubled. By which factor does the loss of the best line grow?",
+        lambda: round(least_squares(X, 2 * Y)[2] / least_squares(X, Y)[2]),
+        "All distances double; the loss is made of their squares.",
+        slips={2: "Distances double, their squares do not."},
+    ),
+]

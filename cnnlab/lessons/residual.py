@@ -1,8 +1,10 @@
 """A residual block, and why its network's linear layer has 512 inputs, or 1568.
 
+Stands on: vanishing, block.
+
 A block of two 3×3 convolutions learns only what is to be *added* to its input:
 
-    output = relu(x + conv(relu(conv(x))))
+    $output = relu(x + conv(relu(conv(x))))$
 
 If nothing has to be changed, it learns zeros, which is easy; a plain block would have to learn to copy.
 The sum needs both terms in the same shape, so the convolutions keep channels, rows and columns (He,
@@ -17,7 +19,7 @@ says padding=2, with which only the poolings shrink the image: 28 → 14 → 7, 
 arrive at a layer that expects 512, and torch refuses. Derived, not guessed: send one image through and
 read the shape.
 
-On real data: both variants, the one that runs first.
+On real data: both variants. The second stops at its linear layer, and cnnlab says why.
 
     cnnlab inspect model=residual_net dataset=mnist
     cnnlab inspect model=residual_net model.padding=2 model.in_features=512 dataset=mnist
@@ -28,8 +30,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnnlab.lessons.diagrams import draw_network
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count
 
 
@@ -47,7 +51,7 @@ class ResidualBlock(nn.Module):
 
 
 def trace(padding: int, size: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Each step of the network before its linear layer, with the shape behind it."""
+    """Each step of the network before its linear layer, with the shape after it."""
     steps = {
         "conv 5×5 to 16": nn.Conv2d(1, 16, kernel_size=5, padding=padding),
         "pool": nn.MaxPool2d(2),
@@ -78,6 +82,31 @@ def show(values: Values) -> Parts:
     ]
     (_, (small,)), (_, (large,)) = values["padding 0"][-1], values["padding 2"][-1]
     return [
-        Table(["behind", "padding=0", "padding=2"], rows),
+        Table(["after", "padding=0", "padding=2"], rows),
         f"The linear layer needs {small} inputs without padding and {large} with padding=2.",
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    draw_network(figure, ResidualBlock(16), torch.zeros(1, 16, 12, 12))
+
+
+EXERCISES = [
+    Exercise(
+        "On 32×32 images with padding 0: how many inputs does the linear layer need?",
+        lambda: compute(size=32)["padding 0"][-1][1][0],
+        "32 → 28 → 14 → 10 → 5, and 32 maps.",
+    ),
+    Exercise(
+        "A residual block of 16 channels: how many parameters?",
+        lambda: sum(p.numel() for p in ResidualBlock(16).parameters()),
+        "Two layers of 16 kernels, 16·3·3 weights and a bias each.",
+        slips={4608: "That is without the biases.", 2320: "There are two layers."},
+    ),
+    Exercise(
+        "All weights and biases of a block are 0, and x = (−1, 2). What comes out? Both numbers.",
+        lambda: (0.0, 2.0),
+        "relu(x + 0).",
+        slips={(-1.0, 2.0): "The relu after the sum."},
+    ),
+]

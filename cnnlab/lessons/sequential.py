@@ -1,5 +1,7 @@
 """A Sequential of your own: blocks in a row, in five lines.
 
+Stands on: block.
+
 Two things make it: a way to append blocks so that their parameters are found, and a `forward` that
 hands each block's output to the next. `add_module(name, module)` does the first. A plain Python list
 would hold the blocks as well, but torch does not look into lists: the optimizer would get nothing.
@@ -18,8 +20,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnnlab.lessons.diagrams import draw_network
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
-from cnnlab.lessons.view import Parts, Table, Values
+from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Whole
 
 
@@ -71,3 +75,31 @@ def show(values: Values) -> Parts:
             ],
         ),
     ]
+
+
+def draw(values: Values, figure: Figure) -> None:
+    draw_network(figure, Row(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 10)), torch.zeros(1, 20))
+
+
+def _three_layers() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+
+
+EXERCISES = [
+    Exercise(
+        "Sequential(Linear, ReLU, Linear, ReLU, Linear): what is the last weight's name in named_parameters()?",
+        lambda: [name for name, _ in _three_layers().named_parameters()][-2],
+        "The number of the module, a point, and weight.",
+        slips={"2.weight": "The ReLUs are modules and are counted.", "5.weight": "Modules count from 0."},
+    ),
+    Exercise(
+        "How many tensors does its optimizer get?",
+        lambda: len(list(_three_layers().parameters())),
+        "Each Linear has two; a ReLU has none.",
+    ),
+    Exercise(
+        "Which class of torch.nn is a list that torch does look into? Its name.",
+        lambda: nn.ModuleList.__name__.lower(),
+        "Module and list.",
+    ),
+]

@@ -1,12 +1,14 @@
 """Vanishing gradients, and the shortcut that keeps them alive.
 
-The gradient of an early layer is a product with one factor for each layer behind it. If the factors are
+Stands on: activations, block.
+
+The gradient of an early layer is a product with one factor for each layer after it. If the factors are
 below 1, twenty of them leave nothing: the first layers of a deep plain network do not learn. A residual
-block computes x + f(x), whose derivative is
+block computes $x + f(x)$, whose derivative is
 
-    1 + f′(x)
+    $1 + f′(x)$
 
-so its factor stays near 1 even where f′ is almost 0. Here two stacks have the very same blocks and
+so its factor stays near 1 even where $f′$ is almost 0. Here two stacks have the very same blocks and
 weights; only one of them adds x. We send the same images through both, take the gradient of the same
 loss, and measure its size (its Euclidean norm) at each block's first weight.
 
@@ -17,9 +19,13 @@ can close. Gradients are not the whole story, either: He et al. (arXiv:1512.0338
 of 34 layers do worse than one of 18 on its own training data, with batch normalisation and gradients in
 good health.
 
-On real data: a network of eight residual blocks, and its parameters.
+Question: The notes say that addition makes small gradients "close to 1". Exactly?
+Answer: It adds 1 to each factor's small part: a product of $1 + f′$ stays alive where a product of $f′$ does
+not. The factors are matrices, and not near 1 by themselves; with large $f′$ they can also grow too large.
 
-    cnnlab inspect model=resnet18_cifar dataset=cifar10
+On real data: a network of nine residual blocks on digits.
+
+    cnnlab train dataset=digits model=resnet20 epochs=3
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnnlab.lessons.exercises import Exercise
 from cnnlab.lessons.seeded import seeded
 from cnnlab.lessons.view import Figure, Parts, Table, Values
 from cnnlab.signature import Count, Whole
@@ -84,4 +91,24 @@ def draw(values: Values, figure: Figure) -> None:
     axes.semilogy(blocks, values["residual"], marker="o", label="residual")
     axes.semilogy(blocks, values["plain"], marker="o", label="plain")
     axes.set(xlabel="block, from the input to the output", ylabel="gradient norm")
+    axes.locator_params(axis="x", integer=True)
     axes.legend()
+
+
+EXERCISES = [
+    Exercise(
+        "f′ = 0.1 in each of ten layers. By which factor does a plain stack multiply the gradient?",
+        lambda: 0.1**10,
+        "One factor for each layer.",
+    ),
+    Exercise(
+        "And a residual stack?",
+        lambda: 1.1**10,
+        "1 + f′ in each.",
+    ),
+    Exercise(
+        "With depth=5: is the plain stack's first gradient still below a thousandth of its last? (yes or no)",
+        lambda: "yes" if gradient_norms(5, False, 0)[0] < 1e-3 * gradient_norms(5, False, 0)[-1] else "no",
+        "Run it: cnnlab lesson vanishing depth=5.",
+    ),
+]

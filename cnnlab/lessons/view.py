@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -21,6 +22,7 @@ else:
     # Only a picture needs matplotlib: lessons name the type, and text is shown without loading it.
     Figure = Tensor = object
 
+LEADS = "Question|Answer|On real data|Look at|In the notes|Try next|The test set"  # words that open a paragraph
 WIDTH = 92  # characters: what an eye follows back to the next line without losing it
 
 
@@ -90,7 +92,7 @@ def render(parts: Parts) -> str:
     texts = []
     for part in parts:
         if isinstance(part, str):
-            texts.append(textwrap.fill(part, WIDTH))
+            texts.append(textwrap.fill(part.replace("$", ""), WIDTH))
         elif isinstance(part, Table):
             texts.append(_table(part))
         else:
@@ -99,7 +101,7 @@ def render(parts: Parts) -> str:
 
 
 def paragraphs(text: str) -> list[tuple[bool, str]]:
-    """A docstring's blocks: (True, formula or code) where lines are indented, (False, prose) elsewhere."""
+    """A docstring's blocks: (True, formula, table or code) where lines are indented, (False, prose) elsewhere."""
     blocks = []
     for block in text.split("\n\n"):
         indented = block.startswith("    ")
@@ -112,10 +114,26 @@ def render_prose(text: str) -> str:
     rendered = []
     for indented, block in paragraphs(text):
         if indented:
-            rendered.append(textwrap.indent(block, "    "))
+            rendered.append(textwrap.indent(render_block(block), "    "))
         else:
-            rendered.append("\n".join(textwrap.fill(p, WIDTH) for p in unwrap(block)))
+            rendered.append("\n".join(textwrap.fill(p.replace("$", ""), WIDTH) for p in unwrap(block)))
     return "\n\n".join(rendered)
+
+
+def render_block(block: str) -> str:
+    """An indented block without the $ around its formulas, its columns under one another again."""
+    rows = [split_columns(line.replace("$", "")) for line in block.splitlines()]
+    if len(rows) == 1 or block.startswith((">>> ", "cnnlab ")):
+        return block.replace("$", "").replace(">>> ", "")
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    return "\n".join(
+        "   ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip() for row in rows
+    )
+
+
+def split_columns(line: str) -> list[str]:
+    """The columns of a line: two blanks or more stand between them."""
+    return re.split(r"\s{2,}", line.strip())
 
 
 def unwrap(block: str) -> list[str]:

@@ -33,7 +33,7 @@ class ForEveryModel:
     def find_problems(self) -> list[str]:
         problems = []
         if self.init is not None and self.weights is not None:
-            problems.append("init, model.weights: both were given; expected one of them (init overwrites weights)")
+            problems.append("init, model.weights: both were given; expected one of them, and the other null")
         if self.unfreeze_after is not None and not self.freeze:
             problems.append(f"unfreeze_after: {self.unfreeze_after} was given; expected null where model.freeze is []")
         if self.feature_views not in ("auto", 0) and not self.keeps_backbone:

@@ -15,9 +15,11 @@ with three equal channels; auxiliary classifiers, which these networks leave out
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.distributed import is_main
-from cnnlab.errors import ConfigError, abridge
+from cnnlab.errors import ConfigError, abridge, tell
 from cnnlab.models.head import find_head
 from cnnlab.models.shapes import write_shape
 from cnnlab.prefixes import starts
@@ -62,16 +64,29 @@ def find_file(source: str, published: Published) -> Path:
             raise ConfigError(
                 f"model.weights: {source} is a folder without {' and '.join(CHECKPOINTS)}: no trained run"
             )
-        return found[0]
+        return next((file for file in found if file.name == read_chosen(path)), found[0])
     if not path.is_file():
         choices = ", ".join([*published, "null"])
         raise ConfigError(f"model.weights: no file {source}; expected a file of weights, a run, or one of {choices}")
     return path
 
 
+def read_chosen(run: Path) -> str | None:
+    """The checkpoint that a run names as its result; None where that cannot be read."""
+    try:
+        return json.loads((run / "summary.json").read_text(encoding="utf-8"))["chosen"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def read_file(path: Path) -> State:
     """Names and tensors of a file. Raises ConfigError for one that is torn, holds code or something else."""
     try:
+        if zipfile.is_zipfile(path):  # torch's, with a checksum for every tensor, which torch does not look at
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise ConfigError(f"model.weights: {path} is damaged (the checksum of {damaged} is wrong)")
         if path.suffix == ".safetensors":
             contents: Any = read_safetensors(path)
         else:
@@ -133,6 +148,9 @@ def fit_weights(network: nn.Module, state: State, source: str, *, new_head: bool
     if differences:
         lines = "\n".join(f"  {line}" for line in differences)
         raise ConfigError(f"model.weights: {source} does not fit this network, and nothing was loaded:\n{lines}")
+    odd = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if odd:
+        raise ConfigError(tell(f"model.weights: {source} holds weights that are no finite numbers", odd))
     own.update(state)  # and not the other way round: what a state dict tells of its version stays
     network.load_state_dict(own)
     for change in changes if is_main() else []:

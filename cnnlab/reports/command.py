@@ -1,4 +1,4 @@
-"""`cnnlab report`: one self-contained HTML file of a run, or of a folder of runs."""
+"""`cnnlab report`: one self-contained HTML file of a run, of a sweep, or of a folder of runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from cnnlab.errors import ConfigError
 from cnnlab.reports.folder_page import find_runs, write_folder_page
 from cnnlab.reports.page import write_page
 from cnnlab.reports.run_page import write_run_page
+from cnnlab.reports.sweep_page import write_sweep_page
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.output import announce, check_output
+from cnnlab.sweeps.directory import SweepDirectory
 
 
 def report(given: str, overrides: Sequence[str], output: str | None, opens: bool) -> Path:
@@ -27,8 +29,10 @@ def report(given: str, overrides: Sequence[str], output: str | None, opens: bool
 
 
 def choose_page(path: Path, overrides: Sequence[str]) -> str:
-    """The page of a run, or of the runs below a folder; a cross-validation is the folder of its folds."""
+    """The page of a run, of a sweep, or of the runs below a folder; a cross-validation is the folder of its folds."""
     run = RunDirectory(path)
+    if SweepDirectory(path).plan.is_file():
+        return write_sweep_page(path)
     if run.config.is_file() and not run.fold(0).path.is_dir():
         return write_run_page(run, overrides)
     if next(find_runs(path), None) is None:

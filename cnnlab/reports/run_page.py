@@ -511,7 +511,7 @@ def tabulate_costs(found: Evidence) -> Table:
 
 def compare_with_defaults(config: dict[str, Any]) -> Table | None:
     """The keys whose values are not what `cnnlab train` would take with the same choices in the groups."""
-    from cnnlab.train import CONF, compose_tree, list_choices
+    from cnnlab.composition import CONF, compose_tree, list_choices
 
     if not config:
         return None

@@ -13,20 +13,24 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import yaml
 
 import cnnlab
 from cnnlab.distributed import is_main
-from cnnlab.engine.compute import Compute
 from cnnlab.errors import CheckpointError, ConfigError, StorageError
 
+if TYPE_CHECKING:
+    from cnnlab.engine.compute import Compute
+
+LEFT_OVER = 3600  # seconds after which nobody is making a directory any more
 WHOLE_NUMBERS = ("epoch", "step")  # columns of metrics.csv
 
 _LOCKED: set[int] = set()  # descriptors of files that this process has locked
@@ -103,6 +107,7 @@ class RunDirectory:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 return False
+            _remove_leftovers(self.path.parent)
             aside = RunDirectory(tempfile.mkdtemp(".partial", f".{self.path.name}-", self.path.parent))
             aside.path.chmod(0o777 & ~_read_umask())  # as mkdir makes one
             aside.write_yaml(aside.config, config)
@@ -271,12 +276,13 @@ class RunDirectory:
             return []
         rows: list[dict[str, Any]] = []
         try:
-            with self.metrics.open(newline="", encoding="utf-8") as file:
+            # What is no text is replaced, for its own row to be torn and not those before it.
+            with self.metrics.open(newline="", encoding="utf-8", errors="replace") as file:
                 table = csv.reader(file)
                 header = next(table, [])
                 for cells in table:
                     rows.append({name: _read_cell(name, cell) for name, cell in zip(header, cells, strict=True)})
-        except (ValueError, csv.Error):  # of which UnicodeDecodeError is one
+        except (ValueError, csv.Error):
             return rows
         except OSError as error:
             raise StorageError(f"{self.metrics}: cannot be read ({error})") from error
@@ -288,6 +294,8 @@ class RunDirectory:
 
     def read_compute(self) -> Compute:
         """How the run computes, as far as it was decided. Before version 0.2 that was told under "engine"."""
+        from cnnlab.engine.compute import Compute  # with torch, which those that only read numbers do without
+
         summary = self.read_json(self.summary)
         return Compute.from_dict(summary.get("compute") or summary.get("engine"))
 
@@ -310,9 +318,17 @@ class RunDirectory:
         if path == self.best:
             raise CheckpointError(
                 f"{path}: missing, and with it the weights that were chosen; expected the file as training left it "
-                "(the last weights, if they are in last.pt, are those of --checkpoint last)"
+                f"(cnnlab evaluate {self} --checkpoint last evaluates the last weights)"
             )
         raise CheckpointError(f"{self}: has no checkpoint yet; train it first: cnnlab resume {self}")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What runs that were killed while they were made have left aside; one that is being made is younger."""
+    for path in folder.glob(".*.partial"):
+        with suppress(FileNotFoundError):  # it is made by now
+            if path.is_dir() and time.time() - path.stat().st_mtime > LEFT_OVER:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _read_umask() -> int:

@@ -24,7 +24,7 @@ from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.predict import format_table, predict_in_chunks, read_part
 from cnnlab.runs.summary import Summary
 from cnnlab.runs.trained import load_trained
-from cnnlab.runs.training import train
+from cnnlab.runs.training import require_same_images, train
 from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
 from cnnlab.tasks import LEAST_PROBABILITY, Task
@@ -47,16 +47,20 @@ def train_folds(whole: RunDirectory, config: Config, stop: StopRequest, repeats:
 
 
 def train_fold(whole: RunDirectory, config: Config, stop: StopRequest, repeats: RunDirectory | None) -> None:
-    """Begin a fold, go on with it, or leave it as it is if it is through."""
+    """Begin a fold, go on with it, or leave it as it is if it is through.
+
+    Raises DataError if it is, and was trained on other images than the next one would be.
+    """
     assert config.fold is not None, "the configuration of one fold"
     run = whole.fold(config.fold)
     status = by_main(lambda: run.read_json(run.summary).get("status"))
-    if status == "completed":
-        return
     if status is None:
         run.make(as_yaml(config), [*whole.read_overrides(), f"fold={config.fold}"])
-    decided = by_main((repeats or run).read_compute)
     experiment = by_all(lambda: build_experiment(config, assemble(config, trained=run.last.is_file())))
+    if status == "completed":
+        require_same_images(run, experiment.fingerprints())
+        return
+    decided = by_main((repeats or run).read_compute)
     train(config, run, experiment, decided, stop)
 
 

@@ -11,6 +11,23 @@ from cnnlab.engine.state import State
 from cnnlab.runs.directory import RunDirectory
 
 
+class LogFile(logging.FileHandler):
+    """train.log. Lines that cannot be written, on a full disk, are left out, which is said once."""
+
+    _has_failed = False
+
+    def handleError(self, record: object = None) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            print(f"{self.baseFilename}: cannot be written ({sys.exc_info()[1]}); the run goes on", file=sys.stderr)
+
+    def close(self) -> None:
+        try:
+            super().close()  # which writes what could not be written before
+        except OSError:
+            self.handleError()
+
+
 class Journal:
     """The loop's reports, written into a run directory. Of many processes one `speaks`, the others keep silent.
 
@@ -27,7 +44,7 @@ class Journal:
         self._bar: Any = None
         self._log = logging.Logger(f"cnnlab {run}")  # its own: no handler of another run hears it
         if speaks:
-            handler = logging.FileHandler(run.log, encoding="utf-8")
+            handler = LogFile(run.log, encoding="utf-8")
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
             self._log.addHandler(handler)
 
@@ -64,8 +81,12 @@ class Journal:
         if self._bar is not None:
             self._bar.update()
 
-    def show_step(self, state: State, epoch: int, loss: float, lr: float) -> None:
-        self._log.info(f"epoch {epoch} step {state.step} loss {loss:.6f} lr {lr:g}")
+    def show_step(self, state: State, epoch: int, loss: float, means: dict[str, float], lr: float) -> None:
+        """The loss of the last batch, and beside it the means over all batches since the line before."""
+        mean = " ".join(f"{name} {value:.6f}" for name, value in means.items())
+        self._log.info(
+            f"epoch {epoch} step {state.step} loss {loss:.6f} | mean since the last line: {mean} | lr {lr:g}"
+        )
         if self._bar is not None:
             self._bar.set_postfix(epoch=f"{epoch}/{self.num_epochs}", loss=f"{loss:.4f}", refresh=False)
 

@@ -33,6 +33,10 @@ class Evaluated:
     part: str
     metrics: Metrics
 
+    @property
+    def part_name(self) -> str:
+        return "validation" if self.part == "valid" else self.part
+
 
 def draw_pictures(run: RunDirectory, best: int | None, experiment: Experiment, evaluated: Evaluated | None) -> None:
     """Everything there is to draw into plots/; `best` is the epoch that was chosen. Never raises."""

@@ -1,8 +1,8 @@
 """The configuration of a saved run: read again, and its modules imported only if this user wants that.
 
 A run directory may come from a stranger, and importing a module runs its code. What a user trains is theirs: a run
-that is started here is remembered, by its path and its modules, under the user's own state. Of another directory the
-user is asked at a terminal, or says `--trust`; that is remembered too.
+that is started here is remembered, by its path, its modules and where these lie, under the user's own state. Of
+another directory the user is asked at a terminal, or says `--trust`; that is remembered too.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def find_origin(name: str) -> str:
         spec = PathFinder.find_spec(top, [*sys.path, os.getcwd()]) if top.isidentifier() else None
     except (ImportError, ValueError):
         spec = None
-    return str(spec.origin or spec.submodule_search_locations) if spec is not None else "not found"
+    if spec is None:
+        return "not found"
+    return os.path.realpath(spec.origin or next(iter(spec.submodule_search_locations or ())))
 
 
 # --- Memory -------------------------------------------------------------------------------------------
@@ -101,7 +103,8 @@ def trust(run: RunDirectory, modules: Sequence[str]) -> None:
 
 
 def identify(run: RunDirectory, modules: Sequence[str]) -> str:
-    text = "\n".join([str(run.path.resolve()), *modules])
+    """Of a run's place, its modules, and the files that these are now: another of the same name has no leave."""
+    text = "\n".join([str(run.path.resolve()), *(f"{name} {find_origin(name)}" for name in modules)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

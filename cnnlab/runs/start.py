@@ -11,7 +11,8 @@ from pathlib import Path
 from cnnlab.config import Config
 from cnnlab.distributed import by_all, by_main
 from cnnlab.engine.compute import Compute
-from cnnlab.errors import ConfigError
+from cnnlab.engine.loop import Judge
+from cnnlab.errors import ConfigError, StorageError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
@@ -26,33 +27,48 @@ LENGTHS = ("epochs", "steps", "examples")
 FIXED = ("engine.overfit", "engine.select_by")
 
 
-def start(config: Config, overrides: list[str], *, repeats: RunDirectory | None = None) -> RunDirectory:
+def start(
+    config: Config,
+    overrides: list[str],
+    *,
+    repeats: RunDirectory | None = None,
+    into: RunDirectory | None = None,
+    judge: Judge | None = None,
+) -> RunDirectory:
     """A new run in a directory of its own, or one with a run for each fold; `overrides` is what was typed.
 
-    One that `repeats` another computes as that did. There is a directory once everything is known that can be known
+    One that `repeats` another computes as that did. A trial of a sweep is made `into` a directory that is named
+    already, and its `judge` may end it. There is a directory once everything is known that can be known
     before the first step, the images included.
     """
     with StopRequest() as stop:
         first = config if config.num_runs == 1 else replace(config, fold=0)
         experiment = by_all(lambda: build_experiment(first, assemble(first)))
-        run = by_main(lambda: claim(config, overrides, repeats))
+        run = by_main(lambda: claim(config, overrides, repeats, into))
         if config.num_runs > 1:
             train_folds(run, config, stop, repeats)
         else:
-            train(config, run, experiment, by_main(repeats.read_compute) if repeats else Compute(), stop)
+            train(config, run, experiment, by_main(repeats.read_compute) if repeats else Compute(), stop, judge)
     return run
 
 
-def claim(config: Config, overrides: list[str], repeats: RunDirectory | None) -> RunDirectory:
+def claim(
+    config: Config, overrides: list[str], repeats: RunDirectory | None, into: RunDirectory | None
+) -> RunDirectory:
     """A directory for the run, beside that of one that it repeats, whatever that one's configuration says."""
-    folder = Path(config.output_dir, config.name) if repeats is None else repeats.path.parent
-    run = RunDirectory.claim(folder, as_yaml(config), overrides)
+    if into is not None:
+        if not into.make(as_yaml(config), overrides):
+            raise StorageError(f"{into}: is there already; expected no run of this trial yet")
+        run = into
+    else:
+        folder = Path(config.output_dir, config.name) if repeats is None else repeats.path.parent
+        run = RunDirectory.claim(folder, as_yaml(config), overrides)
     if config.imports:
         trust(run, config.imports)  # its own user has named the modules
     return run
 
 
-def resume(path: str, overrides: list[str]) -> RunDirectory:
+def resume(path: str, overrides: list[str], *, judge: Judge | None = None) -> RunDirectory:
     """Go on with a run from its last whole checkpoint, or from its beginning if it has none yet.
 
     Of a cross-validation with those folds that are not complete. Raises ConfigError for overrides that would make
@@ -73,7 +89,7 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
     config = read_saved(run, overrides)
     with StopRequest() as stop:
         experiment = by_all(lambda: build_experiment(config, assemble(config, trained=run.last.is_file())))
-        train(config, run, experiment, by_main(run.read_compute), stop)
+        train(config, run, experiment, by_main(run.read_compute), stop, judge)
     return run
 
 

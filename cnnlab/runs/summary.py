@@ -21,7 +21,7 @@ from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.loop import select
 from cnnlab.engine.peak import measure_product_peak
 from cnnlab.engine.state import State
-from cnnlab.errors import CnnlabError, Interrupted, StorageError
+from cnnlab.errors import CnnlabError, Interrupted, Pruned, StorageError
 from cnnlab.experiment.training import Experiment
 from cnnlab.runs.directory import RunDirectory
 
@@ -30,9 +30,10 @@ LONG_BESIDE_PEAK = 10.0  # seconds of steps
 
 
 class Summary:
-    """Context in which a run is carried out. However it ends, summary.json says so: completed, interrupted or failed.
+    """Context in which a run is carried out. However it ends, summary.json says so.
 
-    Errors pass through. The last line printed names the directory.
+    The status is then completed, pruned, interrupted or failed. Errors pass through. The last line printed names the
+    directory.
     """
 
     def __init__(self, run: RunDirectory):
@@ -96,6 +97,8 @@ class Summary:
 def describe_end(error: BaseException) -> dict[str, str]:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         return {"status": "interrupted", "reason": str(error)}
+    if isinstance(error, Pruned):
+        return {"status": "pruned", "reason": str(error)}
     reason = str(error) if isinstance(error, CnnlabError) else f"{type(error).__name__}: {error}"
     return {"status": "failed", "reason": reason}
 

@@ -11,7 +11,7 @@ from cnnlab.engine.autotune import Tuning, tune
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest, put_weights, require_run
 from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.evaluate import evaluate
-from cnnlab.engine.loop import fit, restore, select
+from cnnlab.engine.loop import Judge, fit, restore, select
 from cnnlab.engine.state import State
 from cnnlab.errors import CheckpointError, ConfigError, DataError
 from cnnlab.experiment.network import count_learning
@@ -20,6 +20,7 @@ from cnnlab.runs.classes import list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
+from cnnlab.runs.outcome import explain_outcome, warn_of_random_features
 from cnnlab.runs.pictures import Evaluated, draw_pictures
 from cnnlab.runs.summary import Summary, describe_speed, summarize
 from cnnlab.runs.trained import find_changed, write_facts
@@ -27,11 +28,19 @@ from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
 
 
-def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Compute, stop: StopRequest) -> None:
+def train(
+    config: Config,
+    run: RunDirectory,
+    experiment: Experiment,
+    decided: Compute,
+    stop: StopRequest,
+    judge: Judge | None = None,
+) -> None:
     """Restore what there is to restore, train, evaluate on the test images once, draw pictures.
 
-    `decided` is what "auto" became before, as far as that is known. However it ends, summary.json says so; until it
-    takes its first step nothing else in the directory is changed but the log.
+    `decided` is what "auto" became before, as far as that is known; a `judge` may end the run early.
+    However it ends, summary.json says so; until it takes its first step nothing else in the directory is changed but
+    the log.
     """
     with run.locked(), Summary(run) as summary:
         plan, num_epochs = experiment.plan, -(-experiment.plan.num_steps // len(experiment.training.train))
@@ -41,7 +50,8 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
         evaluated = None
         try:
             journal.say(describe_start(config, experiment))
-            fingerprints = {part: batches.fingerprint() for part, batches in experiment.parts.items()}
+            say_if_any(journal, warn_of_random_features(config))
+            fingerprints = experiment.fingerprints()
             require_same_images(run, fingerprints)
             tuning = tune_training(config, experiment, decided, journal)
             experiment = experiment.computed_as(tuning.compute)
@@ -51,11 +61,17 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
             summary.begin(
                 compute={**asdict(tuning.compute), "timings": timings},
                 parameters=count_learning(experiment.training.model),
+                select_by=plan.select_by,
             )
             write_beginning(run, config, experiment, fingerprints)
-            fit_and_select(experiment, state, journal, stop, summary)
+            fit_and_select(experiment, state, journal, stop, summary, judge)
             evaluated = evaluate_chosen(run, experiment, state, summary)
             journal.say(describe_end(summary, plan.select_by))
+            if evaluated is not None:
+                told = explain_outcome(
+                    config, experiment.training.model, evaluated.part_name, evaluated.metrics, state.rows[-1]
+                )
+                say_if_any(journal, told)
         finally:
             journal.close()
             if is_main() and config.plots == "on":
@@ -114,7 +130,7 @@ def require_same_images(run: RunDirectory, fingerprints: Mapping[str, str]) -> N
     Images to test on, or to select by, may have been trained on otherwise.
     """
     changed = find_changed(run, fingerprints)
-    if changed and run.last.exists():
+    if changed and (run.last.exists() or run.previous.exists()):
         raise DataError(
             f"{run}: began with other images or labels, or another split of them: {', '.join(changed)}; expected the "
             "data as they were then. To train on these, start a new run"
@@ -128,13 +144,20 @@ def write_beginning(run: RunDirectory, config: Config, experiment: Experiment, f
     run.write_json(run.environment, describe_environment(experiment.training.device))
 
 
-def fit_and_select(experiment: Experiment, state: State, journal: Journal, stop: StopRequest, summary: Summary) -> None:
+def fit_and_select(
+    experiment: Experiment,
+    state: State,
+    journal: Journal,
+    stop: StopRequest,
+    summary: Summary,
+    judge: Judge | None = None,
+) -> None:
     """Train to the end; the numbers of summary.json, however it ends, and which checkpoint is the run's result."""
     first_step, plan = state.step, experiment.plan
     journal.start_bar(state.step)
     try:
         with stop.deferred():
-            ended = fit(experiment.training, plan, state, journal, stop)
+            ended = fit(experiment.training, plan, state, journal, stop, judge)
     finally:
         journal.stop_bar()
         summary.update_numbers(**summarize(state, experiment))
@@ -173,6 +196,11 @@ def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, sum
 
 
 # --- What is said -------------------------------------------------------------------------------------
+
+
+def say_if_any(journal: Journal, text: str | None) -> None:
+    if text is not None:
+        journal.say(text)
 
 
 def describe_start(config: Config, experiment: Experiment) -> str:

@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cnnlab.composition import CONF
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.train import CONF
 
 ROUNDS = 3
 EPOCHS = 3

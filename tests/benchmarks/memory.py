@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cnnlab.train import CONF
+from cnnlab.composition import CONF
 from tests.data.files import write_mnist
 
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from cnnlab.train import CONF
+from cnnlab.composition import CONF
 
 # The demo, left through the back door right after its first step.
 FIRST_STEP = """

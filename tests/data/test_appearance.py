@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlab.composition import CONF
 from cnnlab.data import files
 from cnnlab.data.appearance import find_transform
 from cnnlab.data.pack import open_pack
 from cnnlab.data.pictures import PictureDecoder, read_picture, say_framed, take_framed
 from cnnlab.errors import DataError
-from cnnlab.train import CONF
 from tests.data.profiles import adobe_to_srgb, lab_to_srgb, write_adobe_rgb, write_grey, write_inks
 
 RNG = np.random.default_rng(0)

@@ -28,6 +28,7 @@ PACKED = ImageSet(
     Packed(  # as `Pack.pictures` gives them
         [np.random.default_rng(0).integers(0, 256, int(NUM_BYTES.sum()), dtype=np.uint8)],
         torch.stack([NUM_BYTES.cumsum(0) - NUM_BYTES, *SIDES.unbind(1), torch.zeros(NUM).long()], 1).numpy(),
+        np.arange(NUM),
         channels=3,
         image_size=8,
     ),

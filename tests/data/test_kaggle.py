@@ -66,6 +66,21 @@ def test_kaggle_cifar10(tmp_path):
     assert (dataset.facts.mean, dataset.facts.std) == ((0.4731, 0.4822, 0.4465), (0.2212, 0.1994, 0.2010))
 
 
+def test_the_course_s_sample_of_cifar10_beside_the_whole_competition_s_tables(tmp_path, capsys):
+    write_kaggle_cifar10(tmp_path, num_train=30, num_test=12)
+    (tmp_path / "train").rename(tmp_path / "train_tiny")
+    (tmp_path / "test").rename(tmp_path / "test_tiny")
+    for number in range(21, 31):
+        (tmp_path / "train_tiny" / f"{number}.png").unlink()
+    (tmp_path / "test_tiny" / "12.png").unlink()
+    dataset = build("kaggle_cifar10", tmp_path)
+    table = read_table(tmp_path / "trainLabels.csv")[1:]
+    assert [CIFAR_CLASSES[label] for label in dataset.read("train").labels] == [label for _, label in table[:20]]
+    assert "ids left out, they have no file in train_tiny/ (10): 21, 22" in capsys.readouterr().err
+    assert dataset.unlabelled().ids == tuple(str(number) for number in range(1, 12))
+    assert dataset.competition == Competition("class", "id", "label", None)
+
+
 def test_dog_breeds(tmp_path):
     write_dog_breeds(tmp_path)
     dataset = build("dog_breeds", tmp_path, image_size=32, resize=40)

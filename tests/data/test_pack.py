@@ -17,13 +17,13 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnlab.composition import CONF
 from cnnlab.data import DATASETS, files
 from cnnlab.data import pack as pack_module
 from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.pictures import PictureDecoder, Pictures, read_picture, read_pictures
 from cnnlab.data.resize import resize_picture, resized_shape
 from cnnlab.errors import ConfigError, DataError, StorageError
-from cnnlab.train import CONF
 from tests.conftest import build_from
 
 SIZES = [(40, 50), (30, 90), (64, 48), (20, 20), (33, 31)]  # width, height

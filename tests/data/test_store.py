@@ -19,7 +19,8 @@ BOXES = torch.tensor([[0, 0, 12, 12], [3, 1, 5, 9], [11, 11, 1, 1], [2, 0, 10, 4
 def pack(squares: torch.Tensor) -> Packed:
     offsets = torch.arange(len(squares)) * squares[0].numel()
     spots = torch.stack([offsets, *torch.tensor([[SIDE, SIDE, 0]] * len(squares)).T], 1).numpy()
-    return Packed([squares.numpy().ravel()], spots, channels=3, image_size=SIDE)
+    checksums = squares.flatten(1).long().sum(1).numpy()
+    return Packed([squares.numpy().ravel()], spots, checksums, channels=3, image_size=SIDE)
 
 
 KINDS = {"resident": Resident, "packed": pack}
@@ -73,3 +74,14 @@ def test_pieces_are_all_pixels(kind, monkeypatch):
 def test_numbers_that_are_no_pixels():
     numbers = Resident(torch.linspace(0, 1, 5).view(5, 1, 1, 1))
     assert not numbers.holds_pixels and torch.equal(numbers.take_centres(torch.tensor([3])), numbers.tensor[3:4])
+
+
+def test_a_digest_is_another_for_other_images(kind):
+    """Also of the same sizes, and in another order."""
+    digest = kind(SQUARES).digest
+    other = SQUARES.clone()
+    other[3, 0, 0, 0] ^= 1
+    everything = torch.arange(NUM)
+    assert kind(SQUARES).select(everything).digest == digest
+    for store in (kind(other), kind(SQUARES).select(everything.flip(0)), kind(SQUARES).select(everything[1:])):
+        assert store.digest != digest

@@ -10,9 +10,9 @@ import sys
 import pytest
 import torch
 
+from cnnlab.composition import CONF
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from cnnlab.errors import CheckpointError, StorageError
-from cnnlab.train import CONF
 
 CONTENTS = {"model": {"weight": torch.randn(300, 40)}, "state": {"step": 3, "best": {"a": None}}}
 

@@ -48,6 +48,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.steps: list[int] = []
+        self.losses: list[float] = []
+        self.means: list[dict[str, float]] = []
         self.said: list[str] = []
         self.saved: list[dict] = []
         self.best: list[dict] = []
@@ -61,8 +63,10 @@ class Recorder:
     def say(self, text):
         self.said.append(text)
 
-    def show_step(self, state, epoch, loss, lr):
+    def show_step(self, state, epoch, loss, means, lr):
         self.steps.append(state.step)
+        self.losses.append(loss)
+        self.means.append(means)
 
     def show_epoch(self, state):
         pass
@@ -127,6 +131,18 @@ def test_the_loop_equals_one_written_out():
     assert first["train_accuracy"] == num_correct / 50
     assert (first["epoch"], first["step"], second["epoch"], second["step"]) == (1, 7, 2, 10)
     assert second["lr"] == pytest.approx(0.1 / 10)
+
+
+def test_a_logged_step_has_the_means_since_the_one_before():
+    _, each = run(make(), 10, log_every=1)
+    _, some = run(make(), 10, log_every=4, checkpoint_every=100)
+    assert some.steps == [4, 7, 8, 10] and some.losses == pytest.approx([each.losses[step - 1] for step in some.steps])
+    # Steps 1–4, 5–7 (of which the last has 2 images), 8, 9–10; each mean is over images.
+    sizes = [8, 8, 8, 8, 8, 8, 2, 8, 8, 8]
+    for name in ("loss", "accuracy"):
+        totals = [size * means[name] for size, means in zip(sizes, each.means, strict=True)]
+        expected = [sum(totals[a:b]) / sum(sizes[a:b]) for a, b in ((0, 4), (4, 7), (7, 8), (8, 10))]
+        assert [means[name] for means in some.means] == pytest.approx(expected)
 
 
 def test_logs_epochs_ends_and_checkpoints_come_when_they_are_due():

@@ -48,3 +48,10 @@ def test_a_table_aligns_numbers_right_and_words_left():
 def test_prose_is_filled_and_formulas_are_kept():
     text = "one\ntwo\n\n    y = x   + 1\n\nQuestion: why?\nAnswer: so."
     assert render_prose(text) == "one two\n\n    y = x   + 1\n\nQuestion: why?\nAnswer: so."
+
+
+def test_formulas_lose_their_marks_and_columns_stay_aligned():
+    text = "    one   $a / b$   x\n    three   2   y"
+    assert render_prose(text) == "    one     a / b   x\n    three   2       y"
+    assert render_prose("the size $n + 1$ of it") == "the size n + 1 of it"
+    assert render_prose("    >>> net.to(device)") == "    net.to(device)"

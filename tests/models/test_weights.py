@@ -20,6 +20,7 @@ from cnnlab.models.head import replace_head
 from cnnlab.models.weights import load_weights, read_file, strip_prefixes
 from cnnlab.runs.start import start
 from tests.conftest import build_from, small_config
+from tests.data.damage import FEW, MANY, damage
 
 
 def build(name: str = "resnet20", num_classes: int = 10, in_channels: int = 3, seed: int = 1, **arguments) -> nn.Module:
@@ -131,6 +132,49 @@ def test_a_safetensors_file(trained, tmp_path):
         load(build(), path)
 
 
+def write_zip(path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save({"epoch": 3, "state_dict": state}, path)
+
+
+def write_pickle(path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+def write_safetensors(path: Path, state: dict[str, torch.Tensor]) -> None:
+    pytest.importorskip("safetensors.torch").save_file(state, path)
+
+
+@pytest.mark.parametrize("num", [2 * FEW, pytest.param(2 * MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("ending", "write"), [("pth", write_zip), ("pt", write_pickle), ("safetensors", write_safetensors)]
+)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_files_are_told_and_never_a_traceback(tmp_path, ending, write, num):
+    """Where there are checksums, in torch's newer format, what is read is what was written."""
+    state = {"conv.weight": torch.randn(4, 3, 3, 3), "fc.bias": torch.arange(5.0), "count": torch.tensor(7)}
+    path = tmp_path / f"weights.{ending}"
+    write(path, state)
+    num_read = 0
+    for changed in damage(path.read_bytes(), num):
+        path.write_bytes(changed)
+        try:
+            found = read_file(path)
+        except ConfigError as error:
+            assert f"weights.{ending}" in str(error)
+            continue
+        num_read += 1
+        if ending == "pth":
+            assert found.keys() == state.keys() and all(torch.equal(found[key], state[key]) for key in state)
+    assert num_read < num / (4 if ending == "pth" else 1)
+
+
+def test_weights_that_are_no_numbers_are_told(trained, path):
+    state = trained.state_dict()
+    torch.save({key: value / 0 if key == "fc.bias" else value for key, value in state.items()}, path)
+    with pytest.raises(ConfigError, match="holds weights that are no finite numbers .*fc.bias"):
+        load(build(), path)
+
+
 def test_safetensors_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
@@ -153,6 +197,14 @@ def test_a_run_has_chosen_its_best_weights_or_its_last(trained, tmp_path):
     other = build(seed=2)
     assert_same_weights(load(build(), save_run(tmp_path / "both", best=trained, last=other)), trained)
     assert_same_weights(load(build(), save_run(tmp_path / "last", last=other)), other)
+
+
+def test_an_end_inside_an_epoch_that_was_best_is_what_a_run_has_chosen(trained, tmp_path):
+    run = save_run(tmp_path / "run", best=build(seed=5), last=trained)
+    (run / "summary.json").write_text('{"chosen": "last.pt"}')
+    assert_same_weights(load(build(), run), trained)
+    (run / "summary.json").write_text("torn")
+    assert_same_weights(load(build(), run), build(seed=5))
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -6,13 +6,13 @@ import pytest
 import yaml
 from torch import nn
 
+from cnnlab.composition import CONF
 from cnnlab.config import parse
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.optim import OPTIMIZERS
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.registry import ForEveryOptimizer
-from cnnlab.train import CONF
 from tests.conftest import SMALL, choose, compose_tree
 
 

@@ -10,6 +10,7 @@ import yaml
 from torch import nn
 from torch.optim import lr_scheduler
 
+from cnnlab.composition import CONF
 from cnnlab.config import parse
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.errors import ConfigError
@@ -17,7 +18,6 @@ from cnnlab.optim import SCHEDULES
 from cnnlab.optim.registry import ForEverySchedule
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.runs.start import resume, start
-from cnnlab.train import CONF
 from tests.conftest import SMALL, choose, compose_tree, small_config
 from tests.runs.test_resume import assert_same, metrics
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlab.cli import main
 from cnnlab.reports.command import report
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import start
-from tests.conftest import small_config
+from tests.conftest import SMALL, small_config
 from tests.reports.browser import CHROMIUM, Browser
 
 pytest.importorskip("plotly", reason="reports need plotly")
@@ -116,6 +117,19 @@ def test_120_classes_stay_small_quick_and_legible(browser, breeds):
     heights = "[...document.querySelectorAll('#confusion .ytick text')].map((tick) => tick.getBoundingClientRect().y)"
     places = sorted(browser.run(heights))
     assert min(b - a for a, b in zip(places, places[1:], strict=False)) > 10  # lines of names do not overlap
+
+
+def test_the_page_of_a_sweep(browser, tmp_path):
+    pytest.importorskip("optuna")
+    typed = ["optimizer.lr=0.0001,0.003", "sweep.workers=1", "epochs=2", "plots=off", f"output_dir={tmp_path}"]
+    assert main(["train", "-m", *SMALL, *typed]) == 0
+    (plan,) = tmp_path.glob("sweeps/*/sweep.yaml")
+    page = report(str(plan.parent), [], None, False)
+    for width in (1200, 400):
+        browser.open(page, width)
+        draw_all(browser)
+        assert browser.overflow() <= 0
+        assert browser.run("document.querySelectorAll('#trials .scatterlayer .trace').length") == 2
 
 
 def test_the_index_is_sorted_and_filtered(browser, page, tmp_path):

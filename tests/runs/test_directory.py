@@ -113,3 +113,13 @@ with RunDirectory({str(tmp_path)!r}).locked():
             pass
     finally:
         os.kill(int(done.stdout), signal.SIGKILL)
+
+
+def test_what_a_killed_run_left_aside_is_removed_by_a_later_one(tmp_path):
+    old, young = tmp_path / ".2026-01-01_00-00-00-abc.partial", tmp_path / ".2026-01-01_00-00-00-xyz.partial"
+    for path in (old, young):
+        path.mkdir()
+        (path / "config.yaml").write_text("")
+    os.utime(old, (0, 0))
+    run = RunDirectory.claim(tmp_path, {}, [])
+    assert sorted(tmp_path.iterdir()) == sorted([young, run.path])

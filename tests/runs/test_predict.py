@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from cnnlab.cli import main
+from cnnlab.composition import CONF
 from cnnlab.config import parse
 from cnnlab.data import chunks, files
 from cnnlab.data.resize import crop_five, crop_square
@@ -26,7 +27,6 @@ from cnnlab.runs.predict import predict
 from cnnlab.runs.scores import Scores
 from cnnlab.runs.start import start
 from cnnlab.runs.trained import Trained, load_trained
-from cnnlab.train import CONF
 from tests.conftest import compose_tree, small_config
 from tests.data.kaggle import write_dogs_vs_cats, write_kaggle_cifar10
 

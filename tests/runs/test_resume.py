@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from cnnlab.composition import CONF
 from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
 from cnnlab.errors import CheckpointError, ConfigError, DataError
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
 from cnnlab.tasks import TIMINGS
-from cnnlab.train import CONF
 from tests.conftest import only_run, small_config
 from tests.data.files import write_mnist, write_photographs
 
-NUM_KILLS = 20
+NUM_KILLS, MANY_KILLS = 4, 64  # in the suite, and under -m slow
 
 
 def metrics(run: RunDirectory) -> list[dict[str, float | None]]:
@@ -58,19 +58,26 @@ def assert_same_end(one: RunDirectory, other: RunDirectory) -> None:
     assert ends[0]["test"] == ends[1]["test"] and ends[0]["status"] == ends[1]["status"] == "completed"
 
 
-def test_killed_at_twenty_random_moments_and_resumed(tmp_path):
-    command = [sys.executable, "-m", "tests.runs.killing", str(tmp_path), str(NUM_KILLS)]
-    done = subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, timeout=280)
+@pytest.mark.parametrize("num", [NUM_KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_resumed(tmp_path, num):
+    command = [sys.executable, "-m", "tests.runs.killing", str(tmp_path), str(num)]
+    done = subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "kills.json").read_text())
-    whole = RunDirectory(report["whole"])
-    assert len(metrics(whole)) == 4 and len(report["kills"]) == NUM_KILLS
-    for kill in report["kills"]:
-        assert_same_end(RunDirectory(kill["run"]), whole)
-    # The kills did hit runs that were under way, and the writing of files.
-    assert sum(kill["status"] == "running" for kill in report["kills"]) >= NUM_KILLS // 2
-    assert len({kill["epochs"] for kill in report["kills"]}) >= 3
-    assert any(kill["partial"] for kill in report["kills"])
+    kills = json.loads((tmp_path / "kills.json").read_text())
+    assert len(kills) == num
+    for kill in kills:
+        run, whole = RunDirectory(kill["run"]), RunDirectory(kill["whole"])
+        if not whole.out_of_fold.exists():
+            assert_same_end(run, whole)
+        else:
+            assert run.out_of_fold.read_bytes() == whole.out_of_fold.read_bytes()
+            for number in range(2):
+                assert_same_end(run.fold(number), whole.fold(number))
+    if num == MANY_KILLS:  # they hit first moments, runs that were under way, and the writing of files
+        assert sum(kill["status"] is None for kill in kills) >= 3
+        assert sum(kill["status"] == "running" for kill in kills) >= num // 2
+        assert len({kill["epochs"] for kill in kills}) >= 4
+        assert sum(bool(kill["partial"]) for kill in kills) >= 5
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

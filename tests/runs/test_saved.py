@@ -76,6 +76,18 @@ def test_leave_is_for_these_modules_of_this_directory(sent, tmp_path):
     assert main(["inspect", str(sent)]) == 2
 
 
+def test_leave_is_for_the_file_that_a_module_was(sent, tmp_path, monkeypatch, capsys):
+    assert main(["inspect", str(sent), "--trust"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy("sent_along.py", tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delitem(sys.modules, "sent_along")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    capsys.readouterr()
+    assert main(["inspect", str(sent)]) == 2
+    assert f"sent_along ({Path.cwd() / 'sent_along.py'})" in capsys.readouterr().err and not Path("ran").exists()
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

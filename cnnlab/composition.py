@@ -1,0 +1,207 @@
+"""Overrides and YAML to a configuration, by Hydra, with every mistake told beside all others.
+
+Two things are arranged around Hydra, so that a mistake is told with the nearest valid name: a misspelt group choice is
+found before composing, and an unknown key is let through composing to the checks of `config.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab.distributed import num_processes
+from cnnlab.errors import ConfigError
+from cnnlab.signature import suggest
+
+if TYPE_CHECKING:
+    from cnnlab.config import Config
+
+_PACKAGE = Path(__file__).parent
+# Beside the package in a checkout, inside it in a wheel.
+CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+
+# A plain `key=value`: what Hydra calls an addition (+), a deletion (~) or a package (@) is not one.
+PLAIN = re.compile(r"(?P<key>[A-Za-z_][\w./]*)=(?P<value>.*)", re.DOTALL)
+OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:]*(=.*)?", re.DOTALL)
+CHOICES = re.compile(r"[\w/-]+(,\s*[\w/-]+)*")
+
+
+# What Hydra raises over overrides and flags that it did not foresee, beside exceptions of its own.
+COMPOSING = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError)
+
+MULTIRUN = ("-m", "--multirun")
+
+REFUSED = {"--experimental-rerun": "it runs code that a file holds; expected cnnlab reproduce RUN or cnnlab resume RUN"}
+
+
+# --- What is typed ----------------------------------------------------------------------------------
+
+
+def find_config_dirs(arguments: list[str]) -> list[Path]:
+    """The folders that --config-dir (-cd) adds to the search."""
+    found = []
+    for text, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        if text in ("--config-dir", "-cd"):
+            found.append(Path(following))
+        elif text.startswith("--config-dir="):
+            found.append(Path(text.partition("=")[2]))
+    return found
+
+
+def list_choices(group: str, folders: list[Path]) -> set[str]:
+    """What may be chosen in a group: its YAML files, by name."""
+    return {
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in folders
+        for path in (folder / group).rglob("*.yaml")
+    }
+
+
+def let_through(text: str, folders: list[Path]) -> str:
+    """`key=value` as an addition, so that composing accepts any key; our own check knows the valid ones."""
+    plain = PLAIN.fullmatch(text)
+    if not plain or "/" in plain["key"] or plain["key"].startswith("hydra.") or list_choices(plain["key"], folders):
+        return text
+    return f"++{text}"
+
+
+def check_overrides(arguments: list[str], folders: list[Path]) -> None:
+    """Raises ConfigError for a choice that no group has, and for any problem of a run of a sweep.
+
+    A single run without such a choice is left to the checks of its job: it is composed only once.
+    """
+    problems, rest = [], []
+    problems += [f"{flag}: {reason}" for flag, reason in REFUSED.items() if flag in arguments]
+    if num_processes() > 1 and set(MULTIRUN) & set(arguments):
+        problems.append("--multirun: one run at a time under torchrun; expected a torchrun for each value")
+    if not set(MULTIRUN) & set(arguments):
+        swept = [text for text in arguments if re.match(r"\+*sweep[.=]", text)]
+        problems += [f"{text}: is for many runs; expected it beside -m" for text in swept]
+    for text in arguments:
+        plain = PLAIN.fullmatch(text)
+        choices = list_choices(plain["key"], folders) if plain else set()
+        unknown = []
+        if plain and choices and CHOICES.fullmatch(plain["value"]):
+            unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices]
+            problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
+        if OVERRIDE.fullmatch(text) and not unknown:
+            rest.append(text)
+    if problems or set(MULTIRUN) & set(arguments):
+        try:
+            variants = expand_sweep(rest)
+        except COMPOSING as error:
+            raise ConfigError([*problems, *explain(error).problems]) from error
+        problems += [problem for variant in variants for problem in find_problems(variant, folders)]
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))  # each once
+
+
+def expand_sweep(overrides: list[str]) -> list[list[str]]:
+    """The configurations that show every value of every swept key once, beside the first of the others.
+
+    So each value is checked before the first run, though not each combination of them.
+    """
+    values = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        values.append(
+            [f"{key}={value}" for value in override.sweep_string_iterator()] if swept else [str(override.input_line)]
+        )
+    first = [options[0] for options in values]
+    others = [
+        [*first[:index], option, *first[index + 1 :]] for index, options in enumerate(values) for option in options[1:]
+    ]
+    return [first, *others]
+
+
+def find_problems(overrides: list[str], folders: list[Path]) -> list[str]:
+    """The problems of one configuration, composed aside."""
+    try:
+        compose_aside(overrides, folders)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def compose(overrides: list[str], config_dirs: list[str]) -> Config:
+    """The configuration that `cnnlab train` would run. Raises ConfigError with all problems."""
+    folders = [CONF, *(Path(folder) for folder in config_dirs)]
+    check_overrides(overrides, folders)
+    return compose_aside(overrides, folders)
+
+
+def compose_sweep(overrides: list[str], config_dirs: list[str]) -> dict[str, Config]:
+    """The configurations of `expand_sweep`, by what each has that others have not. Raises ConfigError."""
+    folders = [CONF, *(Path(folder) for folder in config_dirs)]
+    check_overrides(["-m", *overrides], folders)
+    variants = expand_sweep(overrides)
+    shared = set.intersection(*(set(variant) for variant in variants))
+    return {
+        " ".join(text for text in variant if text not in shared): compose_aside(variant, folders)
+        for variant in variants
+    }
+
+
+def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
+    """One configuration, composed without running a job. Raises ConfigError."""
+    from cnnlab.config import parse
+
+    return parse(compose_tree(overrides, folders))
+
+
+def compose_tree(overrides: list[str], folders: list[Path]) -> dict[str, Any]:
+    """One configuration in plain containers, not checked yet. Raises ConfigError for what cannot be composed."""
+    extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
+    except COMPOSING as error:
+        raise explain(error, overrides, folders) from error
+    return resolve(composed)
+
+
+def can_compose(override: str, folders: Sequence[Path]) -> bool:
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            hydra.compose("train", [let_through(override, list(folders))])
+    except COMPOSING:
+        return False
+    return True
+
+
+def resolve(composed: DictConfig) -> dict[str, Any]:
+    """The composed tree in plain containers, ${…} filled in. Raises ConfigError for one that leads nowhere."""
+    try:
+        tree: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    tree.pop("sweep", None)  # of many runs, none of a single one
+    return tree
+
+
+def explain(error: Exception, overrides: Sequence[str] = (), folders: Sequence[Path] = (CONF,)) -> ConfigError:
+    """What Hydra, OmegaConf or YAML could not compose, with the nearest valid name where one is missing.
+
+    Where they do not say of which of the `overrides`, it is those that cannot be composed alone.
+    """
+    text = str(error)
+    if not isinstance(error, (HydraException, OmegaConfBaseException, yaml.YAMLError)):
+        guilty = [text for text in overrides if OVERRIDE.fullmatch(text) and not can_compose(text, folders)]
+        what = ", ".join(guilty) or "these overrides and options"
+        return ConfigError(f"{what}: cannot be composed ({text}); expected KEY=VALUE, as in --help")
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        wanted = Path(error.missing_cfg_file).name
+        text = f"{text.splitlines()[0]}; {suggest(wanted, error.options)}"
+    elif error.__cause__ is not None and str(error.__cause__) not in text:
+        text = f"{text} ({error.__cause__})"
+    return ConfigError(text)

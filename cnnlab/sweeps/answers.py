@@ -1,0 +1,178 @@
+"""What a sweep found: a table, which configuration is best and by how much, which axis mattered, pictures."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from cnnlab.errors import CnnlabError
+from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
+from cnnlab.sweeps.space import OWN, Axis
+from cnnlab.tasks import is_higher_better
+
+NUM_SHOWN = 5  # configurations at the end of a sweep
+Outcomes = Mapping[int, Outcome]
+
+
+def write_table(sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outcomes, metric: str) -> None:
+    """trials.csv: a row for each trial, whatever became of it."""
+    keys = list(dict.fromkeys(text.partition("=")[0] for trial in trials for text in trial.values))
+    rows: list[list[Any]] = [["trial", "configuration", "seed", *keys, "status", metric, "epochs", "seconds", "reason"]]
+    for trial in trials:
+        outcome, values = outcomes[trial.number], dict(text.split("=", 1) for text in trial.values)
+        rows.append(
+            [trial.number, trial.configuration, trial.seed, *(values.get(key) for key in keys), outcome.status]
+            + [outcome.score, outcome.epochs, outcome.seconds, outcome.reason]
+        )
+    sweep.files.write_csv(sweep.table, rows)
+
+
+def rank(trials: Sequence[Trial], outcomes: Outcomes, metric: str) -> Any:
+    """A row for each configuration, the best mean first: a pandas table with mean, std (n - 1) and count of seeds.
+
+    Configurations that went to their end stand before those that were ended early, which had less time.
+    """
+    import pandas
+
+    found = pandas.DataFrame(
+        [
+            (trial.configuration, " ".join(trial.values), outcomes[trial.number].score, outcomes[trial.number].status)
+            for trial in trials
+        ],
+        columns=["configuration", "values", "score", "status"],
+    )
+    found = found[found["score"].notna() & found["status"].isin(["completed", "pruned"])]
+    found["whole"] = found["status"] == "completed"
+    groups = found.groupby("configuration").agg(
+        values=("values", "first"),
+        mean=("score", "mean"),
+        std=("score", "std"),
+        count=("score", "count"),
+        whole=("whole", "all"),
+    )
+    return groups.sort_values(["whole", "mean"], ascending=[False, not is_higher_better(metric)], kind="stable")
+
+
+def describe_best(sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outcomes, metric: str) -> str:
+    table = rank(trials, outcomes, metric)
+    counts: dict[str, int] = defaultdict(int)
+    for outcome in outcomes.values():
+        counts[outcome.status] += 1
+    lines = [", ".join(f"{number} {status}" for status, number in counts.items()) or "no trials"]
+    for configuration, row in table.head(NUM_SHOWN).iterrows():
+        deviation = f" ± {row['std']:.4f} over {row['count']} seeds" if row["count"] > 1 else ""
+        early = "" if row["whole"] else " (ended early)"
+        lines.append(
+            f"  {metric} {row['mean']:.4f}{deviation}{early}  {row['values'] or f'configuration {configuration}'}"
+        )
+    if len(table) > NUM_SHOWN:
+        lines.append(f"  … {len(table) - NUM_SHOWN} more: cnnlab compare {sweep}")
+    return "\n".join(lines)
+
+
+def explain_variance(trials: Sequence[Trial], outcomes: Outcomes, metric: str) -> dict[str, float]:
+    """How much of the scores' variance each axis explains alone: η² = 1 - (variance within its values) / (all of it).
+
+    Numbers of which there are more than five are put into four groups of equal size first.
+    """
+    import pandas
+
+    found = pandas.DataFrame(
+        [
+            {**dict(text.split("=", 1) for text in trial.values), "": outcomes[trial.number].score}
+            for trial in trials
+            if outcomes[trial.number].status == "completed" and outcomes[trial.number].score is not None
+        ]
+    )
+    if len(found) < 3 or not found[""].var():
+        return {}
+    explained = {}
+    for key in found.columns.drop(""):
+        values = found[key]
+        numbers = pandas.to_numeric(values, errors="coerce")
+        if numbers.notna().all() and numbers.nunique() > 5:
+            values = pandas.qcut(numbers, 4, duplicates="drop")
+        if values.nunique() > 1:
+            within = found[""] - found.groupby(values, observed=True)[""].transform("mean")
+            explained[key] = float(1 - (within**2).sum() / ((found[""] - found[""].mean()) ** 2).sum())
+    return dict(sorted(explained.items(), key=lambda item: -item[1]))
+
+
+def write_best(
+    sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outcomes, metric: str, typed: Sequence[str]
+) -> None:
+    """best.yaml: the best configuration as a file of conf/experiment, with its command line above."""
+    from cnnlab.composition import CONF, list_choices
+
+    table = rank(trials, outcomes, metric)
+    if not len(table):
+        return
+    values = str(table.iloc[0]["values"]).split(" ") if table.iloc[0]["values"] else []
+    keys = {text.partition("=")[0] for text in values}
+    fixed = [text for text in typed if not OWN.match(text) and text.lstrip("+").partition("=")[0] not in keys]
+    everything = [*fixed, *values]
+    defaults: list[Any] = []
+    tree: dict[str, Any] = {}
+    for text in everything:
+        key, _, value = text.lstrip("+").partition("=")
+        if key == "experiment":
+            defaults.insert(0, value)
+        elif list_choices(key, [CONF]):
+            defaults.append({f"override /{key}": value})
+        else:
+            branch = tree
+            *parents, leaf = key.split(".")
+            for parent in parents:
+                branch = branch.setdefault(parent, {})
+            branch[leaf] = yaml.safe_load(value)
+    command = f"# cnnlab train {' '.join(everything)}\n"
+    header = f"# @package _global_\n# {metric} {table.iloc[0]['mean']:.4f}: the best of {len(table)} configurations.\n"
+    contents = {**({"defaults": defaults} if defaults else {}), **tree}
+    sweep.files.write_text(sweep.best, header + command + yaml.safe_dump(contents, sort_keys=False))
+
+
+def draw_answers(
+    sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outcomes, metric: str, axes: Sequence[Axis]
+) -> None:
+    """plots/history.png and plots/axes.png; a picture is no reason to fail."""
+    scored = [(trial, outcome.score) for trial in trials if (outcome := outcomes[trial.number]).score is not None]
+    if len(scored) < 2:
+        return
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        sweep.plots.mkdir(exist_ok=True)
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        part = figure.subplots()
+        pick, best, so_far = (max if is_higher_better(metric) else min), None, []
+        for _, score in scored:
+            best = score if best is None else pick(best, score)
+            so_far.append(best)
+        numbers = [trial.number for trial, _ in scored]
+        part.scatter(numbers, [score for _, score in scored], s=14)
+        part.step(numbers, so_far, where="post", label="best so far")
+        part.set(xlabel="trial", ylabel=metric)
+        part.legend()
+        figure.savefig(sweep.plots / "history.png")
+        if axes:
+            figure = Figure(figsize=(3.2 * len(axes), 3.4), layout="constrained")
+            FigureCanvasAgg(figure)
+            for axis, part in zip(axes, figure.subplots(1, len(axes), squeeze=False)[0], strict=True):
+                values = [dict(text.split("=", 1) for text in trial.values)[axis.key] for trial, _ in scored]
+                shown: list[Any] = [float(value) for value in values] if axis.is_continuous else []
+                if not axis.is_continuous:
+                    part.set_xticks(range(len(axis.choices)), axis.choices)
+                    shown = [axis.choices.index(value) for value in values]
+                part.scatter(shown, [score for _, score in scored], s=14)
+                part.set(xlabel=axis.key, ylabel=metric)
+                if axis.log:
+                    part.set_xscale("log")
+            figure.savefig(sweep.plots / "axes.png")
+    except (OSError, CnnlabError) as error:
+        print(f"{sweep.plots}: cannot be written ({error})", file=sys.stderr)

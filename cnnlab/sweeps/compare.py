@@ -1,0 +1,261 @@
+"""Runs beside each other: a table of what differs and what came of it, and whether a difference is more than chance."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlab.errors import ConfigError, DataError
+from cnnlab.runs.directory import RunDirectory
+from cnnlab.sweeps.directory import SweepDirectory, read_score
+from cnnlab.tasks import is_higher_better
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas
+
+NUM_RESAMPLES = 10_000
+LEVEL = 0.05  # below which a difference is called shown
+# Of a configuration: what says where, not what.
+NOT_COMPARED = ("name", "output_dir", "imports", "seed", "engine.threads", "engine.device")
+
+
+def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str) -> None:
+    """Print a row for each configuration, runs that differ in the seed alone in one; best first.
+
+    `form` is "text", "csv" or "json". Raises ConfigError for what is no run, or has no such metric or key.
+    """
+    runs = [run for path in paths for run in find_runs(path)]
+    rows = [read_row(run) for run in runs]
+    metric = metric or choose_metric(rows, runs)
+    table = tabulate(runs, rows, by, metric)
+    if form == "csv":
+        print(table.to_csv(index=False), end="")
+    elif form == "json":
+        print(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+    else:
+        print(table.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
+        for key, share in explain_by_key(runs, rows, metric).items():
+            print(f"{key} explains {share:.0%} of the variance of {metric} alone")
+    for remark in find_differences_of_data(runs):
+        print(remark, file=sys.stderr)
+
+
+def find_runs(path: str) -> list[RunDirectory]:
+    """The run at a path, or the trials of the sweep there. Raises ConfigError."""
+    if SweepDirectory(path).plan.is_file():
+        sweep = SweepDirectory.open(path)
+        runs = [sweep.run(trial.number) for trial in sweep.read_trials()]
+        return [run for run in runs if run.config.is_file()]
+    return [RunDirectory.open(path)]
+
+
+def read_row(run: RunDirectory) -> dict[str, Any]:
+    """The configuration of a run, keys joined by dots; small values alone."""
+    return flatten(run.read_config())
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def choose_metric(rows: Sequence[Mapping[str, Any]], runs: Sequence[RunDirectory]) -> str:
+    """What the runs select by. Raises ConfigError where they do not agree."""
+    found = set()
+    for run in runs:
+        summary = run.read_json(run.summary)
+        first = run.fold(0).read_json(run.fold(0).summary) if "folds" in summary else summary
+        if "select_by" in first:
+            found.add(first["select_by"])
+        elif first.get("best"):
+            found.add("valid_accuracy" if "valid_accuracy" in first["best"] else "valid_loss")
+    if len(found) > 1:
+        raise ConfigError(
+            f"--metric: missing; the runs were selected by {', '.join(sorted(found))}: expected one of them"
+        )
+    return found.pop() if found else "valid_accuracy"
+
+
+def tabulate(
+    runs: Sequence[RunDirectory], rows: Sequence[Mapping[str, Any]], by: str | None, metric: str
+) -> pandas.DataFrame:
+    """A row for each configuration, or each value of `by`: mean, std (n - 1) and number of runs, best mean first."""
+    import pandas
+
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    if by is not None and by not in keys:
+        from cnnlab.signature import suggest
+
+        raise ConfigError(f"--by: no key '{by}' in these runs; {suggest(by, keys)}")
+    varied = [key for key in keys if key not in NOT_COMPARED and len({repr(row.get(key)) for row in rows}) > 1]
+    shown = [by] if by is not None else varied
+    summaries = [run.read_json(run.summary) for run in runs]
+    scores = [read_score(run, summary, metric) for run, summary in zip(runs, summaries, strict=True)]
+    if runs and all(score is None for score in scores):
+        raise ConfigError(f"--metric: no run here has {metric}; expected a column of their metrics.csv")
+    found = pandas.DataFrame(
+        [
+            {
+                **{key: write_value(row.get(key)) for key in shown},
+                "score": score,
+                "run": run.path.name,
+                "status": s.get("status"),
+            }
+            for run, row, score, s in zip(runs, rows, scores, summaries, strict=True)
+        ]
+    )
+    groups = found.groupby(shown, sort=False, dropna=False) if shown else found.groupby(lambda _: 0)
+    table = groups.agg(
+        **{metric: ("score", "mean"), "std": ("score", "std"), "runs": ("score", "count")},
+        best_run=("run", "first"),
+        status=("status", lambda values: ", ".join(sorted(set(map(str, values))))),
+    )
+    best = found.loc[found["score"].dropna().index]
+    if len(best):
+        pick = "idxmax" if is_higher_better(metric) else "idxmin"
+        grouped = best.groupby(shown, sort=False, dropna=False) if shown else best.groupby(lambda _: 0)
+        table["best_run"] = grouped["score"].agg(lambda values: found["run"][getattr(values, pick)()])
+    table = table.reset_index() if shown else table.reset_index(drop=True)
+    return table.sort_values(metric, ascending=not is_higher_better(metric), kind="stable", na_position="last")
+
+
+def write_value(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else json.dumps(value)
+
+
+def explain_by_key(runs: Sequence[RunDirectory], rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
+    """The share of the scores' variance that each key which varies explains alone (see `answers.explain_variance`)."""
+    from cnnlab.sweeps.answers import explain_variance
+    from cnnlab.sweeps.directory import Outcome, Trial
+
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    varied = [key for key in keys if key not in NOT_COMPARED and len({repr(row.get(key)) for row in rows}) > 1]
+    trials, outcomes = [], {}
+    for number, (run, row) in enumerate(zip(runs, rows, strict=True)):
+        summary = run.read_json(run.summary)
+        values = [f"{key}={write_value(row.get(key))}" for key in varied]
+        trials.append(Trial(number, number, 0, values, {}))
+        outcomes[number] = Outcome(str(summary.get("status")), read_score(run, summary, metric))
+    return explain_variance(trials, outcomes, metric) if len(varied) > 1 else {}
+
+
+def find_differences_of_data(runs: Sequence[RunDirectory]) -> list[str]:
+    """Where runs cannot be compared: validated or tested on other images."""
+    remarks = []
+    known = {run: run.read_json((run.fold(0) if run.fold(0).path.is_dir() else run).dataset) for run in runs}
+    for part in ("valid", "test"):
+        prints = {(facts.get("fingerprints") or {}).get(part) for facts in known.values() if facts}
+        if len(prints) > 1:
+            what = "validated" if part == "valid" else "tested"
+            remarks.append(f"not comparable: these runs were {what} on {len(prints)} different sets of images")
+    return remarks
+
+
+# --- Two runs on the same images ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """What two networks' predictions for the same images show."""
+
+    num_images: int
+    accuracies: tuple[float, float]
+    only_first: int  # images that the first alone has right
+    only_second: int
+    p: float  # of McNemar's exact test
+    low: float  # of the difference of accuracies, second - first: 95 % by paired bootstrap
+    high: float
+
+    def __str__(self) -> str:
+        first, second = self.accuracies
+        lines = [
+            f"{self.num_images:,} images: accuracy {first:.4f} and {second:.4f}, difference {second - first:+.4f} "
+            f"(95 % between {self.low:+.4f} and {self.high:+.4f}, paired bootstrap)",
+            f"the first alone is right on {self.only_first:,}, the second alone on {self.only_second:,}: "
+            f"p = {self.p:.3g} (McNemar's exact test)",
+        ]
+        if self.p < LEVEL:
+            better = "second" if self.only_second > self.only_first else "first"
+            lines.append(f"The {better} network is better on images like these: chance alone would rarely show this.")
+        else:
+            lines.append("Not shown: chance alone gives such a difference often. More test images would tell more.")
+        lines.append("This is of these two networks; for two configurations compare several seeds of each.")
+        return "\n".join(lines)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The two-sided exact p of as many discordant pairs, each equally likely to be of either kind (McNemar, 1947)."""
+    total, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(total, k) for k in range(fewer + 1)) / 2**total
+    return min(1.0, 2 * tail)
+
+
+def bootstrap_difference(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % of the mean of second - first (N,), images drawn again in pairs (Efron's percentile interval)."""
+    import numpy as np
+
+    values, counts = np.unique(second.astype(np.float64) - first.astype(np.float64), return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(first), counts / len(first), size=NUM_RESAMPLES)
+    low, high = np.quantile(drawn @ values / len(first), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def compare_pair(first: str, second: str) -> PairedTest:
+    """Predict the test images by both runs' networks. Raises ConfigError where that is no fair comparison."""
+    import numpy as np
+
+    from cnnlab.runs.predict import predict_in_chunks, read_part
+    from cnnlab.runs.trained import load_trained
+
+    right = []
+    labels: list[Any] = []
+    for path in (first, second):
+        member = load_trained(RunDirectory.open(path))
+        if not member.facts.task.has_classes:
+            raise ConfigError(f"{path}: predicts numbers; --test is for classes")
+        series = read_part(member, "test")
+        labels.append((series.images.ids, series.labels))
+        assert series.labels is not None
+        scores = np.concatenate(list(predict_in_chunks([member], series.images)))
+        right.append(scores.argmax(1) == series.labels.numpy())
+    if labels[0][0] != labels[1][0] or not bool((labels[0][1] == labels[1][1]).all()):
+        raise DataError(
+            f"{first}, {second}: were not tested on the same images; expected runs of one dataset and split"
+        )
+    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    low, high = bootstrap_difference(*right)
+    accuracies = (float(right[0].mean()), float(right[1].mean()))
+    return PairedTest(len(right[0]), accuracies, only_first, only_second, mcnemar(only_first, only_second), low, high)
+
+
+def describe_status(path: str | Path) -> str:
+    """How a sweep stands: how many trials of each kind, those under way, the best so far."""
+    from cnnlab.sweeps.answers import describe_best
+
+    sweep = SweepDirectory.open(path)
+    plan, trials, told = sweep.read_plan(), sweep.read_trials(), sweep.read_outcomes()
+    outcomes = {trial.number: sweep.find_outcome(trial, plan["metric"], told) for trial in trials}
+    lines = [describe_best(sweep, trials, outcomes, plan["metric"])]
+    settings = plan["settings"]
+    total = max(len(trials), (settings["trials"] or 0) * settings["seeds"])
+    left = total - sum(outcome.has_ended for outcome in outcomes.values())
+    for trial in trials:
+        if outcomes[trial.number].status in ("running", "interrupted", "killed"):
+            rows = sweep.run(trial.number).read_metrics()
+            lines.append(
+                f"  trial {trial.number} ({' '.join(trial.values)}) {outcomes[trial.number].status}, epoch {len(rows)}"
+            )
+    if left:
+        lines.append(f"{left} of {total} are left: cnnlab sweep resume {sweep}")
+    return "\n".join(lines)
