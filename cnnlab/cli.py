@@ -146,6 +146,10 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--output", metavar="FILE", help="default: report.html there")
     report.add_argument("--open", action="store_true", help="show it in the browser")
 
+    audit = commands.add_parser("audit", help="labels that look wrong, near-twins within and across parts")
+    audit.add_argument("run", help="run directory, or one with folds")
+    audit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
+
     export = commands.add_parser("export", help="a run's network as a file for other programs, with a model card")
     export.add_argument("run", help="run directory")
     export.add_argument("--format", choices=("safetensors", "onnx", "torch_export"), required=True)
@@ -187,7 +191,7 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--to", dest="highest", type=float, default=10.0, metavar="LR", help="default: 10")
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
-    for command in (resume, evaluate, predict, calibrate, report, export, reproduce, inspect):
+    for command in (resume, evaluate, predict, calibrate, report, audit, export, reproduce, inspect):
         command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
 
     sweep = commands.add_parser("sweep", help="a sweep that cnnlab train -m began: how it stands, go on, stop")
@@ -270,6 +274,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         from cnnlab.reports.command import report
 
         print(report(arguments.run, arguments.overrides, arguments.output, arguments.open))
+    elif arguments.command == "audit":
+        from cnnlab.reports.audit_page import audit
+
+        print("\n".join(str(path) for path in audit(arguments.run, arguments.overrides)))
     elif arguments.command == "export":
         from cnnlab.runs.export import export
 

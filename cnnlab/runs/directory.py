@@ -68,6 +68,9 @@ class RunDirectory:
         self.scores = self.path / "scores.partial"  # of a prediction that is not through yet
         self.calibration = self.path / "calibration.json"  # the temperature of its probabilities
         self.report = self.path / "report.html"
+        self.audit = self.path / "audit.csv"  # labels that look wrong
+        self.twins = self.path / "twins.csv"
+        self.audit_page = self.path / "audit.html"
         self.out_of_fold = self.path / "out_of_fold.csv"  # of a cross-validation
         self.curves = self.path / "plots" / "curves.png"
         self.confusion = self.path / "plots" / "confusion.png"
