@@ -150,6 +150,11 @@ def build_parser() -> argparse.ArgumentParser:
     audit.add_argument("run", help="run directory, or one with folds")
     audit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
 
+    watch = commands.add_parser("watch", help="the running curves as text")
+    watch.add_argument("run", help="run directory, or a folder of them such as outputs")
+    watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="default: 2")
+    watch.add_argument("--once", action="store_true", help="draw once and end")
+
     export = commands.add_parser("export", help="a run's network as a file for other programs, with a model card")
     export.add_argument("run", help="run directory")
     export.add_argument("--format", choices=("safetensors", "onnx", "torch_export"), required=True)
@@ -278,6 +283,12 @@ def run_command(arguments: argparse.Namespace) -> int:
         from cnnlab.reports.audit_page import audit
 
         print("\n".join(str(path) for path in audit(arguments.run, arguments.overrides)))
+    elif arguments.command == "watch":
+        from cnnlab.runs.watch import watch
+
+        if not arguments.every > 0:
+            raise ConfigError(f"--every {arguments.every:g}: expected more than 0 seconds")
+        watch(arguments.run, arguments.every, arguments.once)
     elif arguments.command == "export":
         from cnnlab.runs.export import export
 
