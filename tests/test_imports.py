@@ -16,7 +16,7 @@ BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
     "tasks",
 }  # fmt: skip
-BUILT = BASE | {"models", "data", "optim", "engine", "plugins", "config"}
+BUILT = BASE | {"models", "data", "optim", "engine", "trackers", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "durations": set(),
@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "data": BASE,
     "optim": BASE,
     "engine": BASE,
+    "trackers": {"registry"},
     "config": BUILT,
     "experiment": BUILT,
     "runs": BUILT | {"experiment"},

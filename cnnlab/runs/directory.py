@@ -68,6 +68,7 @@ class RunDirectory:
         self.scores = self.path / "scores.partial"  # of a prediction that is not through yet
         self.calibration = self.path / "calibration.json"  # the temperature of its probabilities
         self.report = self.path / "report.html"
+        self.trackers = self.path / "trackers.json"  # under which ids they know this run
         self.audit = self.path / "audit.csv"  # labels that look wrong
         self.twins = self.path / "twins.csv"
         self.audit_page = self.path / "audit.html"

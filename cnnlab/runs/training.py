@@ -19,6 +19,7 @@ from cnnlab.experiment.training import Experiment
 from cnnlab.runs.classes import list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
+from cnnlab.runs.feed import Feed
 from cnnlab.runs.journal import Journal
 from cnnlab.runs.outcome import explain_outcome, warn_of_random_features
 from cnnlab.runs.pictures import Evaluated, draw_pictures
@@ -42,11 +43,10 @@ def train(
     However it ends, summary.json says so; until it takes its first step nothing else in the directory is changed but
     the log.
     """
-    with run.locked(), Summary(run) as summary:
+    with run.locked(), Feed(run, config) as feed, Summary(run) as summary:
         plan, num_epochs = experiment.plan, -(-experiment.plan.num_steps // len(experiment.training.train))
-        journal = Journal(
-            run, {"run": run.read_id(), "config": as_yaml(config)}, plan.num_steps, num_epochs, speaks=is_main()
-        )
+        origin = {"run": run.read_id(), "config": as_yaml(config)}
+        journal = Journal(run, origin, plan.num_steps, num_epochs, speaks=is_main(), feed=feed)
         evaluated = None
         try:
             journal.say(describe_start(config, experiment))
@@ -64,6 +64,7 @@ def train(
                 select_by=plan.select_by,
             )
             write_beginning(run, config, experiment, fingerprints)
+            feed.begin(state.rows)
             fit_and_select(experiment, state, journal, stop, summary, judge)
             evaluated = evaluate_chosen(run, experiment, state, summary)
             journal.say(describe_end(summary, plan.select_by))
