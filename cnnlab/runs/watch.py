@@ -55,7 +55,7 @@ def find_newest(path: Path) -> list[RunDirectory]:
         return [RunDirectory(path)]
     found = [
         RunDirectory(where)
-        for where, folders, files in os.walk(path)
+        for where, folders, files in (os.walk(path) if path.is_dir() else ())
         if not os.path.basename(where).startswith(".") and "config.yaml" in files
     ]
     if not found:

@@ -213,6 +213,10 @@ def test_mistakes_are_told(tmp_path, run, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "no run here, and none below" in capsys.readouterr().err
     assert main(["report", str(run), "--output", "/dev/null"]) == 2
+    assert main(["report", str(run), "epochs=[1"]) == 2
+    assert main(["report", str(run.path.parent), "epochs=1"]) == 2
+    assert "changes how a run is read" in capsys.readouterr().err
+    assert main(["watch", "nowhere\0"]) == 2
     target = tmp_path / "other" / Path("page.html")
     assert main(["report", str(run), "--output", str(target)]) == 0
     assert target.stat().st_size < 10e6
