@@ -28,7 +28,7 @@ class MLflow:
         self._client: Any = MlflowClient(tracking_uri=uri)
         if known_id is not None:
             self.id = known_id
-            self._client.set_terminated(known_id, status="RUNNING")
+            self._client.update_run(known_id, status="RUNNING")
             return
         found = self._client.get_experiment_by_name(story.experiment)
         experiment = found.experiment_id if found else self._client.create_experiment(story.experiment)
