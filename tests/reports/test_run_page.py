@@ -145,6 +145,18 @@ def test_a_page_is_made_of_what_there_is(copy, name):
     assert "cnnlab resume" in page
 
 
+def test_a_run_of_an_older_version_has_its_page(copy):
+    """Before there were plots, loggers, speeds and peak memory."""
+    tree = copy.read_config()
+    del tree["plots"], tree["logger"]
+    copy.write_yaml(copy.config, tree)
+    summary = json.loads(copy.summary.read_text())
+    copy.write_json(copy.summary, {key: summary[key] for key in ("status", "best", "test")})
+    page = write_report(copy)
+    assert 'class="missing"' not in page
+    assert f"<dd>{summary['test']['accuracy']:.4f}</dd>" in page and 'id="confusion"' in page
+
+
 def test_without_its_images_the_page_says_so(tmp_path):
     folder = tmp_path / "pictures"
     for name in ("cat", "dog"):
