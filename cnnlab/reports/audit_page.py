@@ -101,9 +101,7 @@ def judge(members: Sequence[Trained]) -> Judged:
 
 def list_errors(judged: Judged, errors: LabelErrors, classes: Sequence[str]) -> list[list[Any]]:
     """audit.csv: every judged image, the likeliest error first."""
-    rows: list[list[Any]] = [
-        ["part", "id", "path", "label", "suggested", "suspect", "p_label", "p_suggested", "margin"]
-    ]
+    rows: list[list[Any]] = [["part", "id", "path", "label", "suggested", "suspect", "p_label", "p_suggested"]]
     for position in errors.ranking.tolist():
         part, batches, place = judged.locate(position)
         label, suggested = int(judged.labels[position]), int(errors.suggested[position])
@@ -111,7 +109,7 @@ def list_errors(judged: Judged, errors: LabelErrors, classes: Sequence[str]) -> 
         rows.append(
             [part, guard(name_image(batches, place)), guard(find_path(batches, place)), guard(classes[label])]
             + [guard(classes[suggested]), "yes" if errors.is_suspect[position] else "no"]
-            + [f"{float(value):.6g}" for value in (p[label], p[suggested], errors.margins[position])]
+            + [f"{float(value):.6g}" for value in (p[label], p[suggested])]
         )
     return rows
 
@@ -204,7 +202,7 @@ def show(
 ) -> str:
     suspects, pairs = [], None
     if judged is not None and errors is not None:
-        for position in errors.ranking[: min(MAX_SHOWN, errors.num_suspects)].tolist():
+        for position in errors.ranking[errors.is_suspect[errors.ranking]][:MAX_SHOWN].tolist():
             part, batches, place = judged.locate(position)
             label, suggested = int(judged.labels[position]), int(errors.suggested[position])
             p = judged.probabilities[position]

@@ -65,7 +65,7 @@ def test_of_a_single_run_what_it_held_back_is_judged(pictures, tmp_path, capsys)
     assert main(["audit", str(run)]) == 0
     rows = read(run.audit)
     assert {row["part"] for row in rows} == {"valid", "test"}
-    assert len(rows) == 26 + 36 and float(rows[0]["margin"]) <= float(rows[-1]["margin"])
+    assert len(rows) == 26 + 36 and float(rows[0]["p_label"]) <= float(rows[-1]["p_label"])
     assert "pairs of near-twins" in capsys.readouterr().out
 
 
