@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,6 +81,7 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
     A single run without such a choice is left to the checks of its job: it is composed only once.
     """
     problems, rest = [], []
+    values_of_flags = {str(folder) for folder in find_config_dirs(arguments)}
     problems += [f"{flag}: {reason}" for flag, reason in REFUSED.items() if flag in arguments]
     if num_processes() > 1 and set(MULTIRUN) & set(arguments):
         problems.append("--multirun: one run at a time under torchrun; expected a torchrun for each value")
@@ -93,7 +95,7 @@ def check_overrides(arguments: list[str], folders: list[Path]) -> None:
         if plain and choices and CHOICES.fullmatch(plain["value"]):
             unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices]
             problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
-        if OVERRIDE.fullmatch(text) and not unknown:
+        if OVERRIDE.fullmatch(text) and not unknown and text not in values_of_flags:
             rest.append(text)
     if problems or set(MULTIRUN) & set(arguments):
         try:
@@ -113,10 +115,13 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
     values = []
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element()
-        swept = override.is_sweep_override()
-        values.append(
-            [f"{key}={value}" for value in override.sweep_string_iterator()] if swept else [str(override.input_line)]
-        )
+        if override.value_type == ValueType.INTERVAL_SWEEP:
+            ends: Any = override.value()
+            values.append([f"{key}={ends.start}", f"{key}={ends.end}"])
+        elif override.is_sweep_override():
+            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            values.append([str(override.input_line)])
     first = [options[0] for options in values]
     others = [
         [*first[:index], option, *first[index + 1 :]] for index, options in enumerate(values) for option in options[1:]

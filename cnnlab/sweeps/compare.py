@@ -38,7 +38,7 @@ def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str)
     if form == "csv":
         print(table.to_csv(index=False), end="")
     elif form == "json":
-        print(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+        print(json.dumps(json.loads(table.to_json(orient="records", double_precision=15)), indent=2))
     else:
         print(table.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
         for key, share in explain_by_key(runs, rows, metric).items():

@@ -13,13 +13,15 @@ from multiprocessing import parent_process
 import torch  # noqa: F401  (what the processes of trials are forked from has loaded it)
 
 from cnnlab.config import parse
-from cnnlab.errors import CnnlabError, Interrupted, Pruned
+from cnnlab.errors import CnnlabError, Interrupted, Pruned, StorageError
+from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
 from cnnlab.sweeps.directory import SweepDirectory
 from cnnlab.sweeps.pruning import Judge
 from cnnlab.sweeps.settings import parse_settings
 
 POLL = 0.5  # seconds
+PATIENCE = 60.0  # seconds
 
 
 def begin_process(path: str, number: int, gpu: int | None) -> None:
@@ -52,12 +54,31 @@ def carry_out(sweep: SweepDirectory, number: int) -> None:
     settings, run = parse_settings(plan["settings"]), sweep.run(number)
     judge = None if settings.pruner == "none" else Judge(sweep, settings, plan["metric"], trial)
     try:
-        if run.config.is_file():
+        if not run.config.is_file():
+            try:
+                start(parse(trial.config), trial.values, into=run, judge=judge)
+                return
+            except StorageError:
+                if not run.config.is_file():
+                    raise  # otherwise a process of a killed sweep has made it meanwhile
+        wait_until_left(run)
+        if run.read_json(run.summary).get("status") not in ("completed", "pruned"):
             resume(str(run.path), [], judge=judge)
-        else:
-            start(parse(trial.config), trial.values, into=run, judge=judge)
     except Pruned:
         pass
+
+
+def wait_until_left(run: RunDirectory) -> None:
+    """A trial of a killed sweep takes its last step and a checkpoint. Raises StorageError if it does not end."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with run.locked():
+                return
+        except StorageError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL)
 
 
 def watch(sweep: SweepDirectory) -> None:

@@ -1,0 +1,110 @@
+"""The statistics, against scipy and pandas; judges, on rows that are written by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnlab.sweeps.answers import explain_variance
+from cnnlab.sweeps.compare import bootstrap_difference, mcnemar
+from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
+from cnnlab.sweeps.proposals import draw
+from cnnlab.sweeps.pruning import Judge
+from cnnlab.sweeps.settings import parse_settings
+from cnnlab.sweeps.space import Axis
+
+SETTINGS = {
+    "space": {}, "seeds": 1, "trials": None, "sampler": "auto", "seed": 0, "metric": "auto", "pruner": "none",
+    "reduction": 3, "min_epochs": 1, "startup": 2, "patience": 2, "workers": "auto", "on_failure": "continue",
+    "max_time": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("first, second", [(0, 0), (1, 0), (14, 22), (3, 19), (50, 50), (0, 12), (200, 260)])
+def test_mcnemar_is_the_exact_binomial_test(first, second):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_bootstrap_interval_is_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    draw = np.random.default_rng(0)
+    first, second = draw.random(500) < 0.8, draw.random(500) < 0.86
+    low, high = bootstrap_difference(first, second)
+    difference = second.astype(float) - first
+    expected = stats.bootstrap((difference,), np.mean, method="percentile", rng=1).confidence_interval
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.003)
+
+
+def test_how_much_an_axis_explains():
+    """Scores a + b with a in {0, 1}, b in {0, 0.5}: of the variance 0.25 + 0.0625 the first explains 4/5."""
+    trials, outcomes = [], {}
+    for number, (a, b) in enumerate([(0, 0), (0, 0.5), (1, 0), (1, 0.5)]):
+        trials.append(Trial(number, number, 0, [f"a={a}", f"b={b}"], {}))
+        outcomes[number] = Outcome("completed", a + b)
+    assert explain_variance(trials, outcomes, "valid_accuracy") == pytest.approx({"a": 0.8, "b": 0.2})
+
+
+@pytest.mark.parametrize("axis", [Axis("x", (), 1e-4, 1.0, log=True), Axis("x", (), 2, 5, whole=True)])
+def test_what_is_drawn_depends_on_its_number_alone_and_fills_the_axis(axis):
+    values = [float(draw([axis], 0, number)[0].partition("=")[2]) for number in range(400)]
+    assert values[7] == float(draw([axis], 0, 7)[0].partition("=")[2])
+    assert axis.low <= min(values) and max(values) <= axis.high
+    if axis.whole:
+        assert set(values) == {2, 3, 4, 5} and min(map(values.count, set(values))) > 70
+    else:
+        assert 0.4 < np.mean(np.array(values) < 1e-2) < 0.6  # half of the logarithms
+
+
+def sweep_of(folder, curves: list[list[float]], seeds: int = 1) -> SweepDirectory:
+    trials = [Trial(number, number // seeds, number % seeds, [], {}) for number in range(len(curves))]
+    sweep = SweepDirectory.claim(folder, {"settings": {}, "axes": []}, trials)
+    for number, curve in enumerate(curves):
+        run = sweep.run(number)
+        run.path.mkdir()
+        run.write_metrics([{"epoch": i + 1, "valid_accuracy": value} for i, value in enumerate(curve)])
+    return sweep
+
+
+def judge(sweep: SweepDirectory, number: int, **given: object) -> str | None:
+    judged = Judge(sweep, parse_settings({**SETTINGS, **given}), "valid_accuracy", sweep.read_trials()[number])
+    return judged(sweep.run(number).read_metrics())
+
+
+def test_asha_keeps_the_best_third_of_those_that_got_as_far(tmp_path):
+    sweep = sweep_of(tmp_path, [[0.1], [0.5], [0.9], [0.7], [0.3], [0.6]])
+    assert [judge(sweep, n, pruner="asha") is None for n in range(6)] == [False, False, True, True, False, False]
+    assert "not among the best 2 of 6 at epoch 1" in judge(sweep, 0, pruner="asha")
+
+
+def test_asha_looks_at_its_rungs_alone(tmp_path):
+    sweep = sweep_of(tmp_path, [[0.9, 0.1], [0.9, 0.95], [0.9, 0.96]])
+    assert judge(sweep, 0, pruner="asha") is None  # after two epochs; it is asked after one and three
+    assert judge(sweep, 0, pruner="asha", reduction=2) is not None
+
+
+def test_the_median_of_the_others(tmp_path):
+    sweep = sweep_of(tmp_path, [[0.4, 0.5], [0.6, 0.6], [0.2, 0.7]])
+    assert "worse than the median 0.6500 at epoch 2" in judge(sweep, 0, pruner="median")
+    assert judge(sweep, 2, pruner="median") is None
+    assert judge(sweep, 0, pruner="median", startup=3) is None  # too few to compare with
+
+
+def test_patience_looks_at_the_trial_alone(tmp_path):
+    sweep = sweep_of(tmp_path, [[0.5, 0.4, 0.45], [0.5, 0.4, 0.6]])
+    assert "did not improve for 2 epochs" in judge(sweep, 0, pruner="patience")
+    assert judge(sweep, 1, pruner="patience") is None
+
+
+def test_a_configuration_is_judged_by_the_mean_of_its_seeds(tmp_path):
+    sweep = sweep_of(tmp_path, [[0.9], [0.1], [0.6], [0.6], [0.4], [0.4]], seeds=2)
+    # Means 0.5, 0.6 and 0.4: the best third is the second alone, whatever the first's better seed says.
+    assert [judge(sweep, n, pruner="asha", seeds=2) is None for n in range(6)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
