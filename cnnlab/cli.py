@@ -130,6 +130,36 @@ def build_parser() -> argparse.ArgumentParser:
         "--format", choices=("class", "probability", "probabilities"), help="of the submission (default: the dataset's)"
     )
 
+    predict.add_argument(
+        "--calibrated", action="store_true", help="with the temperature that `cnnlab calibrate` found for each run"
+    )
+
+    calibrate = commands.add_parser(
+        "calibrate", help="fit a temperature to a run's probabilities, on validation images"
+    )
+    calibrate.add_argument("run", help="run directory")
+    calibrate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
+
+    report = commands.add_parser("report", help="one HTML page: the whole story of a run, a sweep, or a folder")
+    report.add_argument("run", help="run directory, sweep, or a folder of them such as outputs")
+    report.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a run: such as dataset.root=FOLDER")
+    report.add_argument("--output", metavar="FILE", help="default: report.html there")
+    report.add_argument("--open", action="store_true", help="show it in the browser")
+
+    audit = commands.add_parser("audit", help="labels that look wrong, near-twins within and across parts")
+    audit.add_argument("run", help="run directory, or one with folds")
+    audit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
+
+    watch = commands.add_parser("watch", help="the running curves as text")
+    watch.add_argument("run", help="run directory, or a folder of them such as outputs")
+    watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="default: 2")
+    watch.add_argument("--once", action="store_true", help="draw once and end")
+
+    export = commands.add_parser("export", help="a run's network as a file for other programs, with a model card")
+    export.add_argument("run", help="run directory")
+    export.add_argument("--format", choices=("safetensors", "onnx", "torch_export"), required=True)
+    export.add_argument("--output", metavar="FOLDER", help="default: export/FORMAT in the run directory")
+
     reproduce = commands.add_parser(
         "reproduce", help="run a saved configuration again and compare; exit 1 if it differs"
     )
@@ -148,14 +178,15 @@ def build_parser() -> argparse.ArgumentParser:
     shown.add_argument(
         "--plot",
         action="store_true",
-        help="of a run: draw its kernels and feature maps instead; with schedule=NAME[,NAME ...]: the learning rate",
+        help="draw instead: of a run its kernels and feature maps; with schedule=NAME[,NAME ...] the learning rate; "
+        "else training images as the network would see them",
     )
     inspect.add_argument("--image", metavar="FILE", help="of a run: the picture to show it (default: a test image)")
     inspect.add_argument(
         "--examples", type=int, metavar="N", help="of a schedule: N images to train on, instead of reading the dataset"
     )
     inspect.add_argument(
-        "--output", default="schedule.png", metavar="FILE", help="of a schedule: picture; default: schedule.png"
+        "--output", metavar="FILE", help="of a schedule or of images: picture; default: schedule.png, augmented.png"
     )
 
     find_lr = commands.add_parser("find-lr", help="suggest a learning rate: one sweep, drawn; leaves no run")
@@ -165,7 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--to", dest="highest", type=float, default=10.0, metavar="LR", help="default: 10")
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
-    for command in (resume, evaluate, predict, reproduce, inspect):
+    for command in (resume, evaluate, predict, calibrate, report, audit, export, reproduce, inspect):
         command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
 
     sweep = commands.add_parser("sweep", help="a sweep that cnnlab train -m began: how it stands, go on, stop")
@@ -237,8 +268,31 @@ def run_command(arguments: argparse.Namespace) -> int:
             part=arguments.part,
             output=arguments.output,
             value=arguments.format,
+            calibrated=arguments.calibrated,
         )
         print("\n".join(str(path) for path in files))
+    elif arguments.command == "calibrate":
+        from cnnlab.runs.calibration import calibrate, print_calibration
+
+        print_calibration(calibrate(arguments.run, arguments.overrides))
+    elif arguments.command == "report":
+        from cnnlab.reports.command import report
+
+        print(report(arguments.run, arguments.overrides, arguments.output, arguments.open))
+    elif arguments.command == "audit":
+        from cnnlab.reports.audit_page import audit
+
+        print("\n".join(str(path) for path in audit(arguments.run, arguments.overrides)))
+    elif arguments.command == "watch":
+        from cnnlab.runs.watch import watch
+
+        if not arguments.every > 0:
+            raise ConfigError(f"--every {arguments.every:g}: expected more than 0 seconds")
+        watch(arguments.run, arguments.every, arguments.once)
+    elif arguments.command == "export":
+        from cnnlab.runs.export import export
+
+        print(export(arguments.run, arguments.format, arguments.output))
     elif arguments.command == "reproduce":
         from cnnlab.runs.reproduction import reproduce
 
@@ -298,7 +352,11 @@ def inspect(arguments: argparse.Namespace) -> None:
     if arguments.plot and any(key.partition(".")[0] == "schedule" for key in keys):
         from cnnlab.inspection import draw_schedules
 
-        draw_schedules(arguments.what, arguments.config_dir, arguments.examples, arguments.output)
+        draw_schedules(arguments.what, arguments.config_dir, arguments.examples, arguments.output or "schedule.png")
+    elif arguments.plot and arguments.what and "=" in arguments.what[0]:
+        from cnnlab.inspection import draw_training_images
+
+        draw_training_images(arguments.what, arguments.config_dir, arguments.output or "augmented.png")
     elif arguments.plot:
         from cnnlab.runs.features import draw_features
 

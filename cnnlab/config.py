@@ -43,6 +43,7 @@ from cnnlab.signature import (
 )
 from cnnlab.tasks import COLUMNS, VALID_COLUMNS
 from cnnlab.threads import num_cores
+from cnnlab.trackers import TRACKERS
 
 # What each group of YAML chooses from. An augmentation may be of any of three kinds.
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -127,6 +128,16 @@ class Augmentations:
 
 
 @dataclass(frozen=True)
+class Loggers:
+    """The trackers that a run tells of itself."""
+
+    components: tuple[Component[None], ...] = ()
+
+    def as_yaml(self) -> dict[str, Any]:
+        return {component.name: as_yaml(component.arguments) for component in self.components}
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole experiment."""
 
@@ -151,6 +162,8 @@ class Config:
     fit_on: Literal["train", "train_valid"]  # train_valid: no image is kept back to select with
     folds: Annotated[int, Range(at_least=2)] | None  # of a cross-validation: one run for each
     fold: Whole | None  # the one of them that this run validates on
+    plots: Literal["on", "off"] = "on"  # pictures at the end of a run
+    logger: Loggers = Loggers()
 
     @property
     def num_runs(self) -> int:
@@ -195,6 +208,7 @@ def parse(tree: Mapping[str, Any]) -> Config:
     parsers: dict[str, Callable[[str, Any], tuple[Any, list[str]]]] = {
         **{name: registry.parse for name, registry in REGISTRIES.items()},
         "augment": parse_augment,
+        "logger": parse_loggers,
         "engine": partial(parse_fields, Engine),
         "split": partial(parse_fields, Split),
     }
@@ -248,6 +262,24 @@ def parse_augment(where: str, given: Mapping[str, Any]) -> tuple[Augmentations |
     if problems:
         return None, problems
     return Augmentations(crops[0] if crops else None, tuple(found["augment"]), tuple(found["mix"])), []
+
+
+def parse_loggers(where: str, given: Mapping[str, Any]) -> tuple[Loggers | None, list[str]]:
+    """The trackers from names and their arguments; null switches one off."""
+    problems, components = [], []
+    for name, arguments in given.items():
+        if arguments is None:
+            continue
+        if not isinstance(arguments, Mapping):
+            problems.append(f"{where}.{name}: {arguments!r} was given; expected a mapping of arguments, or null")
+            continue
+        if name not in TRACKERS:
+            problems.append(f"{where}.{name}: no '{name}'; {suggest(str(name), TRACKERS)}")
+            continue
+        component, wrong = TRACKERS.parse(f"{where}.{name}", {**arguments, "name": name})
+        problems += wrong
+        components += [component] if component else []
+    return (None, problems) if problems else (Loggers(tuple(components)), [])
 
 
 # --- What no single group can say ---------------------------------------------------------------------
@@ -347,6 +379,15 @@ RELATIONS: tuple[Callable[..., list[str]], ...] = (
 )
 
 # --- Beside parsing -----------------------------------------------------------------------------------
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optimizer": {"lr": 0.1}} → {"optimizer.lr": 0.1}"""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        is_branch = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
+    return flat
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:

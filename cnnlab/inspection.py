@@ -1,6 +1,6 @@
 """`cnnlab inspect`: a network layer by layer, and the memory that training it takes, without reading an image.
 
-And a schedule's curve, without training.
+And a schedule's curve, or augmented images, without training.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.schedules import reads_rows
 from cnnlab.optim.stepping import plain_step
 from cnnlab.runs.output import announce, check_output
+from cnnlab.runs.pictures import draw_augmented
 from cnnlab.runs.plots import draw_rates
 from cnnlab.runs.saved import read_saved, split_run
 
@@ -179,6 +180,25 @@ def print_memory(config: Config, memory: Memory) -> None:
     print(f"\nmemory for a batch of {config.batch_size}: {memory.total / MB:,.1f} MB, and what the libraries work with")
     for name, size, note in parts:
         print(f"  {name:<11}  {size / MB:>9,.1f} MB  {note}".rstrip())
+
+
+# --- Images -------------------------------------------------------------------------------------------
+
+
+def draw_training_images(overrides: list[str], config_dirs: list[str], output: str) -> None:
+    """Draw the first images that `cnnlab train OVERRIDES` would train on, augmented as there, to a PNG.
+
+    Raises ConfigError for a dataset of other numbers than pixels.
+    """
+    target = check_output(output)
+    config = compose(overrides, config_dirs)
+    dataset = build_dataset(config)
+    train = read_parts(config, dataset, torch.device("cpu"))["train"]
+    if not train.images.images.holds_pixels:
+        raise ConfigError(f"--plot: dataset {config.dataset.name} has no pictures to draw; expected one of images")
+    announce(target)
+    draw_augmented(train, dataset.facts.classes, target)
+    print(output)
 
 
 # --- Schedules ----------------------------------------------------------------------------------------

@@ -56,8 +56,17 @@ PAIRS = (  # of overrides that do not go together, or that this machine or datas
     ("dataset.image_size=1", "epochs=1"),
 )
 COMMANDS = ("train", "prepare", "resume", "evaluate", "predict", "reproduce", "inspect", "find-lr", "bench", "lesson")
-OF_RUNS = ("resume", "evaluate", "predict", "reproduce", "inspect")
-TAKING_CHANGES = ("resume", "evaluate", "reproduce", "inspect")  # to the configuration of a run
+COMMANDS += ("calibrate", "report", "audit", "export", "watch")
+OF_RUNS = ("resume", "evaluate", "predict", "reproduce", "inspect", "calibrate", "report", "audit")
+TAKING_CHANGES = (
+    "resume",
+    "evaluate",
+    "reproduce",
+    "inspect",
+    "calibrate",
+    "report",
+    "audit",
+)  # to the configuration of a run
 CHANGES = (  # that are none
     *("=1", "epochs", "epochs=[1", "epochs={a: 1", "epochs='a", "epochs=${nowhere}", "epochs=${oc.env:CNNLAB_NOWHERE}"),
     *("epochs=${qqq:1}", "epochs=???", "epochs=a: b", "epochs=*a", "epochs=!!python/object:os.system", "epochs.x=1"),

@@ -16,7 +16,7 @@ BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
     "tasks",
 }  # fmt: skip
-BUILT = BASE | {"models", "data", "optim", "engine", "plugins", "config"}
+BUILT = BASE | {"models", "data", "optim", "engine", "trackers", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "durations": set(),
@@ -34,9 +34,11 @@ MAY_IMPORT = {
     "data": BASE,
     "optim": BASE,
     "engine": BASE,
+    "trackers": {"registry"},
     "config": BUILT,
     "experiment": BUILT,
     "runs": BUILT | {"experiment"},
+    "reports": BUILT | {"composition", "experiment", "runs", "sweeps"},
     "composition": BASE | {"config"},
     "sweeps": BUILT | {"composition", "experiment", "runs"},
     "train": BUILT | {"composition", "runs", "sweeps"},
@@ -59,6 +61,7 @@ MAY_IMPORT = {
         "listing",
         "inspection",
         "runs",
+        "reports",
         "lessons",
     },  # fmt: skip
 }
@@ -112,7 +115,7 @@ def look(*arguments):
     seed_step(*arguments)
 step.seed_step = look
 from cnnlab.runs import training
-training.draw_curves = lambda run, best: None  # at the end of a run matplotlib may come
+training.draw_pictures = lambda *arguments: None  # at the end of a run matplotlib may come
 from cnnlab.cli import main
 main(["train", "output_dir={tmp_path}"])
 """

@@ -30,6 +30,13 @@ class Normalise:
         rows = pixels.flatten(2).to(torch.float32)  # (N, H, W·C): channel by channel is several times slower
         return rows.mul_(scale).add_(shift).unflatten(2, (width, channels))
 
+    def invert(self, images: Tensor) -> Tensor:
+        """What a network reads, (N, C, H, W), as colours to look at: float32 (N, H, W, C) in 0…1, on the CPU."""
+        colours = images.detach().float().cpu().permute(0, 2, 3, 1)
+        if self.mean is None or self.std is None:
+            return (colours / 255).clamp(0, 1)
+        return (colours * torch.tensor(self.std) + torch.tensor(self.mean)).clamp(0, 1)
+
 
 @lru_cache(16)
 @torch.inference_mode(False)  # also for a first call in an evaluation: training uses them too

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -41,11 +41,20 @@ class Criterion(Protocol):
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """Of each image, in the order of the batches, the class that is predicted and its probability, on the CPU."""
+
+    classes: Tensor  # int64 (N,)
+    probabilities: Tensor  # float32 (N,)
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Means over all images, by the names that the task has for them; and how often each class was taken for each."""
 
     values: Mapping[str, float]
     confusion: Tensor | None = field(default=None, compare=False)  # int64 (classes, classes): a row each class
+    predictions: Predictions | None = field(default=None, compare=False)  # where they were asked for
 
     def __getitem__(self, name: str) -> float:
         return self.values[name]
@@ -119,9 +128,12 @@ def precise_type(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def evaluate(network: Network, criterion: Criterion, batches: BatchSource) -> Metrics:
+def evaluate(
+    network: Network, criterion: Criterion, batches: BatchSource, *, keep_predictions: bool = False
+) -> Metrics:
     """Mean loss and the task's metrics over all of `batches`, in evaluation mode; every layer's mode is put back.
 
+    Where labels are classes the prediction for each image can be kept.
     Of many processes each takes some of the batches, with the main one's statistics of batch normalisation.
     """
     model, task = network.model, network.task
@@ -130,6 +142,7 @@ def evaluate(network: Network, criterion: Criterion, batches: BatchSource) -> Me
     copy_from_main(model.buffers())
     sums = Sums(network.device, task)
     counts: ClassCounts | None = None
+    kept: dict[int, tuple[Tensor, Tensor]] = {}  # by the batch's number, on the device
     try:
         with torch.inference_mode():
             for number in range(rank(), len(batches), num_processes()):
@@ -140,7 +153,22 @@ def evaluate(network: Network, criterion: Criterion, batches: BatchSource) -> Me
                     assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
                     counts = counts or ClassCounts(network.device, task, outputs.shape[1])
                     counts.add(outputs, labels)
+                    if keep_predictions:
+                        probabilities = task.to_scores(outputs.float())
+                        kept[number] = task.predict(outputs), probabilities.amax(1)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return add_class_counts(sums.means(), counts)
+    metrics = add_class_counts(sums.means(), counts)
+    return replace(metrics, predictions=join_predictions(kept)) if keep_predictions else metrics
+
+
+def join_predictions(kept: Mapping[int, tuple[Tensor, Tensor]]) -> Predictions | None:
+    """The predictions of all processes, batch by batch; None where there are no classes."""
+    on_cpu = {number: tuple(each.cpu() for each in batch) for number, batch in kept.items()}
+    batches = {number: batch for some in gather(on_cpu) for number, batch in some.items()}
+    if not batches:
+        return None
+    return Predictions(
+        *(torch.cat(column) for column in zip(*(batches[number] for number in sorted(batches)), strict=True))
+    )

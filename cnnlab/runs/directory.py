@@ -67,9 +67,17 @@ class RunDirectory:
         self.predictions = self.path / "predictions.csv"
         self.submission = self.path / "submission.csv"
         self.scores = self.path / "scores.partial"  # of a prediction that is not through yet
+        self.calibration = self.path / "calibration.json"  # the temperature of its probabilities
+        self.report = self.path / "report.html"
+        self.trackers = self.path / "trackers.json"  # under which ids they know this run
+        self.audit = self.path / "audit.csv"  # labels that look wrong
+        self.twins = self.path / "twins.csv"
+        self.audit_page = self.path / "audit.html"
         self.out_of_fold = self.path / "out_of_fold.csv"  # of a cross-validation
         self.curves = self.path / "plots" / "curves.png"
         self.confusion = self.path / "plots" / "confusion.png"
+        self.augmented = self.path / "plots" / "augmented.png"  # training images as the network sees them
+        self.mistakes = self.path / "plots" / "mistakes.png"  # the most confident ones
         self.kernels = self.path / "plots" / "kernels.png"
         self.feature_maps = self.path / "plots" / "feature_maps.png"
         self.line = self.path / "plots" / "line.png"  # where one number is fitted to one number

@@ -33,8 +33,8 @@ def draw_features(arguments: list[str], image: str | None = None) -> list[Path]:
     """
     if len(arguments) != 1 or "=" in arguments[0]:
         raise ConfigError(
-            "--plot: draws what a run has learned, expected its directory: cnnlab inspect RUN --plot; "
-            "or a learning rate: cnnlab inspect schedule=NAME --plot"
+            f"--plot: {' '.join(arguments)!r} was given; expected a run, to draw what it has learned: cnnlab inspect "
+            "RUN --plot; or keys alone, to draw a learning rate (schedule=NAME) or images (dataset=NAME augment=NAME)"
         )
     run = RunDirectory.open(arguments[0])
     trained = load_trained(run)
@@ -81,6 +81,38 @@ def feature_maps(network: nn.Module, layers: list[tuple[str, nn.Conv2d]], images
     for handle in handles:
         handle.remove()
     return maps
+
+
+def find_spatial_layer(network: nn.Module, images: Tensor) -> nn.Conv2d | None:
+    """The last convolution whose maps have more than one place for one image; None without."""
+    layers = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d)]
+    maps = feature_maps(network, layers, images)
+    found = [layer for name, layer in layers if name in maps and maps[name][0].numel() > 1]
+    return found[-1] if found else None
+
+
+def compute_gradcam(network: nn.Module, layer: nn.Module, images: Tensor, index: int) -> Tensor:
+    """Where the evidence for a class lies in one image (1, C, H, W): (h, w) of the layer's maps, at most 1.
+
+    Selvaraju et al. 2017, Grad-CAM, arXiv:1610.02391: the maps of a convolution, weighted by the mean gradient of the
+    class's logit, summed, and what is negative left out. Of one logit alone, class 0 is its negative.
+    """
+    kept: list[Tensor] = []
+
+    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        kept.append(output)
+        return output.clone()  # what follows may work in place
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        with torch.enable_grad():
+            logits = network.eval()(images.detach().requires_grad_())  # even where no weight learns
+            score = logits[0, index] if logits.shape[1] > 1 else logits[0, 0] * (1 if index else -1)
+            (gradients,) = torch.autograd.grad(score, kept[0])
+    finally:
+        handle.remove()
+    cam = (gradients.mean((2, 3), keepdim=True) * kept[0]).sum(1)[0].relu().detach().float().cpu()
+    return cam / cam.max().clamp(min=1e-12)
 
 
 def spread(items: list, number: int) -> list:

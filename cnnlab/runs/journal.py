@@ -9,6 +9,7 @@ from typing import Any
 from cnnlab.engine.checkpoint import save_checkpoint
 from cnnlab.engine.state import State
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.feed import Feed
 
 
 class LogFile(logging.FileHandler):
@@ -35,8 +36,17 @@ class Journal:
     file or a pipe there is no bar: only the lines, one an epoch.
     """
 
-    def __init__(self, run: RunDirectory, origin: dict[str, Any], num_steps: int, num_epochs: int, speaks: bool = True):
+    def __init__(
+        self,
+        run: RunDirectory,
+        origin: dict[str, Any],
+        num_steps: int,
+        num_epochs: int,
+        speaks: bool = True,
+        feed: Feed | None = None,
+    ):
         self.run = run
+        self._feed = feed
         self.origin = origin  # what a checkpoint says of itself
         self.num_epochs = num_epochs
         self.num_steps = num_steps
@@ -93,6 +103,8 @@ class Journal:
     def show_epoch(self, state: State) -> None:
         row = state.rows[-1]
         self.run.append_metrics(row)
+        if self._feed is not None:
+            self._feed.tell(row)
         parts = [f"epoch {row['epoch']:>{len(str(self.num_epochs))}}/{self.num_epochs}"]
         for part in ("train", "valid"):
             values = {column.partition("_")[2]: row[column] for column in row if column.startswith(f"{part}_")}

@@ -7,11 +7,13 @@ system is looked for, and no figure outlives its function.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.network import Network
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LETTERS = 60  # of a name
+COLUMNS = 8  # of images
+MAX_PIXELS = 112  # of the side of an image among others
 MAX_COUNTED = 30  # classes, of which the cells of a confusion matrix have room for a number
 
 
@@ -48,14 +52,20 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise StorageError(f"{path}: cannot be written ({error})") from error
 
 
+@cache
+def list_shapes() -> frozenset[int]:
+    """The characters that the font has a shape for."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+
+
 def legible(text: object) -> str:
     """A name of any kind as text in a picture: no mathematics, and what the font has no shape for as an escape.
 
     Long names keep their beginning and their end.
     """
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    shapes = get_font(findfont(FontProperties())).get_charmap()
+    shapes = list_shapes()
     name = printable(text)
     if len(name) > MAX_LETTERS:
         name = f"{name[: MAX_LETTERS // 2]}…{name[-MAX_LETTERS // 2 :]}"
@@ -69,21 +79,23 @@ def draw_curves(run: RunDirectory, best: int | None) -> None:
     if not rows:
         return
     epochs = [row["epoch"] for row in rows]
-    figure = new_figure(12, 3.6)
-    titles = [column.removeprefix("train_") for column in rows[0] if column.startswith("train_")] + ["lr"]
-    for axes, title in zip(figure.subplots(1, len(titles)), titles, strict=True):
-        curves = ["lr"] if title == "lr" else [f"train_{title}", f"valid_{title}"]
-        for curve in curves:
+    figure = new_figure(10, 5)
+    titles = [column.removeprefix("train_") for column in rows[0] if column.startswith("train_")]
+    grid = figure.subplots(2, len(titles), sharex=True, squeeze=False, height_ratios=(3, 1))
+    for (above, below), title in zip(grid.T, titles, strict=True):
+        for curve in (f"train_{title}", f"valid_{title}"):
             values = [row[curve] for row in rows]
             if any(value is not None for value in values):
-                axes.plot(epochs, values, marker="o", markersize=3, label=curve.replace("_", " "))
-        if best is not None and title != "lr":
-            axes.axvline(best, color="grey", linewidth=0.8, linestyle="--", label="best epoch")
-        axes.set(title="learning rate" if title == "lr" else title, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        if title != "lr":
-            axes.legend(fontsize=8)
+                above.plot(epochs, values, marker="o", markersize=3, label=curve.replace("_", " "))
+        below.plot(epochs, [row["lr"] for row in rows], color="grey")
+        for axes in (above, below):
+            if best is not None:
+                axes.axvline(best, color="grey", linewidth=0.8, linestyle="--", label=f"best epoch, {best}")
+            axes.grid(alpha=0.3)
+        above.set(title=title)
+        above.legend(fontsize=8)
+        below.set(xlabel="epoch", ylabel="learning rate")
+        below.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(legible(run), fontsize=9)
     save_figure(figure, run.curves)
 
@@ -116,6 +128,28 @@ def draw_confusion(run: RunDirectory, part: str, confusion: Tensor, classes: Seq
         figure.colorbar(image, label="share of the class", shrink=0.5)
     figure.suptitle(f"{legible(run)}: {int(confusion.sum()):,} {part} images", fontsize=9)
     save_figure(figure, run.confusion)
+
+
+def draw_images(colours: Tensor, captions: Sequence[str], title: str, path: Path) -> None:
+    """Images float32 (N, H, W, C) in 0…1 beside each other, a caption of one or two lines under each."""
+    if colours.shape[1] > MAX_PIXELS:
+        colours = F.interpolate(colours.permute(0, 3, 1, 2), (MAX_PIXELS, MAX_PIXELS), mode="area").permute(0, 2, 3, 1)
+    number, height, width, channels = colours.shape
+    columns = min(number, COLUMNS)
+    rows = -(-number // columns)
+    gap_x, gap_y = max(1, width // 10), max(2, 2 * height // 5)  # the captions stand in the gap below
+    # One canvas: a system of axes for each image would take most of the time.
+    canvas = torch.ones(rows * (height + gap_y), columns * (width + gap_x), channels)
+    figure = new_figure(1.2 * columns, 1.2 * rows * (height + gap_y) / (width + gap_x) + 0.4)
+    axes = figure.subplots()
+    for place, (image, caption) in enumerate(zip(colours, captions, strict=True)):
+        top, left = (height + gap_y) * (place // columns), (width + gap_x) * (place % columns)
+        canvas[top : top + height, left : left + width] = image
+        axes.text(left + width / 2, top + height, caption, ha="center", va="top", fontsize=7)
+    axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    figure.suptitle(title, fontsize=9)
+    save_figure(figure, path)
 
 
 def draw_line(run: RunDirectory, network: Network, parts: Mapping[str, BatchSource | None]) -> None:

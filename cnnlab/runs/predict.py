@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from cnnlab.data.files import list_folder, say_passed_over
 from cnnlab.data.pictures import open_unlabelled, require_regular_picture
 from cnnlab.data.resize import scale_shorter
 from cnnlab.errors import ConfigError, DataError, Interrupted, printable
+from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.output import announce, check_output, require_replaceable
@@ -67,10 +68,12 @@ def predict(
     part: str | None = None,
     output: str | None = None,
     value: Value | None = None,
+    calibrated: bool = False,
 ) -> list[Path]:
     """Predict the images that the first run's dataset asks about, or `images` (a file or a folder), or a `part`.
 
-    Several runs, or a cross-validation's folds, predict together: the mean of what each says. Writes predictions.csv
+    Several runs, or a cross-validation's folds, predict together: the mean of what each says, at its own temperature
+    where they are to be `calibrated`. Writes predictions.csv
     and, for what a competition asks about, submission.csv into the first run's directory, or predictions_images.csv or
     that of the part (the last of them to `output` where given) and returns the files. Raises ConfigError for runs that
     do not go together, DataError for images that cannot be decoded and for a submission that would be wrong; nothing is
@@ -79,6 +82,8 @@ def predict(
     home = RunDirectory.open(paths[0])
     chosen = None if output is None else check_output(output)
     members = [load_trained(run) for path in paths for run in find_members(path)]
+    if calibrated:
+        members = [replace(member, temperature=read_temperature(member)) for member in members]
     require_agreement(members)
     first = members[0]
     series, competition = choose_series(first, images, part)
@@ -214,6 +219,7 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
     """What is predicted by what and how: scores of another subject are no scores of this one."""
     return {
         "networks": [member.identify() for member in members],
+        "temperatures": [member.temperature for member in members],
         "views": views,
         "average": average,
         "source": series.source,

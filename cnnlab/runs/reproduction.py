@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cnnlab.config import flatten
 from cnnlab.engine.checkpoint import read_weights
 from cnnlab.errors import ConfigError
 from cnnlab.runs.directory import RunDirectory
@@ -97,17 +98,8 @@ def print_differences(differences: list[Difference], weights: bool) -> None:
 def print_environments(first: dict[str, Any], second: dict[str, Any]) -> None:
     """What is not the same about the machines and the versions."""
     old, new = flatten(first), flatten(second)
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    keys = sorted((old.keys() | new.keys()) - {*NOT_ENVIRONMENT})
+    changed = [key for key in keys if old.get(key) != new.get(key)]
     print("\nenvironment: " + ("no difference known" if not changed else ""))
     for key in changed:
         print(f"  {key}: {old.get(key)} → {new.get(key)}")
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"packages": {"torch": v}} → {"packages.torch": v}"""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if key in NOT_ENVIRONMENT:
-            continue
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -44,6 +44,7 @@ class Trained:
     facts: Facts
     weights: Path
     network: Network
+    temperature: float = 1.0  # that outputs are divided by
 
     @property
     def framing(self) -> Framing:
@@ -62,6 +63,13 @@ class Trained:
         """A digest of the weights, other for any other weights."""
         return hashlib.sha256(self.weights.read_bytes()).hexdigest()
 
+    def compute_outputs(self, batches: Batches) -> Tensor:
+        """The network's outputs for each of these images, in their order and as they are: float64 (N, outputs), CPU."""
+        source = batches.in_order()
+        with torch.inference_mode():
+            found = [self.network(source.batch(0, number)[0]).cpu().double() for number in range(len(source))]
+        return torch.cat(found).clone()  # no inference tensor: it may be learned from
+
     def map_views(self, pixels: Tensor, mirrored: bool, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """`function` of the network's outputs for uint8 images (N, H, W, C), and for their mirror images if wanted.
 
@@ -74,7 +82,7 @@ class Trained:
             batch, _ = Batches(images, torch.arange(len(some)), len(some), normalise).batch(0, 0)
             views = [batch, batch.flip(3)] if mirrored else [batch]
             with torch.inference_mode():
-                return [function(self.network(view).cpu().double()) for view in views]
+                return [function(self.network(view).cpu().double() / self.temperature) for view in views]
 
         size, num_threads = self.config.engine.eval_batch_size, 1
         if device.type == "cpu":

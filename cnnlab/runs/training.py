@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from cnnlab.config import Config
@@ -11,7 +10,7 @@ from cnnlab.distributed import by_main, is_main, num_processes
 from cnnlab.engine.autotune import Tuning, tune
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest, put_weights, require_run
 from cnnlab.engine.compute import PLAIN, Compute
-from cnnlab.engine.evaluate import Metrics, evaluate
+from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import Judge, fit, restore, select
 from cnnlab.engine.state import State
 from cnnlab.errors import CheckpointError, ConfigError, DataError
@@ -20,9 +19,10 @@ from cnnlab.experiment.training import Experiment
 from cnnlab.runs.classes import list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
+from cnnlab.runs.feed import Feed
 from cnnlab.runs.journal import Journal
 from cnnlab.runs.outcome import explain_outcome, warn_of_random_features
-from cnnlab.runs.plots import draw_confusion, draw_curves, draw_line
+from cnnlab.runs.pictures import Evaluated, draw_pictures
 from cnnlab.runs.summary import Summary, describe_speed, summarize
 from cnnlab.runs.trained import find_changed, write_facts
 from cnnlab.signature import as_yaml
@@ -37,17 +37,17 @@ def train(
     stop: StopRequest,
     judge: Judge | None = None,
 ) -> None:
-    """Restore what there is to restore, train, evaluate on the test images once, draw the curves.
+    """Restore what there is to restore, train, evaluate on the test images once, draw pictures.
 
     `decided` is what "auto" became before, as far as that is known; a `judge` may end the run early.
     However it ends, summary.json says so; until it takes its first step nothing else in the directory is changed but
     the log.
     """
-    with run.locked(), Summary(run) as summary:
+    with run.locked(), Feed(run, config) as feed, Summary(run) as summary:
         plan, num_epochs = experiment.plan, -(-experiment.plan.num_steps // len(experiment.training.train))
-        journal = Journal(
-            run, {"run": run.read_id(), "config": as_yaml(config)}, plan.num_steps, num_epochs, speaks=is_main()
-        )
+        origin = {"run": run.read_id(), "config": as_yaml(config)}
+        journal = Journal(run, origin, plan.num_steps, num_epochs, speaks=is_main(), feed=feed)
+        evaluated = None
         try:
             journal.say(describe_start(config, experiment))
             say_if_any(journal, warn_of_random_features(config))
@@ -64,14 +64,19 @@ def train(
                 select_by=plan.select_by,
             )
             write_beginning(run, config, experiment, fingerprints)
+            feed.begin(state.rows)
             fit_and_select(experiment, state, journal, stop, summary, judge)
-            part, metrics = evaluate_chosen(run, experiment, state, summary)
+            evaluated = evaluate_chosen(run, experiment, state, summary)
             journal.say(describe_end(summary, plan.select_by))
-            say_if_any(journal, explain_outcome(config, experiment.training.model, part, metrics, state.rows[-1]))
+            if evaluated is not None:
+                told = explain_outcome(
+                    config, experiment.training.model, evaluated.part_name, evaluated.metrics, state.rows[-1]
+                )
+                say_if_any(journal, told)
         finally:
             journal.close()
-            if is_main():
-                draw_safely(run, summary)
+            if is_main() and config.plots == "on":
+                draw_pictures(run, (summary.facts.get("best") or {}).get("epoch"), experiment, evaluated)
 
 
 def tune_training(config: Config, experiment: Experiment, decided: Compute, journal: Journal) -> Tuning:
@@ -164,14 +169,12 @@ def fit_and_select(
     summary.update(chosen="best.pt" if row is not None and row is state.best else "last.pt")
 
 
-def evaluate_chosen(
-    run: RunDirectory, experiment: Experiment, state: State, summary: Summary
-) -> tuple[str, Metrics | None]:
-    """The one evaluation on the test images, by the weights that were chosen; scores class by class, and pictures.
+def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, summary: Summary) -> Evaluated | None:
+    """The one evaluation on the test images, by the weights that were chosen; scores class by class.
 
-    Returns the part that these are of, and its metrics: the validation images' where there is no test part.
+    Returns it, or one on the validation images where there are no others.
     """
-    training, facts = experiment.training, experiment.facts
+    training = experiment.training
     path = run.last.with_name(summary.facts["chosen"])
     chosen = load_checkpoint(path, training.device)
     if "row" in chosen and chosen["row"] != state.best:
@@ -181,32 +184,16 @@ def evaluate_chosen(
         )
     require_run(path, chosen, run.read_id())
     put_weights(training.model, path, chosen)
-    test = None if experiment.test is None else evaluate(training.network, training.criterion, experiment.test)
-    summary.update(test=test and dict(test.values))
-    shown, part = test, "test"
-    if test is None and training.valid is not None:
-        shown, part = evaluate(training.network, training.criterion, training.valid), "validation"
-    if is_main():
-        show_classes(run, part, shown, facts.classes)
-        if facts.maps_number_to_number:
-            parts = {"train": experiment.parts["train"], "valid": training.valid, "test": experiment.test}
-            draw_line(run, training.network, parts)
-    return part, shown
-
-
-def show_classes(run: RunDirectory, part: str, metrics: Metrics | None, classes: Sequence[str]) -> None:
-    """classes.csv and plots/confusion.png of the test images, or the validation images where there are no others."""
-    if metrics is not None and metrics.confusion is not None:
-        run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, classes)))
-        draw_confusion(run, part, metrics.confusion, classes)
-
-
-def draw_safely(run: RunDirectory, summary: Summary) -> None:
-    """The curves; a picture is no reason to fail."""
-    try:
-        draw_curves(run, (summary.facts.get("best") or {}).get("epoch"))
-    except Exception as error:  # an import that a signal has cut short, too
-        print(f"{run.curves}: cannot be written ({error})", file=sys.stderr)
+    part, batches = ("valid", training.valid) if experiment.test is None else ("test", experiment.test)
+    summary.update(test=None)
+    if batches is None:
+        return None
+    metrics = evaluate(training.network, training.criterion, batches, keep_predictions=True)
+    if part == "test":
+        summary.update(test=dict(metrics.values))
+    if metrics.confusion is not None:
+        run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, experiment.facts.classes)))
+    return Evaluated(part, metrics)
 
 
 # --- What is said -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cnnlab.config import flatten
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.sweeps.directory import SweepDirectory, read_score
@@ -69,16 +70,6 @@ def find_runs(path: str) -> list[RunDirectory]:
 def read_row(run: RunDirectory) -> dict[str, Any]:
     """The configuration of a run, keys joined by dots; small values alone."""
     return flatten(run.read_config())
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def choose_metric(rows: Sequence[Mapping[str, Any]], runs: Sequence[RunDirectory]) -> str:

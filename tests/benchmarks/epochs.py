@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--past", type=int, default=100_000, help="epochs before")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    training.draw_curves = lambda run, best: None  # drawn once a run, not once an epoch
+    training.draw_pictures = lambda *arguments: None  # drawn once a run, not once an epoch
     pasts = (1, arguments.past)
     print(f"{'schedule':18} {'epochs before':>13} {'ms an epoch':>12} {'ratio':>6} {'seconds beside':>15}")
     for name, overrides in SCHEDULES.items():

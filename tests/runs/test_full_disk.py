@@ -174,7 +174,7 @@ def test_stopped_in_its_last_validation_nothing_else_begins(tmp_path, signum, se
 KILLED_BEFORE_ITS_DRAWING = """
 from cnnlab.cli import main
 from cnnlab.runs import training
-training.draw_curves = lambda run, best: os.kill(os.getpid(), signal.SIGKILL)
+training.draw_pictures = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 main({arguments})
 """
 

@@ -31,7 +31,7 @@ def test_the_directory_holds_what_the_house_says(run):
     assert files == {
         "config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.csv", "summary.json", "classes.csv",
         "dataset.json", "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt",
-        "plots/curves.png", "plots/confusion.png",
+        "plots/curves.png", "plots/confusion.png", "plots/augmented.png", "plots/mistakes.png",
     }  # fmt: skip
     assert yaml.safe_load(run.overrides.read_text()) == ["epochs=2"]
     assert run.curves.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,93 @@
+"""The page of a folder: an index of all runs below it, to be sorted and filtered, each with a sparkline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cnnlab.reports.evidence import Evidence, as_mapping, read_evidence
+from cnnlab.reports.page import render
+from cnnlab.runs.directory import RunDirectory
+
+HEADINGS = (
+    "run", "status", "model", "dataset", "epochs", "best epoch", "valid accuracy", "valid loss", "test accuracy",
+    "test log loss", "parameters", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """A run in the index."""
+
+    name: str
+    link: str | None  # to its report, or its directory
+    cells: Sequence[Any]
+    points: str  # of the sparkline
+    spark: str
+
+
+def write_folder_page(folder: Path) -> str:
+    """The index of all runs below a folder."""
+    runs = list(find_runs(folder))
+    rows = [tell_run(folder, read_evidence(run)) for run in runs]
+    return render(
+        "folder.html",
+        [],
+        {},
+        title=f"Runs in {folder.resolve().name}",
+        subtitle=f"{len(runs):,} runs; a heading sorts, a name leads to the run's report or to its directory",
+        headings=HEADINGS,
+        spark_heading="valid curve",
+        rows=rows,
+        missing=[],
+    )
+
+
+def find_runs(folder: Path) -> Iterator[RunDirectory]:
+    """All run directories below, folds included, by path; what is hidden is passed over."""
+    for path, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in ("checkpoints", "plots")
+        )
+        if "config.yaml" in files:
+            yield RunDirectory(path)
+
+
+def tell_run(folder: Path, found: Evidence) -> IndexRow:
+    summary, run = found.summary, found.run
+    best, test, totals, final, mean = (summary.get(key, {}) for key in ("best", "test", "totals", "final", "mean"))
+    final = best or final
+    names = [as_mapping(found.config.get(group)).get("name") for group in ("model", "dataset")]
+    cells = [
+        summary.get("status"), *names, totals.get("epochs"), best.get("epoch"),
+        final.get("valid_accuracy", mean.get("accuracy")), final.get("valid_loss"), test.get("accuracy"),
+        test.get("log_loss"), summary.get("parameters"), totals.get("seconds"),
+    ]  # fmt: skip
+    column = next(
+        (c for c in ("valid_accuracy", "valid_loss", "train_loss") if any(r.get(c) is not None for r in found.rows)), ""
+    )
+    values = [row[column] for row in found.rows if row.get(column) is not None] if column else []
+    path = run.path.relative_to(folder)
+    target = path / run.report.name if run.report.is_file() else path
+    return IndexRow(
+        str(path) if str(path) != "." else run.path.resolve().name,
+        quote(os.fsencode(target)),
+        cells,
+        draw_spark(values),
+        f"{column.replace('_', ' ')} {values[0]:.3g} → {values[-1]:.3g}" if len(values) > 1 else "",
+    )
+
+
+def draw_spark(values: Sequence[float]) -> str:
+    """Points of a polyline in a box of 100×24."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    height = high - low or 1
+    return " ".join(
+        f"{100 * k / (len(values) - 1):.1f},{22 - 20 * (v - low) / height:.1f}" for k, v in enumerate(values)
+    )
