@@ -126,7 +126,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--part", choices=("train", "valid", "test"), help="labelled images of the dataset instead")
     predict.add_argument("--output", metavar="FILE", help="of the submission, or of the table where there is none")
     predict.add_argument(
-        "--format", choices=("class", "probability", "probabilities"), help="of the submission (default: the dataset's)"
+        "--format",
+        choices=("class", "number", "probability", "probabilities"),
+        help="of the submission (default: the dataset's)",
     )
 
     reproduce = commands.add_parser(

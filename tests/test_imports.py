@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "stopping": {"errors", "distributed"},
     "device": {"errors", "distributed", "threads"},
     "plugins": {"errors"},
+    "recipes": set(),
     "models": BASE,
     "data": BASE,
     "optim": BASE,

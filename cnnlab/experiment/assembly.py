@@ -19,6 +19,7 @@ from cnnlab.experiment.dataset import build_dataset
 from cnnlab.experiment.network import build_network
 from cnnlab.models.batch_norm import synchronise_batch_norm
 from cnnlab.models.freezing import find_frozen
+from cnnlab.models.head import find_head
 from cnnlab.models.shapes import keep_modes
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
@@ -57,7 +58,7 @@ def assemble(config: Config, *, trained: bool = False) -> Assembly:
         require_log_probabilities(network, facts)
     shared = config.model.shared
     late = find_frozen(network.model, shared.freeze)[0] if shared.unfreeze_after is not None else []
-    optimizer = build_optimizer(config.optimizer, network.model, config.batch_size, late)
+    optimizer = build_optimizer(config.optimizer, network.model, config.batch_size, late, find_head)
     if config.average.name != "none" and hasattr(optimizer, "averaged"):
         raise ConfigError(
             f"average: {config.average.name} was given beside optimizer {config.optimizer.name}, which averages "
@@ -109,7 +110,7 @@ def require_small_augmentations(config: Config, facts: Facts) -> None:
 def require_normalisation(config: Config, facts: Facts) -> None:
     """Raises ConfigError for a mean and a deviation of other channels than the images have."""
     given = config.dataset.shared.normalize
-    num_given = 3 if given == "imagenet" else len(given["mean"]) if isinstance(given, dict) else 1
+    num_given = 3 if given in ("imagenet", "course") else len(given["mean"]) if isinstance(given, dict) else 1
     if num_given not in (1, facts.channels):
         raise ConfigError(
             f"dataset.normalize: {given} was given, for {num_given} channels, and {config.dataset.name} has "
