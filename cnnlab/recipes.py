@@ -45,7 +45,7 @@ def compose_choices(overrides: Sequence[str]) -> tuple[dict[str, Any], Mapping[s
     """The tree that Hydra, which has to be initialised, makes of overrides, and what is chosen in each group."""
     composed = hydra.compose("train", list(overrides), return_hydra_config=True)
     choices = OmegaConf.to_container(composed.hydra.runtime.choices)
-    tree = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    tree = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     return OmegaConf.to_container(tree, resolve=True), choices  # type: ignore[return-value]
 
 

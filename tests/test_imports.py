@@ -14,13 +14,14 @@ import cnnlab
 PACKAGE = Path(cnnlab.__file__).parent
 BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
-    "tasks",
+    "tasks", "metrics",
 }  # fmt: skip
 BUILT = BASE | {"models", "data", "optim", "engine", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "durations": set(),
-    "tasks": set(),
+    "metrics": {"errors"},
+    "tasks": {"metrics"},
     "seeds": set(),
     "threads": set(),
     "signature": {"errors"},

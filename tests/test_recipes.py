@@ -19,7 +19,7 @@ from cnnlab.optim.groups import build_optimizer
 from cnnlab.recipes import compose_choices, leave_out_unchosen
 from cnnlab.tasks import MULTICLASS, REGRESSION
 from cnnlab.train import CONF
-from tests.test_conf import FILES, NEEDED
+from tests.test_conf import FILES
 
 RECIPES = sorted(file.partition("/")[2] for file in FILES if file.startswith("experiment/"))
 GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "average", "engine")

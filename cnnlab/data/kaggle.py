@@ -102,8 +102,9 @@ def dogs_vs_cats(
 ) -> Dataset:
     """Kaggle's dogs vs cats: 25,000 photographs named cat.N or dog.N, and 12,500 to predict; a dog is class 1.
 
-    Of two competitions the first, with its pictures in test1/, wants 1 or 0 and scores accuracy; the "redux" of it,
-    with test/, wants the probability of a dog and scores log loss. `submission` "auto" goes by that folder. Pictures may also lie in train/cats and train/dogs. Raises DataError with everything that is wrong.
+    Of two competitions the first, with its pictures in test1/, wants 1 or 0 and scores accuracy; its "redux", with
+    test/, wants the probability of a dog and scores log loss. `submission` "auto" goes by that folder. Pictures may
+    also lie in train/cats and train/dogs. Raises DataError with everything that is wrong.
     """
     base = require_folder(root)
     problems: list[str] = []

@@ -16,7 +16,8 @@ class ForEveryDataset:
     """Keys that stand beside any dataset's own."""
 
     task: Literal["multiclass", "binary"] | None = None  # of a dataset with two classes; None: as the dataset says
-    # By the training images' own mean and std, ImageNet's, the course notes' for CIFAR-10, or a given "mean" and "std"; None: as the dataset says.
+    # By the training images' own mean and std, ImageNet's, the course notes' for CIFAR-10, or a given "mean" and "std";
+    # None: as the dataset says.
     normalize: Literal["auto", "imagenet", "course"] | dict[str, list[float]] | None = None
 
     def find_problems(self) -> list[str]:

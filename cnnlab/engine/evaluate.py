@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cnnlab.distributed import add_up, copy_from_main, gather, is_main, num_processes, rank
 from cnnlab.engine.network import Network
+from cnnlab.metrics import measure
 from cnnlab.tasks import Classification, Labels, Task
 
 
@@ -116,8 +118,10 @@ def precise_type(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def evaluate(network: Network, criterion: Criterion, batches: BatchSource) -> Metrics:
+def evaluate(network: Network, criterion: Criterion, batches: BatchSource, extra: Sequence[str] = ()) -> Metrics:
     """Mean loss and the task's metrics over all of `batches`, in evaluation mode; every layer's mode is put back.
+
+    `extra` are the metrics of `metrics.py` that are wanted beside.
 
     Of many processes each takes some of the batches, with the main one's statistics of batch normalisation.
     """
@@ -127,6 +131,7 @@ def evaluate(network: Network, criterion: Criterion, batches: BatchSource) -> Me
     copy_from_main(model.buffers())
     sums = Sums(network.device, task)
     counts: ClassCounts | None = None
+    kept: list[tuple[np.ndarray, np.ndarray]] = []  # probabilities and labels, where a metric needs them all
     try:
         with torch.inference_mode():
             for number in range(rank(), len(batches), num_processes()):
@@ -137,7 +142,14 @@ def evaluate(network: Network, criterion: Criterion, batches: BatchSource) -> Me
                     assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
                     counts = counts or ClassCounts(network.device, task, outputs.shape[1])
                     counts.add(outputs, labels)
+                    if extra:
+                        kept.append((task.to_scores(outputs.cpu().double()).numpy(), labels.cpu().numpy()))
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return add_class_counts(sums.means(), counts)
+    metrics = add_class_counts(sums.means(), counts)
+    if not extra:
+        return metrics
+    everywhere = [batch for part in gather(kept) for batch in part]
+    probabilities, known = (np.concatenate(column) for column in zip(*everywhere, strict=True))
+    return replace(metrics, values={**metrics.values, **measure(extra, probabilities, known)})

@@ -23,6 +23,7 @@ from cnnlab.models.head import find_head
 from cnnlab.models.shapes import keep_modes
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
+from cnnlab.tasks import ON_REQUEST
 
 IN_PIXELS = ("size", "padding", "pixels")  # arguments of augmentations
 
@@ -122,17 +123,25 @@ def require_metrics(config: Config, dataset: Dataset) -> None:
     """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
     task, select_by = dataset.facts.task, config.engine.select_by
     problems = []
+    valid_columns = task.valid_columns + (ON_REQUEST if task.has_classes else ())
     has_valid = config.division.has_valid(dataset)
     if select_by != "auto" and not has_valid:
         problems.append(
             f"engine.select_by: {select_by} was given; expected auto: no validation images are kept back to select by"
         )
-    elif select_by != "auto" and select_by not in task.valid_columns:
-        expected = " or ".join(task.valid_columns)
+    elif select_by != "auto" and select_by not in valid_columns:
+        expected = " or ".join(valid_columns)
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {task}")
     if config.sampling == "balanced" and not task.has_classes:
         problems.append("sampling: balanced was given; expected shuffled: regression has no classes to balance")
-    columns = task.train_columns + (task.valid_columns if has_valid else ())
+    if config.metrics and not task.has_classes:
+        problems.append(f"engine.metrics: {', '.join(config.metrics)} are of classes, and {task} has none; expected []")
+    if "top5_accuracy" in config.metrics and len(dataset.facts.classes) <= 5:
+        problems.append(
+            f"engine.metrics: top5_accuracy was given; {config.dataset.name} has {len(dataset.facts.classes)} classes, "
+            "and it needs more than five"
+        )
+    columns = task.train_columns + (valid_columns if has_valid else ())
     watched = {"schedule.metric": config.schedule.arguments.get("metric"), "engine.stop_by": config.engine.stop_by}
     for key, column in watched.items():
         if column not in (None, "auto", *columns):

@@ -64,7 +64,7 @@ def measure(config: Config, facts: Facts, network: Network, parts: dict[str, Bat
     if part not in parts:
         raise ConfigError(f"--part {part}: there are no such images; expected one of {', '.join(sorted(parts))}")
     criterion = build_criterion(config, facts, network.device, parts["train"].labels)
-    metrics = evaluate(network, criterion, parts[part].in_order())
+    metrics = evaluate(network, criterion, parts[part].in_order(), config.metrics)
     by_class: dict[str, Any] = {}
     if metrics.confusion is not None:
         scores = score_classes(metrics.confusion, facts.classes)

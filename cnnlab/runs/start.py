@@ -11,7 +11,7 @@ from pathlib import Path
 from cnnlab.config import Config
 from cnnlab.distributed import by_all, by_main
 from cnnlab.engine.compute import Compute
-from cnnlab.errors import ConfigError
+from cnnlab.errors import ConfigError, abridge
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
@@ -23,7 +23,7 @@ from cnnlab.stopping import StopRequest
 
 # What may change when a run goes on: how long and on what, never what is learned or how the best is told.
 LENGTHS = ("epochs", "steps", "examples")
-FIXED = ("engine.overfit", "engine.select_by")
+FIXED = ("engine.overfit", "engine.select_by", "engine.metrics")
 
 
 def start(config: Config, overrides: list[str], *, repeats: RunDirectory | None = None) -> RunDirectory:
@@ -70,7 +70,12 @@ def resume(path: str, overrides: list[str]) -> RunDirectory:
             train_folds(run, config, stop)
         return run
     require_resumable(overrides)
-    config = read_saved(run, overrides)
+    began, config = config, read_saved(run, overrides)
+    if config.metrics != began.metrics:
+        raise ConfigError(
+            f"engine.stop_by: the run has the metrics {', '.join(began.metrics) or 'every run has'}, and would have "
+            f"{', '.join(config.metrics) or 'no others'}; expected a column of its {run.metrics.name}"
+        )
     with StopRequest() as stop:
         experiment = by_all(lambda: build_experiment(config, assemble(config, trained=run.last.is_file())))
         train(config, run, experiment, by_main(run.read_compute), stop)
@@ -83,5 +88,5 @@ def require_resumable(overrides: list[str]) -> None:
     allowed = [text for text, key in keys.items() if key in LENGTHS or key.startswith("engine.") and key not in FIXED]
     foreign = [text for text in overrides if text not in allowed]
     if foreign:
-        expected = f"{', '.join(LENGTHS)} and engine.* but for {' and '.join(FIXED)}"
+        expected = f"{', '.join(LENGTHS)} and engine.* but for {abridge(FIXED)}"
         raise ConfigError([f"{text}: cannot change within a run; expected {expected}" for text in foreign])

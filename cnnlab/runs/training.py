@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from cnnlab.config import Config
 from cnnlab.distributed import by_main, is_main, num_processes
@@ -14,10 +15,10 @@ from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.evaluate import Metrics, evaluate
 from cnnlab.engine.loop import fit, restore, select
 from cnnlab.engine.state import State
-from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError
+from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError, tell
 from cnnlab.experiment.network import count_learning
 from cnnlab.experiment.training import Experiment
-from cnnlab.runs.classes import list_scores, score_classes
+from cnnlab.runs.classes import find_never_predicted, list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.journal import Journal
@@ -54,7 +55,7 @@ def train(config: Config, run: RunDirectory, experiment: Experiment, decided: Co
             )
             write_beginning(run, config, experiment, fingerprints)
             fit_and_select(experiment, state, journal, stop, summary)
-            evaluate_chosen(run, experiment, state, summary)
+            evaluate_chosen(run, experiment, state, summary, journal)
             journal.say(describe_end(summary, plan.select_by))
         finally:
             journal.close()
@@ -145,7 +146,9 @@ def fit_and_select(experiment: Experiment, state: State, journal: Journal, stop:
     summary.update(chosen="best.pt" if row is not None and row is state.best else "last.pt")
 
 
-def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, summary: Summary) -> None:
+def evaluate_chosen(
+    run: RunDirectory, experiment: Experiment, state: State, summary: Summary, journal: Journal
+) -> None:
     """The one evaluation on the test images, by the weights that were chosen; scores class by class, and pictures."""
     training, facts = experiment.training, experiment.facts
     path = run.last.with_name(summary.facts["chosen"])
@@ -157,11 +160,19 @@ def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, sum
         )
     require_run(path, chosen, run.read_id())
     put_weights(training.model, path, chosen)
-    test = None if experiment.test is None else evaluate(training.network, training.criterion, experiment.test)
+    measure = partial(evaluate, training.network, training.criterion, extra=training.metrics)
+    test = None if experiment.test is None else measure(experiment.test)
     summary.update(test=test and dict(test.values))
     shown, part = test, "test"
     if test is None and training.valid is not None:
-        shown, part = evaluate(training.network, training.criterion, training.valid), "validation"
+        shown, part = measure(training.valid), "validation"
+    if shown is not None and shown.confusion is not None:
+        never = find_never_predicted(shown.confusion, facts.classes)
+        if never:
+            journal.say(
+                f"{tell(f'classes never predicted on the {part} images', never)}; engine.select_by=valid_macro_f1 or "
+                "valid_balanced_accuracy, sampling=balanced and loss.class_weights=auto count them as much as others"
+            )
     if is_main():
         show_classes(run, part, shown, facts.classes)
         if facts.maps_number_to_number:
