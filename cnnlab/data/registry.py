@@ -17,8 +17,8 @@ class ForEveryDataset:
 
     task: Literal["multiclass", "binary"] | None = None  # of a dataset with two classes; None: as the dataset says
     # By the training images' own mean and std, ImageNet's, the course notes' for CIFAR-10, or a given "mean" and "std";
-    # None: as the dataset says.
-    normalize: Literal["auto", "imagenet", "course"] | dict[str, list[float]] | None = None
+    # "model": those that model.weights tell; None: these if there are weights that do, else as the dataset says.
+    normalize: Literal["auto", "imagenet", "course", "model"] | dict[str, list[float]] | None = None
 
     def find_problems(self) -> list[str]:
         given = self.normalize

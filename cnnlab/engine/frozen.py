@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """Before step `until` these parameters get no gradients, and these modules are in evaluation mode."""
+    """Before step `until` these parameters get no gradients, and these modules are in evaluation mode.
+
+    Batch normalisation stays in evaluation mode after it: the statistics that the weights were trained with are better
+    than those of a few batches, which would change what every layer above sees at once.
+    """
 
     parameters: Sequence[nn.Parameter]
     modules: Sequence[nn.Module]
@@ -22,4 +27,4 @@ class Frozen:
         for parameter in self.parameters:
             parameter.requires_grad_(learns)
         for module in self.modules:
-            module.training = learns
+            module.training = learns and not isinstance(module, _BatchNorm)

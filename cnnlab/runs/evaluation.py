@@ -17,6 +17,7 @@ from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import build_criterion, require_normalisation
 from cnnlab.experiment.dataset import build_dataset, read_parts
 from cnnlab.experiment.network import build_network
+from cnnlab.experiment.normalisation import settle_normalisation
 from cnnlab.runs.classes import ClassScore, average, score_classes, write_table
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.trained import find_changed, load_trained
@@ -47,6 +48,7 @@ def evaluate_weights(config: Config, part: str = "test") -> dict[str, Any]:
         raise ConfigError("model.weights: null was given; expected trained weights: a file, a run, or DEFAULT")
     device = start_device(config.engine.device, config.engine.threads, config.engine.deterministic)
     dataset = build_dataset(config)
+    config = settle_normalisation(config, dataset.facts)
     require_normalisation(config, dataset.facts)
     network = build_network(config, dataset.facts, device, trained=False, new_head=False)
     network.model.eval()

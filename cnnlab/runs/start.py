@@ -6,6 +6,7 @@ Under torchrun every process calls the same function with the same arguments.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cnnlab.config import Config
@@ -13,6 +14,7 @@ from cnnlab.distributed import by_all, by_main
 from cnnlab.engine.compute import Compute
 from cnnlab.errors import ConfigError, abridge
 from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.normalisation import settle_normalisation
 from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.folds import train_folds
@@ -34,7 +36,10 @@ def start(config: Config, overrides: list[str], *, repeats: RunDirectory | None 
     """
     with StopRequest() as stop:
         first = config if config.num_runs == 1 else replace(config, fold=0)
-        experiment = by_all(lambda: build_experiment(first, assemble(first)))
+        assembly = by_all(lambda: assemble(first))
+        settle = partial(settle_normalisation, facts=assembly.dataset.facts)
+        config, first = by_all(lambda: (settle(config), settle(first)))
+        experiment = by_all(lambda: build_experiment(first, assembly))
         run = by_main(lambda: claim(config, overrides, repeats))
         if config.num_runs > 1:
             train_folds(run, config, stop, repeats)

@@ -66,7 +66,7 @@ def test_weights_of_other_classes_are_not_evaluated_by_a_new_layer(tmp_path, cap
         ("{mean: [0.1]}", "expected {mean:"),
         ("{mean: [0.1], std: [1, 1]}", "expected {mean:"),
         ("{mean: [], std: []}", "expected {mean:"),
-        ("{mean: 0.1, std: 1}", "expected one of auto, imagenet or mapping"),
+        ("{mean: 0.1, std: 1}", "expected one of auto, imagenet, course, model or mapping"),
     ],
 )
 def test_a_normalisation_that_does_not_fit(given, told, capsys):
