@@ -21,6 +21,12 @@ class Frozen:
     modules: Sequence[nn.Module]
     until: float  # step; infinity: never
 
+    def warm_up(self, step: int, parameter: nn.Parameter) -> float:
+        """What the rate of a parameter is multiplied by: once it learns it rises for as long as it was frozen."""
+        if step >= 2 * self.until or all(parameter is not frozen for frozen in self.parameters):
+            return 1.0
+        return max(0.0, (step + 1 - self.until) / self.until)
+
     def hold(self, step: int) -> None:
         """Make it so for `step`. At every step anew: an evaluation in between puts the whole network in one mode."""
         learns = step >= self.until

@@ -91,7 +91,7 @@ def fit(training: Training, plan: Plan, state: State, journal: Journal, stop: St
         multiplier = t.schedule(state.step, state.rows)
         rates = [rate * multiplier for rate in base_rates]
         for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+            group["lr"] = rate if t.frozen is None else rate * t.frozen.warm_up(state.step, group["params"][0])
 
         t.times.begin()
         images, labels = t.train.batch(epoch, number)

@@ -1,7 +1,7 @@
 """What trained weights expect of images: their normalisation, size and interpolation, as far as they tell.
 
-torchvision's published weights tell it in their transforms, timm's in `pretrained_cfg`, a run in its dataset.json. A file
-of weights alone tells nothing.
+torchvision's published weights tell it in their transforms, timm's in `pretrained_cfg`, a run in its dataset.json. A
+file of weights alone tells nothing.
 """
 
 from __future__ import annotations
