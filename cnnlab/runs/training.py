@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
+from torch import nn
+
 from cnnlab.config import Config
 from cnnlab.distributed import by_main, is_main, num_processes
 from cnnlab.engine.autotune import Tuning, tune
@@ -205,9 +207,19 @@ def describe_start(config: Config, experiment: Experiment) -> str:
     selection = f"the best epoch by {experiment.plan.select_by}" if training.valid else "the last checkpoint is used"
     devices = f"{num_processes()} × {training.device}" if num_processes() > 1 else str(training.device)
     return (
-        f"{config.model.name} ({count_learning(training.model):,} parameters) on {config.dataset.name} "
+        f"{describe_network(config, training.model)} on {config.dataset.name} "
         f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {devices}, {selection}"
     )
+
+
+def describe_network(config: Config, model: nn.Module) -> str:
+    """What it is called, the architecture in a library too, and how many parameters it has; those that will learn."""
+    name = " ".join(
+        [config.model.name, *([config.model.arguments["arch"]] if "arch" in config.model.arguments else [])]
+    )
+    num_all, num_learning = sum(p.numel() for p in model.parameters()), count_learning(model)
+    learning = "" if num_learning == num_all else f", {num_learning:,} of them learning"
+    return f"{name} ({num_all:,} parameters{learning})"
 
 
 def describe_end(summary: Summary, select_by: str) -> str:
