@@ -90,6 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     prepare.add_argument("--layout", choices=("folders",), help="also write it as a tree with a folder for each class")
     prepare.add_argument("--output", metavar="DIR", help="with --layout: the folder to write")
+    prepare.add_argument(
+        "--strict", action="store_true", help="exit 3 also for pictures to predict that are there twice"
+    )
     prepare.add_argument("--verify", action="store_true", help="also hold packed pictures against their checksums")
     prepare.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
@@ -106,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         "outputs are taken in the order of the dataset's classes",
     )
     evaluate.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="as for train")
-    evaluate.add_argument("--part", choices=("train", "valid", "test"), default="test", help="default: test")
+    evaluate.add_argument("--part", choices=("train", "valid", "test"), help="default: test, or valid without one")
     evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     evaluate.add_argument("--json", action="store_true", help="for programs")
 
@@ -127,7 +130,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--part", choices=("train", "valid", "test"), help="labelled images of the dataset instead")
     predict.add_argument("--output", metavar="FILE", help="of the submission, or of the table where there is none")
     predict.add_argument(
-        "--format", choices=("class", "probability", "probabilities"), help="of the submission (default: the dataset's)"
+        "--format",
+        choices=("class", "number", "probability", "probabilities"),
+        help="of the submission (default: the dataset's)",
     )
 
     predict.add_argument(
@@ -240,7 +245,13 @@ def run_command(arguments: argparse.Namespace) -> int:
 
         if (arguments.layout is None) != (arguments.output is None):
             raise ConfigError("--layout, --output: expected both, such as --layout folders --output DIR, or neither")
-        sound = prepare(arguments.overrides, arguments.config_dir, arguments.output, verify=arguments.verify)
+        sound = prepare(
+            arguments.overrides,
+            arguments.config_dir,
+            arguments.output,
+            verify=arguments.verify,
+            strict=arguments.strict,
+        )
         return 0 if sound else DataError.exit_code
     if arguments.command == "resume":
         from cnnlab.runs.start import resume

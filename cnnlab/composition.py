@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab.distributed import num_processes
 from cnnlab.errors import ConfigError
+from cnnlab.recipes import compose_choices, leave_out_unchosen
 from cnnlab.signature import suggest
 
 if TYPE_CHECKING:
@@ -188,7 +189,9 @@ def compose_tree(overrides: list[str], folders: list[Path]) -> DictConfig:
     extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra.compose("train", [let_through(text, folders) for text in overrides] + extra)
+            given = [let_through(text, folders) for text in overrides] + extra
+            composed, choices = compose_choices(given)
+            return leave_out_unchosen(composed, choices, given)
     except COMPOSING as error:
         raise explain(error, overrides, folders) from error
 

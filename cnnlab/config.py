@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -23,6 +23,7 @@ from cnnlab.device import choose_device
 from cnnlab.durations import Duration, Time
 from cnnlab.engine.compute import Compile, Compute, MemoryFormat, Precision, explain_missing
 from cnnlab.errors import ConfigError
+from cnnlab.metrics import METRICS, find_missing
 from cnnlab.models import MODELS
 from cnnlab.models.registry import ForEveryModel
 from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
@@ -41,7 +42,7 @@ from cnnlab.signature import (
     read_arguments,
     suggest,
 )
-from cnnlab.tasks import COLUMNS, VALID_COLUMNS
+from cnnlab.tasks import COLUMNS, ON_REQUEST, VALID_COLUMNS
 from cnnlab.threads import num_cores
 from cnnlab.trackers import TRACKERS
 
@@ -96,6 +97,8 @@ class Engine:
     min_delta: NonNegative
     max_time: Time | None
     overfit: Count | None  # batches
+    # Beside those that select or stop: see `metrics.py`.
+    metrics: list[Annotated[str, OneOf(METRICS)]] = field(default_factory=list)
 
     def find_problems(self) -> list[str]:
         problems = []
@@ -178,6 +181,11 @@ class Config:
         if self.examples is not None:
             return Duration(self.examples, "example")
         return Duration(self.epochs, "epoch")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics on request: those that are listed, and those that select, stop or steer the rate."""
+        return list_metrics(self.engine, self.schedule)
 
     @property
     def division(self) -> Division:
@@ -343,6 +351,16 @@ def relate_optimizer(engine: Engine, optimizer: Component[ForEveryOptimizer]) ->
     return problems
 
 
+def list_metrics(engine: Engine, schedule: Component[ForEverySchedule]) -> tuple[str, ...]:
+    watched = (engine.select_by, engine.stop_by, schedule.arguments.get("metric"))
+    wanted = {*engine.metrics, *(column.partition("_")[2] for column in watched if column in ON_REQUEST)}
+    return tuple(name for name in METRICS if name in wanted)
+
+
+def relate_metrics(engine: Engine, schedule: Component[ForEverySchedule]) -> list[str]:
+    return [f"engine.metrics: {problem}" for problem in find_missing(list_metrics(engine, schedule))]
+
+
 def relate_average(model: Component[ForEveryModel], average: Component[None]) -> list[str]:
     if not (model.shared.freeze and average.name == "swa"):
         return []
@@ -373,6 +391,7 @@ RELATIONS: tuple[Callable[..., list[str]], ...] = (
     relate_threads,
     relate_device,
     relate_optimizer,
+    relate_metrics,
     relate_average,
     relate_lengths,
     relate_folds,

@@ -17,7 +17,11 @@ def require_prefixes(where: str, prefixes: Iterable[str], names: Sequence[str]) 
     """Raises ConfigError telling each of `prefixes` that is no start of any of `names`; `where` they were given."""
     unknown = [prefix for prefix in prefixes if not any(starts(name, prefix) for name in names)]
     parts = {".".join(name.split(".")[:length]) for name in names for length in range(1, name.count(".") + 2)}
+    whole = sorted({name.partition(".")[0] for name in names})
     if unknown:
         raise ConfigError(
-            [f"{where}: no parameter's name starts with '{prefix}'; {suggest(prefix, parts)}" for prefix in unknown]
+            [
+                f"{where}: no parameter's name starts with '{prefix}'; {suggest(prefix, parts, whole)}"
+                for prefix in unknown
+            ]
         )

@@ -23,11 +23,14 @@ from cnnlab.experiment.dataset import build_dataset
 from cnnlab.stopping import StopRequest
 
 
-def prepare(overrides: list[str], config_dirs: list[str], output: str | None, *, verify: bool = False) -> bool:
-    """Print what there is and everything that is wrong with it; whether nothing is.
+def prepare(
+    overrides: list[str], config_dirs: list[str], output: str | None, *, verify: bool = False, strict: bool = False
+) -> bool:
+    """Print what there is and everything that is wrong with it; whether nothing is that would spoil training.
 
-    With `output` the tree of folders is written there, unless ids, labels or files are broken. With `verify` packed
-    pixels are held against their checksums, and packed anew where they differ.
+    That a picture to predict is there twice is a remark; with `strict` it counts too. With `output` the tree of folders
+    is written there, unless ids, labels or files are broken. With `verify` packed pixels are held against their
+    checksums, and packed anew where they differ.
     Raises ConfigError for a mistake in the configuration, DataError for a dataset that is not there at all.
     """
     config = compose(overrides, config_dirs)
@@ -38,14 +41,14 @@ def prepare(overrides: list[str], config_dirs: list[str], output: str | None, *,
             report(error.problems, audit(error.files), {})
             return False
         if dataset.files:
-            return prepare_pictures(config, dataset, output, verify=verify)
+            return prepare_pictures(config, dataset, output, verify=verify, strict=strict)
     if output is not None:
         raise ConfigError(f"--layout: {config.dataset.name} is not made of picture files; expected one that is")
     print(f"{config.dataset.name}: not made of picture files; nothing to check, training reads it as it is")
     return True
 
 
-def prepare_pictures(config: Config, dataset: Dataset, output: str | None, *, verify: bool) -> bool:
+def prepare_pictures(config: Config, dataset: Dataset, output: str | None, *, verify: bool, strict: bool) -> bool:
     found = audit(dataset.files)
     skip = config.dataset.arguments.get("on_bad_image") == "skip"
     parts, problems = dict(dataset.files), []
@@ -59,7 +62,7 @@ def prepare_pictures(config: Config, dataset: Dataset, output: str | None, *, ve
     except DataError as error:
         problems.append(str(error))
     print_contents(config.dataset.name, dataset.facts.classes, parts, found)
-    sound = report(problems, found, name_labels(dataset), skip=skip)
+    sound = report(problems, found, name_labels(dataset), skip=skip, strict=strict)
     trainable = not problems and (skip or not found.unreadable)
     if trainable:
         for part in dataset.parts:
@@ -118,7 +121,9 @@ def name_labels(dataset: Dataset) -> dict[Path, str]:
 # --- What is wrong ------------------------------------------------------------------------------------
 
 
-def report(problems: Sequence[str], found: Audit, names: Mapping[Path, str], *, skip: bool = False) -> bool:
+def report(
+    problems: Sequence[str], found: Audit, names: Mapping[Path, str], *, skip: bool = False, strict: bool = False
+) -> bool:
     """Print every problem and every file that something is wrong with; whether nothing is.
 
     With `skip` it is right that files cannot be read: they are left out.
@@ -136,10 +141,14 @@ def report(problems: Sequence[str], found: Audit, names: Mapping[Path, str], *, 
         **({} if skip else unreadable),
         "the same picture with different labels": [write(group) for group in found.mislabelled],
         "the same picture in different parts": [write(group) for group in found.leaked],
-        "the same picture more than once": [write(group) for group in found.duplicated],
+        "the same picture more than once": [
+            write(group) for group in found.duplicated if not names.keys().isdisjoint(group)
+        ],
     }
+    unasked = [write(group) for group in found.duplicated if names.keys().isdisjoint(group)]
+    remarks = {"remark: the same picture to predict more than once": unasked}
     left_out = {f"left out: {what}": lines for what, lines in unreadable.items()} if skip else {}
-    for what, lines in (left_out | wrong).items():
+    for what, lines in (left_out | wrong | remarks).items():
         if lines:
             print(f"\n{what} ({len(lines):,}):" + "".join(f"\n  {printable(line)}" for line in lines))
-    return not any(wrong.values())
+    return not any(wrong.values()) and not (strict and any(remarks.values()))

@@ -21,6 +21,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union
 
+from cnnlab.errors import abridge
+
 # --- Marks: what an annotation says beside a type -----------------------------------------------------
 
 
@@ -107,13 +109,16 @@ Interval = Annotated[tuple[Number, Number], Ascending()]
 # --- Names ----------------------------------------------------------------------------------------
 
 
-def suggest(name: str, valid: Iterable[str]) -> str:
-    """The end of a message about an unknown `name`: its near matches, and otherwise all that is valid."""
+def suggest(name: str, valid: Iterable[str], shown: Iterable[str] | None = None) -> str:
+    """The end of a message about an unknown `name`: its near matches, and otherwise what is valid.
+
+    Of a long list the first ten are told; `shown` stands for it where it is too long even for that.
+    """
     valid = sorted(valid)
     near = difflib.get_close_matches(name, valid, n=3, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"valid here: {', '.join(valid)}" if valid else "nothing is valid here"
+    return f"valid here: {abridge(valid if shown is None else shown)}" if valid else "nothing is valid here"
 
 
 # --- Reading --------------------------------------------------------------------------------------

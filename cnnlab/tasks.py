@@ -24,9 +24,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnnlab.metrics import METRICS
+
 LEAST_PROBABILITY = 1e-15  # in the log loss
 TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
-HIGHER_IS_BETTER = ("accuracy",)
+HIGHER_IS_BETTER = ("accuracy", *METRICS)
 
 
 def is_higher_better(column: str) -> bool:
@@ -184,6 +186,7 @@ class Regression(Task):
 MULTICLASS, BINARY, REGRESSION = Multiclass(), Binary(), Regression()
 TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS, BINARY, REGRESSION)}
 
-# What a best checkpoint can be selected by, and what can be watched, in some task.
-VALID_COLUMNS = tuple(dict.fromkeys(column for task in TASKS.values() for column in task.valid_columns))
+# What a best checkpoint can be selected by, and what can be watched, in some task; metrics on request come last.
+ON_REQUEST = tuple(f"valid_{metric}" for metric in METRICS)
+VALID_COLUMNS = (*dict.fromkeys(column for task in TASKS.values() for column in task.valid_columns), *ON_REQUEST)
 COLUMNS = (*dict.fromkeys(column for task in TASKS.values() for column in task.train_columns), *VALID_COLUMNS)

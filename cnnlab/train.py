@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cnnlab.composition import (
     COMPOSING,
@@ -25,6 +25,7 @@ from cnnlab.composition import (
 )
 from cnnlab.distributed import run_together, share
 from cnnlab.errors import CnnlabError, Interrupted
+from cnnlab.recipes import leave_out_unchosen
 
 # Sweeps that Hydra carries out itself, such as on a cluster, and what only prints.
 ELSEWHERE = re.compile(r"hydra/(launcher|sweeper)=.*|--cfg(=.*)?|-c|--info(=.*)?|-i|--help|-h|--hydra-help", re.DOTALL)
@@ -40,16 +41,18 @@ def run_job(composed: DictConfig) -> None:
     from cnnlab.config import parse
     from cnnlab.runs.start import start
 
-    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    settings = HydraConfig.get()
+    typed: list[str] = list(settings.overrides.task)
+    searched = [text for text in settings.overrides.hydra if text.startswith("hydra.searchpath=")]
     try:
-        tree = resolve(composed)
+        tree = resolve(leave_out_unchosen(composed, settings.runtime.choices, [*searched, *typed]))
         config = parse(tree)
-        overrides: list[str] = [text.removeprefix("++") for text in typed]  # type: ignore
+        overrides = [text.removeprefix("++") for text in typed]
         share((tree, overrides))
         start(config, overrides)
     except CnnlabError as error:
         report(error)
-        if HydraConfig.get().mode == RunMode.RUN:
+        if settings.mode == RunMode.RUN:
             sys.exit(error.exit_code)  # which Hydra, unlike an Exception, does not report once more
         raise  # the other runs of a sweep go on; Hydra raises this again after the last one
 

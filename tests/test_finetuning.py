@@ -87,6 +87,25 @@ def test_unfreezing_resumes_exactly(tmp_path, stop):
         assert_same(load_checkpoint(run.last)[part], load_checkpoint(whole.last)[part])
 
 
+def test_rates_of_what_was_frozen_rise_from_nothing_and_its_statistics_stay(tmp_path):
+    """Over as many steps as it was frozen; the head's rate is the schedule's all the time."""
+    configuration = config(tmp_path, "model.freeze=backbone", "model.unfreeze_after=4 steps", "steps=9")
+    training = build_experiment(configuration, assemble(configuration)).training
+    parameters = dict(training.model.named_parameters())
+    body = [training.frozen.warm_up(step, parameters["conv1.weight"]) for step in range(10)]
+    assert body == [0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
+    assert {training.frozen.warm_up(step, parameters["fc.weight"]) for step in range(10)} == {1}
+    before, after = initial(configuration), weights(start(configuration, []))
+    assert not {key for key in changed(before, after) if key.endswith(("running_mean", "running_var"))}
+    rates = {group["lr"] for group in load_checkpoint(only(tmp_path))["optimizer"]["param_groups"]}
+    assert rates == {0.05}
+
+
+def only(folder):
+    (found,) = folder.glob("*/*/checkpoints/last.pt")
+    return found
+
+
 # --- Kept features ------------------------------------------------------------------------------------------
 
 FROZEN = ["model.freeze=backbone", "model.head=[16]", "model.head_dropout=0.2"]

@@ -14,13 +14,14 @@ import cnnlab
 PACKAGE = Path(cnnlab.__file__).parent
 BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
-    "tasks",
+    "tasks", "metrics",
 }  # fmt: skip
 BUILT = BASE | {"models", "data", "optim", "engine", "trackers", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "durations": set(),
-    "tasks": set(),
+    "metrics": {"errors"},
+    "tasks": {"metrics"},
     "seeds": set(),
     "threads": set(),
     "signature": {"errors"},
@@ -30,6 +31,7 @@ MAY_IMPORT = {
     "stopping": {"errors", "distributed"},
     "device": {"errors", "distributed", "threads"},
     "plugins": {"errors"},
+    "recipes": set(),
     "models": BASE,
     "data": BASE,
     "optim": BASE,

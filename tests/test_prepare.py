@@ -67,6 +67,14 @@ def test_everything_that_is_wrong_is_listed_at_once(tmp_path, capsys):
     assert not (tmp_path / "tree").exists()
 
 
+def test_a_picture_to_predict_that_is_there_twice_is_a_remark(tmp_path, capsys):
+    write_dogs_vs_cats(tmp_path)
+    shutil.copy(tmp_path / "test1" / "1.jpg", tmp_path / "test1" / "2.jpg")
+    assert prepare("dogs_vs_cats", tmp_path) == 0
+    assert "remark: the same picture to predict more than once (1):" in capsys.readouterr().out
+    assert prepare("dogs_vs_cats", tmp_path, "--strict") == 3
+
+
 def test_wrong_ids_and_broken_files_are_told_together(tmp_path, capsys):
     write_dog_breeds(tmp_path)
     paths = sorted((tmp_path / "train").iterdir())
@@ -106,17 +114,17 @@ def test_the_tree_has_the_split_that_training_uses(tmp_path, shares, capsys):
 
 
 def test_packed_pixels_are_verified_and_mended_on_request(tmp_path, capsys):
-    write_kaggle_cifar10(tmp_path)  # which has a mean of its own: training reads no pixel before it needs it
-    assert prepare("kaggle_cifar10", tmp_path) == 0
+    write_dog_breeds(tmp_path)  # which has a mean of its own: training reads no pixel before it needs it
+    assert prepare("dog_breeds", tmp_path) == 0
     (path,) = (tmp_path / ".cnnlab").iterdir()
-    content = path.read_bytes()
+    content, last = path.read_bytes(), sorted((tmp_path / "train").iterdir())[-1].name
     path.write_bytes(content[:-7] + bytes([content[-7] ^ 128]) + content[-6:])
     capsys.readouterr()
-    assert prepare("kaggle_cifar10", tmp_path) == 0
+    assert prepare("dog_breeds", tmp_path) == 0
     assert capsys.readouterr().err == "" and path.read_bytes() != content
-    assert prepare("kaggle_cifar10", tmp_path, "--verify") == 0
+    assert prepare("dog_breeds", tmp_path, "--verify") == 0
     told = capsys.readouterr()
-    assert told.err == f"{path}: damaged, pixels of 40.png have changed; it is made anew\n"
+    assert told.err == f"{path}: damaged, pixels of {last} have changed; it is made anew\n"
     assert "packed pictures: every checksum is right" in told.out and path.read_bytes() == content
 
 

@@ -99,7 +99,8 @@ class Unlabelled:
 class Competition:
     """What a submission has to look like: its columns, and the sample that its ids and order are held against."""
 
-    value: Literal["class", "probability", "probabilities"]  # a name; that of the second class; one a class
+    # A name; its number from 0; the probability of the second class; one a class.
+    value: Literal["class", "number", "probability", "probabilities"]
     id_column: str = "id"
     value_column: str = "label"  # for "probabilities" the columns are the classes
     sample: Path | None = None

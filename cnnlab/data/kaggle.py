@@ -13,7 +13,7 @@ submission need not be there; nor need the pictures to predict.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -67,7 +67,6 @@ def kaggle_cifar10(
         )
     else:
         found = find_by_table(root, table, "id", "label", classes=CIFAR_CLASSES, skip=skip)
-    # Mean and standard deviation as the course notes give them.
     return dataset_of_pictures(
         root,
         found.classes,
@@ -75,8 +74,6 @@ def kaggle_cifar10(
         PictureDecoder(image_size),
         cache,
         on_bad_image,
-        mean=(0.4731, 0.4822, 0.4465),
-        std=(0.2212, 0.1994, 0.2010),
         competition=found.competition,
     )
 
@@ -122,16 +119,21 @@ def dogs_vs_cats(
     resize: Side | None = 256,
     cache: str | None = None,
     on_bad_image: OnBadImage = "error",
+    submission: Literal["auto", "class", "number", "probability"] = "auto",
 ) -> Dataset:
     """Kaggle's dogs vs cats: 25,000 photographs named cat.N or dog.N, and 12,500 to predict; a dog is class 1.
 
-    Pictures may also lie in train/cats and train/dogs. Raises DataError with everything that is wrong.
+    Of two competitions the first, with its pictures in test1/, wants 1 or 0 and scores accuracy; its "redux", with
+    test/, wants the probability of a dog and scores log loss. `submission` "auto" goes by that folder. Pictures may
+    also lie in train/cats and train/dogs. Raises DataError with everything that is wrong.
     """
     base = require_folder(root)
     problems: list[str] = []
     train = list_pets(base / "train", problems)
-    test = unlabelled_pictures(base / "test1") or unlabelled_pictures(base / "test")
-    competition = Competition("probability", sample=find_sample(base))
+    first = unlabelled_pictures(base / "test1")
+    test = first or unlabelled_pictures(base / "test")
+    value = submission if submission != "auto" else "number" if first else "probability"
+    competition = Competition(value, sample=find_sample(base))
     found = join_found(base, PETS, train, test, competition, problems)
     return dataset_of_pictures(
         root,

@@ -12,6 +12,10 @@ from cnnlab.data.dataset import ImageSet
 
 # Of ImageNet's training pictures, as pretrained networks expect them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# As the course notes give them for CIFAR-10; its own are 0.491, 0.482, 0.447 and 0.247, 0.243, 0.262.
+COURSE_MEAN, COURSE_STD = (0.4731, 0.4822, 0.4465), (0.2212, 0.1994, 0.2010)
+
+NAMED = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "course": (COURSE_MEAN, COURSE_STD)}
 
 
 @dataclass(frozen=True)

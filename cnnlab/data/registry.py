@@ -16,8 +16,9 @@ class ForEveryDataset:
     """Keys that stand beside any dataset's own."""
 
     task: Literal["multiclass", "binary"] | None = None  # of a dataset with two classes; None: as the dataset says
-    # By the training images' own mean and std, ImageNet's, or a given "mean" and "std"; None: as the dataset says.
-    normalize: Literal["auto", "imagenet"] | dict[str, list[float]] | None = None
+    # By the training images' own mean and std, ImageNet's, the course notes' for CIFAR-10, or a given "mean" and "std";
+    # "model": those that model.weights tell; None: these if there are weights that do, else as the dataset says.
+    normalize: Literal["auto", "imagenet", "course", "model"] | dict[str, list[float]] | None = None
 
     def find_problems(self) -> list[str]:
         given = self.normalize

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cnnlab.distributed import add_up, copy_from_main, gather, is_main, num_processes, rank
 from cnnlab.engine.network import Network
+from cnnlab.metrics import measure
 from cnnlab.tasks import Classification, Labels, Task
 
 
@@ -129,11 +130,18 @@ def precise_type(device: torch.device) -> torch.dtype:
 
 
 def evaluate(
-    network: Network, criterion: Criterion, batches: BatchSource, *, keep_predictions: bool = False
+    network: Network,
+    criterion: Criterion,
+    batches: BatchSource,
+    extra: Sequence[str] = (),
+    *,
+    keep_predictions: bool = False,
 ) -> Metrics:
     """Mean loss and the task's metrics over all of `batches`, in evaluation mode; every layer's mode is put back.
 
-    Where labels are classes the prediction for each image can be kept.
+    `extra` are the metrics of `metrics.py` that are wanted beside. Where labels are classes the prediction for each
+    image can be kept.
+
     Of many processes each takes some of the batches, with the main one's statistics of batch normalisation.
     """
     model, task = network.model, network.task
@@ -142,7 +150,10 @@ def evaluate(
     copy_from_main(model.buffers())
     sums = Sums(network.device, task)
     counts: ClassCounts | None = None
-    kept: dict[int, tuple[Tensor, Tensor]] = {}  # by the batch's number, on the device
+    scored: dict[
+        int, tuple[Tensor, ...]
+    ] = {}  # probabilities and labels by the batch's number, where a metric needs all
+    kept: dict[int, tuple[Tensor, ...]] = {}  # classes and their probabilities likewise, both on the device
     try:
         with torch.inference_mode():
             for number in range(rank(), len(batches), num_processes()):
@@ -153,6 +164,8 @@ def evaluate(
                     assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
                     counts = counts or ClassCounts(network.device, task, outputs.shape[1])
                     counts.add(outputs, labels)
+                    if extra:
+                        scored[number] = task.to_scores(outputs.to(precise_type(network.device))), labels
                     if keep_predictions:
                         probabilities = task.to_scores(outputs.float())
                         kept[number] = task.predict(outputs), probabilities.amax(1)
@@ -160,15 +173,16 @@ def evaluate(
         for module, mode in modes.items():
             module.training = mode
     metrics = add_class_counts(sums.means(), counts)
-    return replace(metrics, predictions=join_predictions(kept)) if keep_predictions else metrics
+    if extra:
+        scores, known = (column.numpy() for column in join_batches(scored))
+        metrics = replace(metrics, values={**metrics.values, **measure(extra, scores, known)})
+    if keep_predictions and isinstance(task, Classification):
+        metrics = replace(metrics, predictions=Predictions(*join_batches(kept)))
+    return metrics
 
 
-def join_predictions(kept: Mapping[int, tuple[Tensor, Tensor]]) -> Predictions | None:
-    """The predictions of all processes, batch by batch; None where there are no classes."""
+def join_batches(kept: Mapping[int, tuple[Tensor, ...]]) -> list[Tensor]:
+    """Column by column what was kept of the batches of all processes, in their order, on the CPU."""
     on_cpu = {number: tuple(each.cpu() for each in batch) for number, batch in kept.items()}
     batches = {number: batch for some in gather(on_cpu) for number, batch in some.items()}
-    if not batches:
-        return None
-    return Predictions(
-        *(torch.cat(column) for column in zip(*(batches[number] for number in sorted(batches)), strict=True))
-    )
+    return [torch.cat(column) for column in zip(*(batches[number] for number in sorted(batches)), strict=True)]

@@ -6,15 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """Before step `until` these parameters get no gradients, and these modules are in evaluation mode."""
+    """Before step `until` these parameters get no gradients, and these modules are in evaluation mode.
+
+    Batch normalisation stays in evaluation mode after it: the statistics that the weights were trained with are better
+    than those of a few batches, which would change what every layer above sees at once.
+    """
 
     parameters: Sequence[nn.Parameter]
     modules: Sequence[nn.Module]
     until: float  # step; infinity: never
+
+    def warm_up(self, step: int, parameter: nn.Parameter) -> float:
+        """What the rate of a parameter is multiplied by: once it learns it rises for as long as it was frozen."""
+        if step >= 2 * self.until or all(parameter is not frozen for frozen in self.parameters):
+            return 1.0
+        return max(0.0, (step + 1 - self.until) / self.until)
 
     def hold(self, step: int) -> None:
         """Make it so for `step`. At every step anew: an evaluation in between puts the whole network in one mode."""
@@ -22,4 +33,4 @@ class Frozen:
         for parameter in self.parameters:
             parameter.requires_grad_(learns)
         for module in self.modules:
-            module.training = learns
+            module.training = learns and not isinstance(module, _BatchNorm)

@@ -100,7 +100,7 @@ def fit(
         multiplier = t.schedule(state.step, state.rows)
         rates = [rate * multiplier for rate in base_rates]
         for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+            group["lr"] = rate if t.frozen is None else rate * t.frozen.warm_up(state.step, group["params"][0])
 
         t.times.begin()
         images, labels = t.train.batch(epoch, number)
@@ -132,7 +132,7 @@ def fit(
         if ends_epoch:
             clock.lap(training=True)
             with t.average.averaged():
-                valid = evaluate(t.network, t.criterion, t.valid) if t.valid is not None else None
+                valid = evaluate(t.network, t.criterion, t.valid, t.metrics) if t.valid is not None else None
             clock.lap()
             # Rows, and what is decided by them, are the same in all processes.
             state.seconds, state.train_seconds = largest(state.seconds, state.train_seconds)
@@ -241,7 +241,7 @@ def make_row(t: Training, state: State, epoch: int, sums: Sums, valid: Metrics |
         "epoch": epoch,
         "step": state.step,
         **{f"train_{name}": value for name, value in train.items()},
-        **{f"valid_{name}": valid[name] if valid else None for name in task.metrics},
+        **{f"valid_{name}": valid[name] if valid else None for name in (*task.metrics, *t.metrics)},
         "lr": lr,
         "seconds": round(state.seconds, 3),
         "images_per_second": round(num_seen / max(state.train_seconds, 1e-9), 1),

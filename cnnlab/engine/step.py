@@ -70,6 +70,7 @@ class Training:
     can_cut: bool = True  # batches into micro-batches, where memory runs out
     scaler: GradScaler | None = None  # of the loss, where gradients in float16 would vanish
     times: StepTimes = field(default_factory=StepTimes)
+    metrics: tuple[str, ...] = ()  # of evaluations, on request
 
     @property
     def model(self) -> nn.Module:

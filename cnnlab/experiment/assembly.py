@@ -19,9 +19,11 @@ from cnnlab.experiment.dataset import build_dataset
 from cnnlab.experiment.network import build_network
 from cnnlab.models.batch_norm import synchronise_batch_norm
 from cnnlab.models.freezing import find_frozen
+from cnnlab.models.head import find_head
 from cnnlab.models.shapes import keep_modes
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
+from cnnlab.tasks import ON_REQUEST
 
 IN_PIXELS = ("size", "padding", "pixels")  # arguments of augmentations
 
@@ -57,7 +59,7 @@ def assemble(config: Config, *, trained: bool = False) -> Assembly:
         require_log_probabilities(network, facts)
     shared = config.model.shared
     late = find_frozen(network.model, shared.freeze)[0] if shared.unfreeze_after is not None else []
-    optimizer = build_optimizer(config.optimizer, network.model, config.batch_size, late)
+    optimizer = build_optimizer(config.optimizer, network.model, config.batch_size, late, find_head)
     if config.average.name != "none" and hasattr(optimizer, "averaged"):
         raise ConfigError(
             f"average: {config.average.name} was given beside optimizer {config.optimizer.name}, which averages "
@@ -109,7 +111,7 @@ def require_small_augmentations(config: Config, facts: Facts) -> None:
 def require_normalisation(config: Config, facts: Facts) -> None:
     """Raises ConfigError for a mean and a deviation of other channels than the images have."""
     given = config.dataset.shared.normalize
-    num_given = 3 if given == "imagenet" else len(given["mean"]) if isinstance(given, dict) else 1
+    num_given = 3 if given in ("imagenet", "course") else len(given["mean"]) if isinstance(given, dict) else 1
     if num_given not in (1, facts.channels):
         raise ConfigError(
             f"dataset.normalize: {given} was given, for {num_given} channels, and {config.dataset.name} has "
@@ -121,17 +123,25 @@ def require_metrics(config: Config, dataset: Dataset) -> None:
     """Raises ConfigError for a metric that the run would not have: of another task, or without validation images."""
     task, select_by = dataset.facts.task, config.engine.select_by
     problems = []
+    valid_columns = task.valid_columns + (ON_REQUEST if task.has_classes else ())
     has_valid = config.division.has_valid(dataset)
     if select_by != "auto" and not has_valid:
         problems.append(
             f"engine.select_by: {select_by} was given; expected auto: no validation images are kept back to select by"
         )
-    elif select_by != "auto" and select_by not in task.valid_columns:
-        expected = " or ".join(task.valid_columns)
+    elif select_by != "auto" and select_by not in valid_columns:
+        expected = " or ".join(valid_columns)
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {task}")
     if config.sampling == "balanced" and not task.has_classes:
         problems.append("sampling: balanced was given; expected shuffled: regression has no classes to balance")
-    columns = task.train_columns + (task.valid_columns if has_valid else ())
+    if config.metrics and not task.has_classes:
+        problems.append(f"engine.metrics: {', '.join(config.metrics)} are of classes, and {task} has none; expected []")
+    if "top5_accuracy" in config.metrics and len(dataset.facts.classes) <= 5:
+        problems.append(
+            f"engine.metrics: top5_accuracy was given; {config.dataset.name} has {len(dataset.facts.classes)} classes, "
+            "and it needs more than five"
+        )
+    columns = task.train_columns + (valid_columns if has_valid else ())
     watched = {"schedule.metric": config.schedule.arguments.get("metric"), "engine.stop_by": config.engine.stop_by}
     for key, column in watched.items():
         if column not in (None, "auto", *columns):

@@ -9,7 +9,7 @@ import torch
 from cnnlab.config import Config
 from cnnlab.data import Dataset, Facts, ImageSet
 from cnnlab.data.batches import Augment, Batches
-from cnnlab.data.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, measure_pixels
+from cnnlab.data.normalise import NAMED, Normalise, measure_pixels
 from cnnlab.data.parts import Part, divide, join_valid
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.tasks import TASKS
@@ -69,8 +69,8 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
 def find_normalisation(config: Config, facts: Facts, images: ImageSet, train: Part) -> Normalise:
     """By the mean and deviation that are given, those of the images to train on, or the dataset's."""
     given = config.dataset.shared.normalize
-    if given == "imagenet":
-        return Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    if isinstance(given, str) and given in NAMED:
+        return Normalise(*NAMED[given])
     if isinstance(given, dict):
         return Normalise(tuple(given["mean"]), tuple(given["std"]))
     own = facts.mean is None or facts.std is None or given == "auto"

@@ -69,6 +69,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         frozen=hold_frozen(config, model, count_steps),
         can_cut=not config.engine.sync_batch_norm,
         times=StepTimes(network.device),
+        metrics=config.metrics,
     )
     facts = replace(dataset.facts, mean=train.normalise.mean, std=train.normalise.std)
     plan = make_plan(config, dataset, num_steps, count_steps)

@@ -5,7 +5,7 @@ The keys that concern every optimizer are worked in here, so that no builder kno
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import nn
 from torch.optim import Optimizer
@@ -15,19 +15,29 @@ from cnnlab.optim.registry import ForEveryOptimizer, Groups
 from cnnlab.prefixes import require_prefixes, starts
 from cnnlab.registry import Component
 
+HEAD = "head"  # among the names of `rates`: the network's last layer, whatever it is called
+
 
 def build_optimizer(
-    chosen: Component[ForEveryOptimizer], model: nn.Module, batch_size: int, late: Collection[nn.Parameter] = ()
+    chosen: Component[ForEveryOptimizer],
+    model: nn.Module,
+    batch_size: int,
+    late: Collection[nn.Parameter] = (),
+    find_head: Callable[[nn.Module], str] | None = None,
 ) -> Optimizer:
     """The optimizer that is chosen, over the parameters of `model` that train.
 
-    Those that begin `late`, when others have a history already, are in groups of their own.
+    Those that begin `late`, when others have a history already, are in groups of their own. `find_head` tells the
+    name of the layer that `rates` may call "head".
 
     Raises ConfigError for a key of `rates` that no parameter's name starts with, and for what torch
     itself finds wrong with arguments beside each other.
     """
     shared = chosen.shared
-    groups = group_parameters(model, shared.factors, shared.decay_norms_and_biases, late)
+    rates = dict(shared.factors)
+    if HEAD in rates and find_head is not None:
+        rates[find_head(model)] = rates.pop(HEAD)
+    groups = group_parameters(model, rates, shared.decay_norms_and_biases, late)
     try:
         optimizer: Optimizer = chosen.build(params=groups, model=model)
     except ValueError as error:

@@ -30,7 +30,9 @@ class ForEveryOptimizer:
     decay_norms_and_biases: bool = True  # false: weight_decay for weights alone
     clip_norm: Positive | None = None  # gradients, all together
     clip_value: Positive | None = None  # each of their numbers
-    rates: dict[str | int, Positive] = field(default_factory=dict)  # start of parameters' names → factor of `lr`
+    rates: dict[str | int, Positive] = field(
+        default_factory=dict
+    )  # head, or start of parameters' names → factor of `lr`
 
     @property
     def factors(self) -> dict[str, float]:

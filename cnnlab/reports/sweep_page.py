@@ -9,7 +9,8 @@ from typing import Any
 
 from cnnlab.errors import CnnlabError, printable
 from cnnlab.reports.page import BLUE, GREEN, ORANGE, PINK, Plot, Table, plain, render
-from cnnlab.sweeps.answers import explain_variance, rank
+from cnnlab.sweeps.answers import rank
+from cnnlab.sweeps.compare import explain_variance
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
 from cnnlab.tasks import is_higher_better
 
@@ -39,9 +40,7 @@ def write_sweep_page(path: Path) -> str:
         subtitle=f"{len(trials):,} trials, by {metric}: "
         + ", ".join(f"{number} {status}" for status, number in counts.items()),
         leaderboard=tabulate_leaders(trials, outcomes, metric),
-        variance=Table(
-            ("parameter", "share of the variance"), list(explain_variance(trials, outcomes, metric).items())
-        ),
+        variance=Table(("parameter", "share of the variance"), list(explain_completed(trials, outcomes).items())),
         axes=[plot.name for plot in plots if plot.name.startswith("axis_")],
         ended=Table(
             ("trial", "values", "status", "epochs", metric, "reason"),
@@ -173,3 +172,12 @@ def plot_curves(
         "hovermode": "closest",
     }
     return [Plot("trials", "Curves of all trials (dotted: ended early)", traces, layout)] if traces else []
+
+
+def explain_completed(trials: Sequence[Trial], outcomes: Mapping[int, Outcome]) -> dict[str, float]:
+    """The share of the scores' variance that each axis explains, of the trials that went to their end."""
+    scores = {trial.number: outcomes[trial.number].score for trial in trials}
+    whole = [trial for trial in trials if outcomes[trial.number].status == "completed"]
+    scored = [(trial, score) for trial in whole if (score := scores[trial.number]) is not None]
+    rows = [dict(text.split("=", 1) for text in trial.values) for trial, _ in scored]
+    return explain_variance(rows, [score for _, score in scored])

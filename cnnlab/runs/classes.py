@@ -35,6 +35,12 @@ def score_classes(confusion: Tensor, classes: Sequence[str]) -> list[ClassScore]
     return [ClassScore(*row) for row in zip(classes, *(column.tolist() for column in columns), strict=True)]
 
 
+def find_never_predicted(confusion: Tensor, classes: Sequence[str]) -> list[str]:
+    """The classes that there are images of, and that none is taken for."""
+    missed = (confusion.sum(1) > 0) & (confusion.sum(0) == 0)
+    return [classes[label] for label in missed.nonzero().flatten().tolist()]
+
+
 def average(scores: Sequence[ClassScore]) -> ClassScore:
     """The means over classes, each counting as much ("macro")."""
     table = torch.tensor([score[2:] for score in scores], dtype=torch.float64)

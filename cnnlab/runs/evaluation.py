@@ -17,13 +17,14 @@ from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import build_criterion, require_normalisation
 from cnnlab.experiment.dataset import build_dataset, read_parts
 from cnnlab.experiment.network import build_network
+from cnnlab.experiment.normalisation import settle_normalisation
 from cnnlab.runs.classes import ClassScore, average, score_classes, write_table
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.trained import find_changed, load_trained
 
 
 def evaluate_run(
-    path: str, part: str = "test", checkpoint: str = "best", overrides: Sequence[str] = ()
+    path: str, part: str | None = None, checkpoint: str = "best", overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What `measure` tells of a run's network, with "run" and "checkpoint". Raises ConfigError, or DataError.
 
@@ -37,7 +38,7 @@ def evaluate_run(
     return {"run": str(run), "checkpoint": trained.weights.name, "changed": changed, **measured}
 
 
-def evaluate_weights(config: Config, part: str = "test") -> dict[str, Any]:
+def evaluate_weights(config: Config, part: str | None = None) -> dict[str, Any]:
     """What `measure` tells of the network of a configuration with its `model.weights`, which "weights" names.
 
     Raises ConfigError where there are none, or where they leave out the last layer.
@@ -47,24 +48,33 @@ def evaluate_weights(config: Config, part: str = "test") -> dict[str, Any]:
         raise ConfigError("model.weights: null was given; expected trained weights: a file, a run, or DEFAULT")
     device = start_device(config.engine.device, config.engine.threads, config.engine.deterministic)
     dataset = build_dataset(config)
+    config = settle_normalisation(config, dataset.facts)
     require_normalisation(config, dataset.facts)
     network = build_network(config, dataset.facts, device, trained=False, new_head=False)
     network.model.eval()
     return {"weights": source, **measure(config, dataset.facts, network, read_parts(config, dataset, device), part)}
 
 
-def measure(config: Config, facts: Facts, network: Network, parts: dict[str, Batches], part: str) -> dict[str, Any]:
+def measure(
+    config: Config, facts: Facts, network: Network, parts: dict[str, Batches], part: str | None
+) -> dict[str, Any]:
     """Loss and metrics of a network on "train", "valid" or "test" images, without augmentation.
+
+    Without a `part` on the test images or, where there are none, the validation images, which is said.
 
     Where labels are classes, "classes" has a score for each and "confusion" the matrix: a row each class, a column
     each prediction.
 
     Raises ConfigError if there is no such part.
     """
+    if part is None:
+        part = "test" if "test" in parts or "valid" not in parts else "valid"
+        if part == "valid":
+            print("no test images: evaluated on the validation images, which chose the checkpoint", file=sys.stderr)
     if part not in parts:
         raise ConfigError(f"--part {part}: there are no such images; expected one of {', '.join(sorted(parts))}")
     criterion = build_criterion(config, facts, network.device, parts["train"].labels)
-    metrics = evaluate(network, criterion, parts[part].in_order())
+    metrics = evaluate(network, criterion, parts[part].in_order(), config.metrics)
     by_class: dict[str, Any] = {}
     if metrics.confusion is not None:
         scores = score_classes(metrics.confusion, facts.classes)

@@ -10,12 +10,14 @@ outputs/<name>/<date_time>/
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from cnnlab import metrics
 from cnnlab.config import Config
 from cnnlab.distributed import by_all, by_main, is_main
 from cnnlab.experiment.assembly import assemble
@@ -73,29 +75,39 @@ def collect_out_of_fold(whole: RunDirectory, config: Config) -> dict[str, Any]:
         held_out = read_part(member, "valid")
         assert held_out.labels is not None
         scores = np.concatenate(list(predict_in_chunks([member], held_out.images)))
-        folds.append({"fold": number, "images": len(scores), **measure(member.facts.task, scores, held_out.labels)})
+        folds.append(
+            {
+                "fold": number,
+                "images": len(scores),
+                **measure(member.facts.task, scores, held_out.labels, config.metrics),
+            }
+        )
         header, *table = format_table(member.facts, held_out, scores)
         told = ([name, str(number), *rest] for name, *rest in table)
         rows += zip(held_out.indices, told, strict=True)
     rows.sort(key=lambda row: row[0])
     whole.write_csv(whole.out_of_fold, [["id", "fold", *header[1:]], *(row for _, row in rows)])
-    metrics = [name for name in folds[0] if name not in ("fold", "images")]
-    values = {name: [fold[name] for fold in folds] for name in metrics}
+    names = [name for name in folds[0] if name not in ("fold", "images")]
+    values = {name: [fold[name] for fold in folds] for name in names}
     return {
         "folds": folds,
-        "mean": {name: statistics.mean(values[name]) for name in metrics},
-        "deviation": {name: statistics.stdev(values[name]) for name in metrics},  # of a sample: n - 1
+        "mean": {name: statistics.mean(values[name]) for name in names},
+        "deviation": {name: statistics.stdev(values[name]) for name in names},  # of a sample: n - 1
     }
 
 
-def measure(task: Task, scores: np.ndarray, labels: Tensor) -> dict[str, float]:
-    """Accuracy and log loss of probabilities (N, classes) for labels (N,), or the mean absolute error of numbers."""
+def measure(task: Task, scores: np.ndarray, labels: Tensor, extra: Sequence[str] = ()) -> dict[str, float]:
+    """Accuracy and log loss of probabilities (N, classes) for labels (N,), or the mean absolute error of numbers.
+
+    `extra` are the metrics of `metrics.py` that are wanted beside.
+    """
     if not task.has_classes:
         return {"mae": float(np.abs(scores - labels.numpy()).mean())}
     right = scores[np.arange(len(scores)), labels.numpy()]
     return {
         "accuracy": float((scores.argmax(1) == labels.numpy()).mean()),
         "log_loss": float(-np.log(right.clip(min=LEAST_PROBABILITY)).mean()),
+        **metrics.measure(extra, scores, labels.numpy()),
     }
 
 

@@ -45,6 +45,7 @@ from cnnlab.runs.trained import Trained, load_trained
 Views = Literal["none", "flip", "multicrop"]
 Averaging = Literal["probabilities", "logits"]
 MAX_PRINTED = 50  # rows of a table
+LOOKED_AT = 20  # images, before many are predicted
 ON_CPU = torch.device("cpu")
 
 
@@ -87,6 +88,8 @@ def predict(
     require_agreement(members)
     first = members[0]
     series, competition = choose_series(first, images, part)
+    if views == "multicrop":
+        require_margins(members, series.images)
     if value is not None and competition is None:
         competition = Competition(value)
     if value is not None and (images is not None or part is not None):
@@ -133,6 +136,17 @@ def require_agreement(members: Sequence[Trained]) -> None:
                 )
     if problems:
         raise ConfigError(problems)
+
+
+def require_margins(members: Sequence[Trained], images: Unlabelled) -> None:
+    """Raises ConfigError where nothing is beside the centre of the first images: five crops would be one."""
+    for framing in find_framings(members):
+        shown = [images.open(index, framing.shorter) for index in range(min(LOOKED_AT, len(images)))]
+        if all(picture.shape[:2] == (framing.size, framing.size) for picture in shown):
+            raise ConfigError(
+                f"--tta multicrop: the images are squares of {framing.size} pixels, as the network reads them, so that "
+                "their corners are their centre; expected --tta flip, or a run with a larger dataset.resize"
+            )
 
 
 def describe_difference(theirs: Any, ours: Any) -> str:

@@ -6,14 +6,16 @@ Under torchrun every process calls the same function with the same arguments.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cnnlab.config import Config
 from cnnlab.distributed import by_all, by_main
 from cnnlab.engine.compute import Compute
 from cnnlab.engine.loop import Judge
-from cnnlab.errors import ConfigError, StorageError
+from cnnlab.errors import ConfigError, StorageError, abridge
 from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.normalisation import settle_normalisation
 from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.folds import train_folds
@@ -24,7 +26,7 @@ from cnnlab.stopping import StopRequest
 
 # What may change when a run goes on: how long and on what, never what is learned or how the best is told.
 LENGTHS = ("epochs", "steps", "examples")
-FIXED = ("engine.overfit", "engine.select_by")
+FIXED = ("engine.overfit", "engine.select_by", "engine.metrics")
 
 
 def start(
@@ -43,7 +45,10 @@ def start(
     """
     with StopRequest() as stop:
         first = config if config.num_runs == 1 else replace(config, fold=0)
-        experiment = by_all(lambda: build_experiment(first, assemble(first)))
+        assembly = by_all(lambda: assemble(first))
+        settle = partial(settle_normalisation, facts=assembly.dataset.facts)
+        config, first = by_all(lambda: (settle(config), settle(first)))
+        experiment = by_all(lambda: build_experiment(first, assembly))
         run = by_main(lambda: claim(config, overrides, repeats, into))
         if config.num_runs > 1:
             train_folds(run, config, stop, repeats)
@@ -86,7 +91,12 @@ def resume(path: str, overrides: list[str], *, judge: Judge | None = None) -> Ru
             train_folds(run, config, stop)
         return run
     require_resumable(overrides)
-    config = read_saved(run, overrides)
+    began, config = config, read_saved(run, overrides)
+    if config.metrics != began.metrics:
+        raise ConfigError(
+            f"engine.stop_by: the run has the metrics {', '.join(began.metrics) or 'every run has'}, and would have "
+            f"{', '.join(config.metrics) or 'no others'}; expected a column of its {run.metrics.name}"
+        )
     with StopRequest() as stop:
         experiment = by_all(lambda: build_experiment(config, assemble(config, trained=run.last.is_file())))
         train(config, run, experiment, by_main(run.read_compute), stop, judge)
@@ -99,5 +109,5 @@ def require_resumable(overrides: list[str]) -> None:
     allowed = [text for text, key in keys.items() if key in LENGTHS or key.startswith("engine.") and key not in FIXED]
     foreign = [text for text in overrides if text not in allowed]
     if foreign:
-        expected = f"{', '.join(LENGTHS)} and engine.* but for {' and '.join(FIXED)}"
+        expected = f"{', '.join(LENGTHS)} and engine.* but for {abridge(FIXED)}"
         raise ConfigError([f"{text}: cannot change within a run; expected {expected}" for text in foreign])

@@ -1,6 +1,7 @@
 """A competition's submission: its columns, its ids in their order, and the checks without which it is not written.
 
     class           id,label            the name of the likeliest class; for regression the number
+    number          id,label            the number of the likeliest class, from 0: of dogs vs cats 1 is a dog
     probability     id,label            of the second of two classes
     probabilities   id,<a class each>   of all classes
 
@@ -20,7 +21,7 @@ from cnnlab.data import Competition, Facts
 from cnnlab.data.tables import check_sample, find_repeated, read_csv
 from cnnlab.errors import ConfigError, DataError, tell
 
-Value = Literal["class", "probability", "probabilities"]
+Value = Literal["class", "number", "probability", "probabilities"]
 TOLERANCE = 1e-6  # of the sum of an image's probabilities
 
 
@@ -78,6 +79,8 @@ def require_format(facts: Facts, value: Value) -> None:
             f"--format probability: is that of the second of two classes, and there are {len(facts.classes)} "
             f"({facts.task}); expected class or probabilities"
         )
+    if value == "number" and not facts.task.has_classes:
+        raise ConfigError(f"--format number: is that of a class, and {facts.task} has none; expected class")
     if not facts.task.has_classes and (value == "probabilities") != (len(facts.classes) > 1):
         raise ConfigError(
             f"--format {value}: there are {len(facts.classes)} numbers to tell of each image; "
@@ -99,7 +102,8 @@ def format_prediction(layout: Layout, scores: np.ndarray) -> list[str]:
         return [format_number(scores[1])]
     if len(scores) == 1:  # a number
         return [format_number(scores[0])]
-    return [layout.names[int(scores.argmax())]]
+    likeliest = int(scores.argmax())
+    return [str(likeliest) if layout.value == "number" else layout.names[likeliest]]
 
 
 def format_number(value: float) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from torch import nn
+
 from cnnlab.config import Config
 from cnnlab.distributed import by_main, is_main, num_processes
 from cnnlab.engine.autotune import Tuning, tune
@@ -13,10 +15,10 @@ from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import Judge, fit, restore, select
 from cnnlab.engine.state import State
-from cnnlab.errors import CheckpointError, ConfigError, DataError
+from cnnlab.errors import CheckpointError, ConfigError, DataError, tell
 from cnnlab.experiment.network import count_learning
 from cnnlab.experiment.training import Experiment
-from cnnlab.runs.classes import list_scores, score_classes
+from cnnlab.runs.classes import find_never_predicted, list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.feed import Feed
@@ -66,7 +68,7 @@ def train(
             write_beginning(run, config, experiment, fingerprints)
             feed.begin(state.rows)
             fit_and_select(experiment, state, journal, stop, summary, judge)
-            evaluated = evaluate_chosen(run, experiment, state, summary)
+            evaluated = evaluate_chosen(run, experiment, state, summary, journal)
             journal.say(describe_end(summary, plan.select_by))
             if evaluated is not None:
                 told = explain_outcome(
@@ -169,12 +171,14 @@ def fit_and_select(
     summary.update(chosen="best.pt" if row is not None and row is state.best else "last.pt")
 
 
-def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, summary: Summary) -> Evaluated | None:
+def evaluate_chosen(
+    run: RunDirectory, experiment: Experiment, state: State, summary: Summary, journal: Journal
+) -> Evaluated | None:
     """The one evaluation on the test images, by the weights that were chosen; scores class by class.
 
     Returns it, or one on the validation images where there are no others.
     """
-    training = experiment.training
+    training, classes = experiment.training, experiment.facts.classes
     path = run.last.with_name(summary.facts["chosen"])
     chosen = load_checkpoint(path, training.device)
     if "row" in chosen and chosen["row"] != state.best:
@@ -188,12 +192,20 @@ def evaluate_chosen(run: RunDirectory, experiment: Experiment, state: State, sum
     summary.update(test=None)
     if batches is None:
         return None
-    metrics = evaluate(training.network, training.criterion, batches, keep_predictions=True)
+    metrics = evaluate(training.network, training.criterion, batches, training.metrics, keep_predictions=True)
+    evaluated = Evaluated(part, metrics)
     if part == "test":
         summary.update(test=dict(metrics.values))
     if metrics.confusion is not None:
-        run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, experiment.facts.classes)))
-    return Evaluated(part, metrics)
+        run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, classes)))
+        never = find_never_predicted(metrics.confusion, classes)
+        if never:
+            said = tell(f"classes never predicted on the {evaluated.part_name} images", never)
+            journal.say(
+                f"{said}; engine.select_by=valid_macro_f1 or "
+                "valid_balanced_accuracy, sampling=balanced and loss.class_weights=auto count them as much as others"
+            )
+    return evaluated
 
 
 # --- What is said -------------------------------------------------------------------------------------
@@ -211,9 +223,19 @@ def describe_start(config: Config, experiment: Experiment) -> str:
     selection = f"the best epoch by {experiment.plan.select_by}" if training.valid else "the last checkpoint is used"
     devices = f"{num_processes()} × {training.device}" if num_processes() > 1 else str(training.device)
     return (
-        f"{config.model.name} ({count_learning(training.model):,} parameters) on {config.dataset.name} "
+        f"{describe_network(config, training.model)} on {config.dataset.name} "
         f"({', '.join(sizes)} images), {experiment.plan.num_steps:,} steps on {devices}, {selection}"
     )
+
+
+def describe_network(config: Config, model: nn.Module) -> str:
+    """What it is called, the architecture in a library too, and how many parameters it has; those that will learn."""
+    name = " ".join(
+        [config.model.name, *([config.model.arguments["arch"]] if "arch" in config.model.arguments else [])]
+    )
+    num_all, num_learning = sum(p.numel() for p in model.parameters()), count_learning(model)
+    learning = "" if num_learning == num_all else f", {num_learning:,} of them learning"
+    return f"{name} ({num_all:,} parameters{learning})"
 
 
 def describe_end(summary: Summary, select_by: str) -> str:

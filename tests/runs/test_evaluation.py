@@ -66,7 +66,7 @@ def test_weights_of_other_classes_are_not_evaluated_by_a_new_layer(tmp_path, cap
         ("{mean: [0.1]}", "expected {mean:"),
         ("{mean: [0.1], std: [1, 1]}", "expected {mean:"),
         ("{mean: [], std: []}", "expected {mean:"),
-        ("{mean: 0.1, std: 1}", "expected one of auto, imagenet or mapping"),
+        ("{mean: 0.1, std: 1}", "expected one of auto, imagenet, course, model or mapping"),
     ],
 )
 def test_a_normalisation_that_does_not_fit(given, told, capsys):
@@ -141,3 +141,23 @@ def test_a_run_of_version_0_1_is_evaluated_and_predicts_but_does_not_go_on(tmp_p
     assert main(["resume", str(run.path), "epochs=3"]) == 5
     assert "was written by cnnlab 0.1, and this version does not go on with it" in capsys.readouterr().err
     assert run.read_json(run.summary)["test"] == summary["test"]
+
+
+def test_without_test_images_the_validation_images_are_taken_and_that_is_said(tmp_path, capsys):
+    run = start(small_config(tmp_path, "split.test=0", "epochs=1"), [])
+    assert evaluate_run(str(run.path)) == evaluate_run(str(run.path), "valid")
+    assert "no test images: evaluated on the validation images" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="--part test: there are no such images"):
+        evaluate_run(str(run.path), "test")
+
+
+def test_the_first_line_names_the_architecture_and_all_its_parameters(tmp_path, capsys):
+    given = [
+        "model=torchvision",
+        "model.arch=squeezenet1_1",
+        "dataset.image_size=20",
+        "model.freeze=backbone",
+        "steps=1",
+    ]
+    start(small_config(tmp_path, *given, "batch_size=8"), [])
+    assert "torchvision squeezenet1_1 (726,474 parameters, 5,130 of them learning) on" in capsys.readouterr().out

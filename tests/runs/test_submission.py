@@ -48,6 +48,13 @@ def test_the_probability_of_the_second_class(task):
     assert text == "id,label\n10,0.5\n2,0.75\n1,0\n"
 
 
+def test_the_number_of_a_class():
+    """As dogs vs cats wants it: 1 is a dog. A tie is the first's, as in the accuracy."""
+    scores = np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
+    text = write(Competition("number"), make_facts(("cat", "dog"), "multiclass"), scores)
+    assert text == "id,label\n10,0\n2,1\n1,0\n"
+
+
 def test_numbers_of_a_regression():
     numbers = make_facts(("age",), "regression")
     text = write(Competition("class", value_column="age"), numbers, np.array([[31.5], [-2.0], [7.0]]))

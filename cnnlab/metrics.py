@@ -1,0 +1,81 @@
+"""Metrics beyond loss, accuracy and log loss, computed on request, by scikit-learn, from all images at once.
+
+    auc                 area under the ROC curve; of several classes the mean over one against the rest, of those there
+    macro_f1            mean of the classes' F1
+    balanced_accuracy   mean of the classes' recall, of those there
+    kappa               Cohen's: agreement beyond chance
+    quadratic_kappa     for classes in an order, such as grades: a miss counts by the square of its distance
+    top5_accuracy       whether the class is among the five likeliest
+
+Higher is better for all. scikit-learn is an optional extra: pip install "cnnlab[metrics]".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cnnlab.errors import ConfigError, DataError
+
+METRICS = ("auc", "macro_f1", "balanced_accuracy", "kappa", "quadratic_kappa", "top5_accuracy")
+
+
+def find_missing(names: Sequence[str]) -> list[str]:
+    """A sentence where metrics are asked for that nothing here can compute."""
+    if not names:
+        return []
+    try:
+        import sklearn.metrics  # noqa: F401
+    except ImportError:
+        return [f'{", ".join(names)}: scikit-learn is not installed; get it with: pip install "cnnlab[metrics]"']
+    return []
+
+
+def measure(names: Sequence[str], probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of probabilities (N, classes) for labels (N,), by `names`.
+
+    Raises ConfigError where scikit-learn is not installed, DataError for the AUC of images of one class.
+    """
+    if not names:
+        return {}
+    missing = find_missing(names)
+    if missing:
+        raise ConfigError(missing)
+    from sklearn import metrics
+
+    num_classes, predicted = probabilities.shape[1], probabilities.argmax(1)
+
+    def measure_auc() -> float:
+        there = np.unique(labels)
+        if len(there) < 2:
+            raise DataError("auc: all of these images are of one class; expected two or more, or another metric")
+        if num_classes == 2:
+            return metrics.roc_auc_score(labels, probabilities[:, 1])
+        return float(np.mean([metrics.roc_auc_score(labels == label, probabilities[:, label]) for label in there]))
+
+    def measure_balanced_accuracy() -> float:
+        return metrics.recall_score(labels, predicted, labels=np.unique(labels), average="macro")
+
+    compute = {
+        "auc": measure_auc,
+        "macro_f1": lambda: metrics.f1_score(
+            labels, predicted, labels=np.arange(num_classes), average="macro", zero_division=0
+        ),
+        "balanced_accuracy": measure_balanced_accuracy,
+        "kappa": lambda: measure_kappa(labels, predicted, num_classes, None),
+        "quadratic_kappa": lambda: measure_kappa(labels, predicted, num_classes, "quadratic"),
+        "top5_accuracy": lambda: metrics.top_k_accuracy_score(
+            labels, probabilities, k=min(5, num_classes - 1), labels=np.arange(num_classes)
+        ),
+    }
+    return {name: float(compute[name]()) for name in names}
+
+
+def measure_kappa(labels: np.ndarray, predicted: np.ndarray, num_classes: int, weights: str | None) -> float:
+    """Cohen's kappa; 1 where all images are of one class and predicted so, for which it is not defined."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len(np.unique(np.concatenate([labels, predicted]))) == 1:
+        return 1.0
+    return cohen_kappa_score(labels, predicted, labels=np.arange(num_classes), weights=weights)

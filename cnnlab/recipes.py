@@ -1,0 +1,63 @@
+"""Recipes survive a swap: what an experiment sets in a group holds for the choice that it makes there.
+
+`experiment=cifar10_resnet18` chooses `optimizer: sgd` and sets its momentum. With `optimizer=adamw` beside it that
+momentum, and the rate that goes with it, make no sense: the group is then as it is without the recipe.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+RECIPES = "experiment"  # the group
+_SAID: set[str] = set()
+
+
+def leave_out_unchosen(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
+    """What is `composed` without the recipe's settings of groups in which another choice was made than the recipe's.
+
+    `choices` are those that it was composed of, `overrides` what it was composed from; Hydra has to be initialised.
+    What is left out is said.
+    """
+    recipe = choices.get(RECIPES)
+    if recipe is None:
+        return composed
+    searched = [text for text in overrides if text.startswith("hydra.searchpath=")]
+    _, own = compose_choices([*searched, f"{RECIPES}={recipe}"])
+    swapped = [group for group in own if group in composed and group != RECIPES and choices.get(group) != own[group]]
+    if not swapped:
+        return composed
+    without, _ = compose_choices([text for text in overrides if text.lstrip("+").partition("=")[0] != RECIPES])
+    kept = composed.copy()
+    with open_dict(kept):
+        for group in swapped:
+            if as_written(kept[group]) != as_written(without[group]):
+                say(
+                    f"{RECIPES}={recipe}: what it sets in {group} goes with {group}={own[group]}, and is left out for "
+                    f"{group}={choices[group]}"
+                )
+            kept[group] = without[group]
+    return kept
+
+
+def compose_choices(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:
+    """What Hydra, which has to be initialised, composes of overrides, and what is chosen in each group."""
+    composed = hydra.compose("train", list(overrides), return_hydra_config=True)
+    choices: Any = OmegaConf.to_container(composed.hydra.runtime.choices)
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), choices
+
+
+def as_written(node: Any) -> Any:
+    """In plain containers, ${…} not filled in."""
+    return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+
+
+def say(line: str) -> None:
+    """Once in a command, though its configuration may be composed several times."""
+    if line not in _SAID:
+        _SAID.add(line)
+        print(line, file=sys.stderr)
