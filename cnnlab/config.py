@@ -23,7 +23,7 @@ from cnnlab.device import choose_device
 from cnnlab.durations import Duration, Time
 from cnnlab.engine.compute import Compile, Compute, MemoryFormat, Precision, explain_missing
 from cnnlab.errors import ConfigError
-from cnnlab.metrics import METRICS, find_missing
+from cnnlab.metrics import COLUMNS, METRICS, ON_REQUEST, VALID_COLUMNS, find_missing
 from cnnlab.models import MODELS
 from cnnlab.models.registry import ForEveryModel
 from cnnlab.optim import AVERAGES, LOSSES, OPTIMIZERS, SCHEDULES
@@ -42,7 +42,6 @@ from cnnlab.signature import (
     read_arguments,
     suggest,
 )
-from cnnlab.tasks import COLUMNS, ON_REQUEST, VALID_COLUMNS
 from cnnlab.threads import num_cores
 from cnnlab.trackers import TRACKERS
 
@@ -398,15 +397,6 @@ RELATIONS: tuple[Callable[..., list[str]], ...] = (
 )
 
 # --- Beside parsing -----------------------------------------------------------------------------------
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"optimizer": {"lr": 0.1}} → {"optimizer.lr": 0.1}"""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        is_branch = isinstance(value, Mapping) and value
-        flat |= flatten(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
-    return flat
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:

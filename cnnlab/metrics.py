@@ -1,4 +1,6 @@
-"""Metrics beyond loss, accuracy and log loss, computed on request, by scikit-learn, from all images at once.
+"""The names of metrics and the columns that they make of metrics.csv; and those that are computed on request.
+
+On request scikit-learn computes beside loss, accuracy and log loss, from all images at once:
 
     auc                 area under the ROC curve; of several classes the mean over one against the rest, of those there
     macro_f1            mean of the classes' F1
@@ -13,12 +15,30 @@ Higher is better for all. scikit-learn is an optional extra: pip install "cnnlab
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cnnlab.errors import ConfigError, DataError
 
-METRICS = ("auc", "macro_f1", "balanced_accuracy", "kappa", "quadratic_kappa", "top5_accuracy")
+if TYPE_CHECKING:
+    import numpy as np
+
+METRICS = ("auc", "macro_f1", "balanced_accuracy", "kappa", "quadratic_kappa", "top5_accuracy")  # on request
+
+# Of an evaluation, by what the labels are.
+OF_CLASSES = ("loss", "accuracy", "log_loss")
+OF_NUMBERS = ("loss", "mae")
+
+# What a best checkpoint can be selected by, and what can be watched, in some task; metrics on request come last.
+ON_REQUEST = tuple(f"valid_{name}" for name in METRICS)
+VALID_COLUMNS = (*(f"valid_{name}" for name in dict.fromkeys((*OF_CLASSES, *OF_NUMBERS))), *ON_REQUEST)
+COLUMNS = ("train_loss", "train_accuracy", "train_mae", *VALID_COLUMNS)
+TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
+HIGHER_IS_BETTER = ("accuracy", *METRICS)
+
+
+def is_higher_better(column: str) -> bool:
+    """Whether a column such as `valid_accuracy` is better the higher it is; others are better the lower they are."""
+    return column.partition("_")[2] in HIGHER_IS_BETTER
 
 
 def find_missing(names: Sequence[str]) -> list[str]:

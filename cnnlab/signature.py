@@ -270,3 +270,12 @@ def as_yaml(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [as_yaml(item) for item in value]
     return value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optimizer": {"lr": 0.1}} → {"optimizer.lr": 0.1}"""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        is_branch = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if is_branch else {f"{prefix}{key}": value}
+    return flat

@@ -8,8 +8,8 @@
 A dataset has a task, a loss fits some of them, and the loop does not care. Where two images were made one, classes
 are `Mixed`, and losses and scores count both; numbers are mixed themselves.
 
-A task knows the names of its metrics, and so the columns of metrics.csv: what the loop writes, what is selected by,
-drawn and compared, all ask it.
+A task knows its metrics, of those that `metrics.py` names, and so the columns of metrics.csv: what the loop writes,
+what is selected by, drawn and compared, all ask it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnlab.metrics import METRICS
+from cnnlab.metrics import OF_CLASSES, OF_NUMBERS
 
 LEAST_PROBABILITY = 1e-15  # in the log loss
-TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
-HIGHER_IS_BETTER = ("accuracy", *METRICS)
-
-
-def is_higher_better(column: str) -> bool:
-    """Whether a column such as `valid_accuracy` is better the higher it is; others are better the lower they are."""
-    return column.partition("_")[2] in HIGHER_IS_BETTER
 
 
 # --- Labels ---------------------------------------------------------------------------------------------
@@ -116,7 +109,7 @@ class Classification(Task):
     """Labels are classes."""
 
     score = "accuracy"
-    metrics = ("loss", "accuracy", "log_loss")
+    metrics = OF_CLASSES
     selects_by = "valid_accuracy"
     has_classes = True
 
@@ -171,7 +164,7 @@ class Regression(Task):
 
     name = "regression"
     score = "mae"
-    metrics = ("loss", "mae")
+    metrics = OF_NUMBERS
     selects_by = "valid_loss"
     has_classes = False
 
@@ -185,8 +178,3 @@ class Regression(Task):
 
 MULTICLASS, BINARY, REGRESSION = Multiclass(), Binary(), Regression()
 TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS, BINARY, REGRESSION)}
-
-# What a best checkpoint can be selected by, and what can be watched, in some task; metrics on request come last.
-ON_REQUEST = tuple(f"valid_{metric}" for metric in METRICS)
-VALID_COLUMNS = (*dict.fromkeys(column for task in TASKS.values() for column in task.valid_columns), *ON_REQUEST)
-COLUMNS = (*dict.fromkeys(column for task in TASKS.values() for column in task.train_columns), *VALID_COLUMNS)

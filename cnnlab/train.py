@@ -27,8 +27,8 @@ from cnnlab.distributed import run_together, share
 from cnnlab.errors import CnnlabError, Interrupted
 from cnnlab.recipes import leave_out_unchosen
 
-# Sweeps that Hydra carries out itself, such as on a cluster, and what only prints.
-ELSEWHERE = re.compile(r"hydra/(launcher|sweeper)=.*|--cfg(=.*)?|-c|--info(=.*)?|-i|--help|-h|--hydra-help", re.DOTALL)
+# Sweeps of another sweeper than ours, and what only prints.
+ELSEWHERE = re.compile(r"hydra/sweeper=.*|--cfg(=.*)?|-c|--info(=.*)?|-i|--help|-h|--hydra-help", re.DOTALL)
 
 _has_composed = False  # whether a job of this process has begun: what it raises is no matter of composing
 

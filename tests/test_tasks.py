@@ -17,9 +17,10 @@ from cnnlab.engine.evaluate import Sums
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.dataset import read_parts
+from cnnlab.metrics import COLUMNS, ON_REQUEST, VALID_COLUMNS
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
-from cnnlab.tasks import BINARY, REGRESSION
+from cnnlab.tasks import BINARY, REGRESSION, TASKS
 from tests.conftest import compose_tree, small_config
 from tests.runs.test_resume import assert_same_end, metrics
 
@@ -203,3 +204,8 @@ def test_scores_are_sums_over_batches_of_any_size():
     sums = Sums(torch.device("cpu"), BINARY)
     sums.add(torch.tensor(0.0), torch.tensor([[-1.0], [2.0], [-3.0]]), torch.tensor([0, 1, 1]))
     assert sums.means()["accuracy"] == 2 / 3
+
+
+def test_columns_are_those_of_the_tasks_and_on_request():
+    of_tasks = {column for task in TASKS.values() for column in (*task.train_columns, *task.valid_columns)}
+    assert set(COLUMNS) == of_tasks | set(ON_REQUEST) and set(VALID_COLUMNS) < set(COLUMNS)

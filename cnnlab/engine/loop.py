@@ -25,8 +25,8 @@ from cnnlab.engine.evaluate import Metrics, Sums, evaluate
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.step import Training, compute_gradients
 from cnnlab.errors import CheckpointError, DivergenceError, Pruned
+from cnnlab.metrics import is_higher_better
 from cnnlab.stopping import StopRequest
-from cnnlab.tasks import is_higher_better
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from cnnlab.engine.network import Network
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.dataset import build_dataset
 from cnnlab.experiment.network import build_network
+from cnnlab.metrics import ON_REQUEST
 from cnnlab.models.batch_norm import synchronise_batch_norm
 from cnnlab.models.freezing import find_frozen
 from cnnlab.models.head import find_head
 from cnnlab.models.shapes import keep_modes
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
-from cnnlab.tasks import ON_REQUEST
 
 IN_PIXELS = ("size", "padding", "pixels")  # arguments of augmentations
 

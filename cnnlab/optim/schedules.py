@@ -15,10 +15,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+from cnnlab.metrics import COLUMNS, is_higher_better
 from cnnlab.optim.registry import SCHEDULES, ForEverySchedule, Schedule
 from cnnlab.registry import Component
 from cnnlab.signature import Count, Fraction, NonNegative, OneOf, Positive, Whole, keyword_arguments
-from cnnlab.tasks import COLUMNS, is_higher_better
 
 
 def build_schedule(

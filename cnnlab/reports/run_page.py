@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cnnlab.config import flatten
 from cnnlab.errors import printable
 from cnnlab.reports.evidence import Evidence, Looked, look, order_by, read_evidence
 from cnnlab.reports.page import (
@@ -34,6 +33,7 @@ from cnnlab.runs.calibration import fit_temperature, measure_calibration
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.features import compute_gradcam, feature_maps, find_spatial_layer, spread
 from cnnlab.runs.pictures import look_at
+from cnnlab.signature import flatten
 from cnnlab.tasks import Classification
 
 MAX_PICTURES, MAX_BYTES = 1200, 3_000_000  # behind the cells of the confusion matrix

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab.errors import CnnlabError, printable
+from cnnlab.metrics import is_higher_better
 from cnnlab.reports.page import BLUE, GREEN, ORANGE, PINK, Plot, Table, plain, render
 from cnnlab.sweeps.answers import rank
 from cnnlab.sweeps.compare import explain_variance
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
-from cnnlab.tasks import is_higher_better
 
 COLOURS = {"completed": BLUE, "pruned": ORANGE, "failed": PINK}  # and others
 SYMBOLS = {"completed": "circle", "pruned": "x", "failed": "triangle-up"}

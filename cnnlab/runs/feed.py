@@ -15,11 +15,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from cnnlab.config import Config, flatten
+from cnnlab.config import Config
 from cnnlab.distributed import is_main
 from cnnlab.errors import CnnlabError, printable
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.signature import as_yaml
+from cnnlab.signature import as_yaml, flatten
 from cnnlab.trackers import Story, Tracker
 
 SECONDS_AT_END = 10.0  # for all trackers together to finish what they were told

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from cnnlab.config import flatten
 from cnnlab.engine.checkpoint import read_weights
 from cnnlab.errors import ConfigError
+from cnnlab.metrics import TIMINGS
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.saved import read_saved
 from cnnlab.runs.start import start
-from cnnlab.tasks import TIMINGS
+from cnnlab.signature import flatten
 
 # Of environment.json: how the run was called says nothing about the machine.
 NOT_ENVIRONMENT = ("command",)

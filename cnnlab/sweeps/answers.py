@@ -10,11 +10,10 @@ from typing import Any
 
 import yaml
 
-from cnnlab.composition import CONF, SWEEP_KEY, list_choices
 from cnnlab.errors import CnnlabError
+from cnnlab.metrics import is_higher_better
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
 from cnnlab.sweeps.space import Axis
-from cnnlab.tasks import is_higher_better
 
 NUM_SHOWN = 5  # configurations at the end of a sweep
 Outcomes = Mapping[int, Outcome]
@@ -100,6 +99,8 @@ def write_best(
     sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outcomes, metric: str, typed: Sequence[str]
 ) -> None:
     """best.yaml: the best configuration as a file of conf/experiment, with its command line above."""
+    from cnnlab.composition import CONF, SWEEP_KEY, list_choices  # with Hydra, which no other answer needs
+
     table = rank(trials, outcomes, metric)
     if not len(table):
         return

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnnlab.config import flatten
 from cnnlab.errors import ConfigError, DataError
+from cnnlab.metrics import is_higher_better
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.signature import flatten
 from cnnlab.sweeps.directory import SweepDirectory, read_score
-from cnnlab.tasks import is_higher_better
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,10 @@ import yaml
 
 from cnnlab.composition import read_overrides
 from cnnlab.errors import ConfigError, FailedTrials, Interrupted
+from cnnlab.metrics import is_higher_better
 from cnnlab.sweeps.answers import describe_best, draw_answers, write_best, write_table
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
+from cnnlab.sweeps.launching import launch
 from cnnlab.sweeps.plan import (
     count_gpus,
     make_trials,
@@ -34,9 +37,9 @@ from cnnlab.sweeps.plan import (
 )
 from cnnlab.sweeps.proposals import Study
 from cnnlab.sweeps.settings import parse_settings
-from cnnlab.tasks import is_higher_better
 
 TABLE_EVERY = 5.0  # seconds between two writings of trials.csv
+POLL = 1.0  # seconds between two visits to what launched trials have left
 
 
 def start_sweep(arguments: Sequence[str], folders: Sequence[Path]) -> int:
@@ -95,6 +98,7 @@ class Conductor:
             trial.number: sweep.find_outcome(trial, self.metric, told) for trial in self.trials
         }
         self.axes = read_axes(self.plan)
+        self.launcher: list[str] = self.plan.get("launcher") or []
         learns = self.settings.searches not in (None, "random")
         self.study = Study(sweep, self.settings, self.axes, self.metric) if learns else None
         self.begun = time.monotonic()
@@ -110,21 +114,73 @@ class Conductor:
         for number in range(0, len(self.trials), self.settings.seeds):
             self.tell_study(self.trials[number])
         with self.listening():
-            while True:
-                self.look_for_reasons_to_stop()
-                while self.stops is None and len(self.running) < self.plan["workers"]:
-                    trial = self.choose_next()
-                    if trial is None:
-                        break
-                    self.begin(trial)
-                if not self.running:
-                    break
-                connection.wait([process.sentinel for process in self.running.values()], timeout=0.5)
-                for number, process in list(self.running.items()):
-                    if not process.is_alive():
-                        process.join()
-                        self.end(number, process.exitcode or 0)
+            if self.launcher:
+                self.launch_trials()
+            else:
+                self.fork_trials()
         return self.finish()
+
+    def fork_trials(self) -> None:
+        """On this machine: so many at a time as there are workers."""
+        while True:
+            self.look_for_reasons_to_stop()
+            while self.stops is None and len(self.running) < self.plan["workers"]:
+                trial = self.choose_next()
+                if trial is None:
+                    break
+                self.begin(trial)
+            if not self.running:
+                break
+            connection.wait([process.sentinel for process in self.running.values()], timeout=0.5)
+            for number, process in list(self.running.items()):
+                if not process.is_alive():
+                    process.join()
+                    del self.running[number], self.slots[number]
+                    if self.end(number, process.exitcode or 0):
+                        self.begin(self.trials[number])
+
+    def launch_trials(self) -> None:
+        """Wherever a launcher of Hydra's carries them out: all at once, or as many as a search proposes at a time."""
+        again: list[int] = []
+        while self.stops is None:
+            size = self.plan["workers"] if self.study else len(self.trials)
+            batch, again = again, []
+            while len(batch) < size and (trial := self.choose_next()) is not None:
+                self.attempts[trial.number] = 0
+                batch.append(trial.number)
+            if not batch:
+                break
+            for number in batch:
+                self.attempts[number] += 1
+                self.sweep.exit_code(number).unlink(missing_ok=True)
+            waiting, has_returned = list(batch), threading.Event()
+            follower = threading.Thread(target=self.follow_launched, args=(waiting, again, has_returned))
+            follower.start()
+            try:
+                launch(self.sweep, batch, self.launcher)
+            except KeyboardInterrupt:  # of a process of the launcher's; ours is noted
+                pass
+            except Exception as error:  # whatever a launcher raises: what its trials left tells the rest
+                self.say(f"{' '.join(self.launcher)}: {type(error).__name__}: {error}")
+            finally:
+                has_returned.set()
+                follower.join()
+            for number in waiting:
+                if self.end(number, None):
+                    again.append(number)
+
+    def follow_launched(self, waiting: list[int], again: list[int], has_returned: threading.Event) -> None:
+        """Tells of trials as they end, beside the launcher, which only returns when all have."""
+        is_last = False
+        while not is_last:
+            is_last = has_returned.wait(POLL)
+            self.look_for_reasons_to_stop()
+            for number in list(waiting):
+                code = self.sweep.read_exit_code(number)
+                if code is not None:
+                    waiting.remove(number)
+                    if self.end(number, code):
+                        again.append(number)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -152,8 +208,14 @@ class Conductor:
             self.stops = f"sweep.max_time is over after {limit}"
         else:
             return
+        self.ask_to_stop()
+
+    def ask_to_stop(self) -> None:
+        """Trials that are under way, each for a checkpoint after its next step."""
         for process in self.running.values():
             process.terminate()
+        if self.launcher:
+            self.sweep.stop.touch()
 
     def choose_next(self) -> Trial | None:
         """The next trial that has not ended, a search's next proposal, or None."""
@@ -202,24 +264,24 @@ class Conductor:
         self.running[trial.number], self.slots[trial.number] = process, slot
         self.attempts[trial.number] = self.attempts.get(trial.number, 0) + 1
 
-    def end(self, number: int, code: int) -> None:
-        """Note how a trial has ended, and tell it in a line."""
-        del self.running[number], self.slots[number]
+    def end(self, number: int, code: int | None) -> bool:
+        """Note how a trial has ended, and tell it in a line; returns whether it is to be tried again.
+
+        `code` is the exit code of its process; None where a launcher has lost it.
+        """
         trial = self.trials[number]
-        was_asked = self.stops is not None and (code in (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT))
+        asked = (None, -signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+        was_asked = self.stops is not None and code in asked
         if code != 0 and not was_asked:
             if self.attempts[number] <= self.settings.on_failure.num_retries:
                 self.say(f"trial {number} {describe_code(code)}, and is tried again")
-                self.begin(trial)
-                return
-            reason = describe_code(code)
-            if code > 0:
-                reason = read_end(self.sweep.log(number)) or reason
-            self.sweep.add_outcome(number, "failed" if code > 0 else "killed", reason)
+                return True
+            has_told = code is not None and code > 0
+            reason = has_told and read_end(self.sweep.log(number)) or describe_code(code)
+            self.sweep.add_outcome(number, "failed" if has_told else "killed", reason)
             if self.settings.on_failure.stops:
                 self.stops = f"trial {number} failed, and sweep.on_failure is stop"
-                for process in self.running.values():
-                    process.terminate()
+                self.ask_to_stop()
         self.outcomes[number] = self.sweep.find_outcome(trial, self.metric, self.sweep.read_outcomes())
         self.num_ended += 1
         self.tell_study(trial)
@@ -227,6 +289,7 @@ class Conductor:
         if time.monotonic() - self.written > TABLE_EVERY:
             write_table(self.sweep, self.trials, self.outcomes, self.metric)
             self.written = time.monotonic()
+        return False
 
     def tell_study(self, trial: Trial) -> None:
         """The mean over seeds of a trial's configuration, once all of them are through."""
@@ -271,7 +334,8 @@ class Conductor:
         write_table(self.sweep, self.trials, self.outcomes, self.metric)
         self.say(describe_best(self.sweep, self.trials, self.outcomes, self.metric))
         write_best(self.sweep, self.trials, self.outcomes, self.metric, self.plan["overrides"])
-        draw_answers(self.sweep, self.trials, self.outcomes, self.metric, self.axes)
+        if self.num_ended or not self.sweep.plots.is_dir():
+            draw_answers(self.sweep, self.trials, self.outcomes, self.metric, self.axes)
         self.say(f"sweep directory: {self.sweep}")
         left = self.count_left()
         if self.stops is not None and left:
@@ -291,7 +355,9 @@ def run_trial(path: str, number: int, gpu: int | None) -> None:
     begin_process(path, number, gpu)
 
 
-def describe_code(code: int) -> str:
+def describe_code(code: int | None) -> str:
+    if code is None:
+        return "was lost by its launcher"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 

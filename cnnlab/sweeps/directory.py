@@ -9,6 +9,7 @@ outputs/sweeps/<date_time>[-k]/
   plots/           the history of the best, the score by each axis
   trial_0000/ …    ordinary runs
   logs/            what each trial printed
+  launcher/        what a launcher of Hydra's keeps of its jobs
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import yaml
 
 import cnnlab
 from cnnlab.errors import ConfigError, StorageError
-from cnnlab.runs.directory import RunDirectory, make_whole, name_directories
+from cnnlab.runs.directory import RunDirectory, make_whole, name_directories, parse_yaml
 
 ENDED = ("completed", "pruned", "failed")
 
@@ -70,6 +71,7 @@ class SweepDirectory:
         self.study = self.path / "optuna.log"
         self.stop = self.path / "stop"  # asks everyone to stop, wherever they run
         self.plots = self.path / "plots"
+        self.launcher = self.path / "launcher"  # whatever a launcher of Hydra's writes
 
     def __str__(self) -> str:
         return str(self.path)
@@ -79,6 +81,17 @@ class SweepDirectory:
 
     def log(self, number: int) -> Path:
         return self.path / "logs" / f"trial_{number:04d}.txt"
+
+    def exit_code(self, number: int) -> Path:
+        """How the process of a trial ended that a launcher began."""
+        return self.log(number).with_suffix(".code")
+
+    def read_exit_code(self, number: int) -> int | None:
+        """None while the trial's process has not ended."""
+        try:
+            return int(self.exit_code(number).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
 
     @classmethod
     def open(cls, path: str | Path) -> SweepDirectory:
@@ -113,7 +126,7 @@ class SweepDirectory:
     def read_plan(self) -> dict[str, Any]:
         """Raises ConfigError if sweep.yaml is damaged."""
         try:
-            plan = yaml.safe_load(self.plan.read_text(encoding="utf-8"))
+            plan = parse_yaml(self.plan.read_text(encoding="utf-8"))
             assert isinstance(plan, dict) and isinstance(plan["settings"], dict) and isinstance(plan["axes"], list)
         except (OSError, ValueError, yaml.YAMLError, AssertionError, KeyError) as error:
             raise ConfigError(

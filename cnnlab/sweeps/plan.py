@@ -15,6 +15,7 @@ from cnnlab.composition import SWEEP_KEY, compose_tree, list_choices, resolve
 from cnnlab.errors import ConfigError
 from cnnlab.signature import as_yaml
 from cnnlab.sweeps.directory import SweepDirectory, Trial
+from cnnlab.sweeps.launching import require_launcher, split_launcher
 from cnnlab.sweeps.proposals import draw, import_optuna, list_combinations, list_ends
 from cnnlab.sweeps.settings import Settings, parse_settings
 from cnnlab.sweeps.space import Axis, is_value, split_overrides
@@ -22,6 +23,10 @@ from cnnlab.sweeps.space import Axis, is_value, split_overrides
 
 def plan_sweep(overrides: list[str], folders: list[Path]) -> SweepDirectory:
     """Compose and check every configuration, and write all of it down."""
+    launcher, overrides = split_launcher(overrides)
+    if launcher and len(folders) > 1:
+        launcher.append(f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]")
+    require_launcher(launcher)
     own = [text for text in overrides if SWEEP_KEY.match(text)]
     settings = parse_settings(OmegaConf.to_container(compose_tree(own, folders)["sweep"], resolve=True))
 
@@ -37,12 +42,13 @@ def plan_sweep(overrides: list[str], folders: list[Path]) -> SweepDirectory:
     require_prunable(settings, first)
     metric, device = find_metric(settings, first), find_device(first)
     num_trials = len(trials) or (settings.trials or 1) * settings.seeds
-    workers = choose_workers(settings, device, num_trials)
+    workers = choose_workers(settings, device, num_trials, elsewhere=bool(launcher))
     plan = {
         "overrides": overrides,
         "settings": as_yaml(settings),
         "metric": metric,
         "axes": as_yaml(axes),
+        "launcher": launcher,
         "workers": workers,
         "threads": share_threads(first, device, workers),
         "device": device,
@@ -163,10 +169,15 @@ def find_device(trial: Trial) -> str:
     return choose_device(trial.config["engine"]["device"]).type
 
 
-def choose_workers(settings: Settings, device: str, num_trials: int) -> int:
-    """How many trials at a time: one for each GPU, or each core."""
+def choose_workers(settings: Settings, device: str, num_trials: int, *, elsewhere: bool = False) -> int:
+    """How many trials at a time share a machine: one for each GPU, or each core.
+
+    One that a launcher begins elsewhere is taken to have its machine for itself, unless another number is given.
+    """
     if settings.workers != "auto":
         return settings.workers
+    if elsewhere:
+        return 1
     from cnnlab.threads import num_cores
 
     if device == "cpu":

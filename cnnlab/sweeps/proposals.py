@@ -9,10 +9,10 @@ from random import Random
 from typing import Any
 
 from cnnlab.errors import ConfigError
+from cnnlab.metrics import is_higher_better
 from cnnlab.sweeps.directory import SweepDirectory
 from cnnlab.sweeps.settings import Settings
 from cnnlab.sweeps.space import Axis
-from cnnlab.tasks import is_higher_better
 
 
 def list_combinations(axes: Sequence[Axis]) -> list[list[str]]:

@@ -15,9 +15,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from cnnlab.metrics import is_higher_better
 from cnnlab.sweeps.directory import SweepDirectory, Trial
 from cnnlab.sweeps.settings import Settings
-from cnnlab.tasks import is_higher_better
 
 
 class Judge:

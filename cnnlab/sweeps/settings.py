@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cnnlab.durations import Time
 from cnnlab.errors import ConfigError
+from cnnlab.metrics import VALID_COLUMNS
 from cnnlab.signature import Count, OneOf, Range, Whole, keyword_arguments, read_arguments
-from cnnlab.tasks import VALID_COLUMNS
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ PATIENCE = 60.0  # seconds
 
 def begin_process(path: str, number: int, gpu: int | None) -> None:
     """What the process of a trial does; its exit code tells how it ended."""
+    parent = os.getppid()
     os.setsid()  # Ctrl-C at a terminal is the sweep's, which asks each trial once
     sweep = SweepDirectory(path)
     log = os.open(sweep.log(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -33,7 +34,7 @@ def begin_process(path: str, number: int, gpu: int | None) -> None:
     os.dup2(log, 2)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    threading.Thread(target=watch, args=(sweep,), daemon=True).start()
+    threading.Thread(target=watch, args=(sweep, parent), daemon=True).start()
     try:
         carry_out(sweep, number)
     except (CnnlabError, Interrupted) as error:
@@ -81,9 +82,13 @@ def wait_until_left(run: RunDirectory) -> None:
             time.sleep(POLL)
 
 
-def watch(sweep: SweepDirectory) -> None:
-    """Asks this process to stop when the sweep's is gone, or a file says so."""
+def watch(sweep: SweepDirectory, begun_by: int) -> None:
+    """Asks this process to stop when the sweep's, or the process that began it, is gone, or a file says so."""
     parent = parent_process()
-    while (parent is None or parent.is_alive()) and not sweep.stop.exists():
+    while (parent is None or parent.is_alive()) and os.getppid() == begun_by and not sweep.stop.exists():
         time.sleep(POLL)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    begin_process(sys.argv[1], int(sys.argv[2]), None)

@@ -17,9 +17,9 @@ import torch
 from cnnlab.composition import CONF
 from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
 from cnnlab.errors import CheckpointError, ConfigError, DataError
+from cnnlab.metrics import TIMINGS
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
-from cnnlab.tasks import TIMINGS
 from tests.conftest import only_run, small_config
 from tests.data.files import write_mnist, write_photographs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -86,25 +87,47 @@ def test_seeds_answers_and_commands(cnnlab, tmp_path):
     assert sweep.run(0).summary.stat().st_mtime_ns == before
 
 
+def find_descendants(pid: int) -> list[int]:
+    """The processes below one, by what Linux tells of each."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue  # has ended meanwhile
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
 def kill_at_random(folder: Path, arguments: list[str], num_kills: int, seed: int) -> SweepDirectory:
     """A sweep that is killed, or one of whose trials is, again and again, until it ends."""
     draw = random.Random(seed)
     process = begin(folder, "train", "-m", *arguments)
     for _ in range(num_kills):
         time.sleep(draw.uniform(1.0, 6.0))
+        # Below the sweep is what the trials are forked from, and below that the trials.
+        victims = find_descendants(process.pid)[1:]
+        if victims and draw.random() < 0.5:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(draw.choice(victims), signal.SIGKILL)
+            continue
         process.kill()
         process.wait()
-        sweeps = list(folder.glob("outputs/sweeps/*/sweep.yaml"))
-        process = begin(
-            folder, *(["sweep", "resume", str(sweeps[0].parent)] if sweeps else ["train", "-m", *arguments])
-        )
+        process = go_on(folder, arguments)
     out, _ = process.communicate(timeout=170)
-    sweep = only_sweep(folder)
-    if process.returncode != 0:  # a trial of the killed sweep was still there, or was killed with it
-        again = begin(folder, "sweep", "resume", str(sweep))
-        out, _ = again.communicate(timeout=170)
-        assert again.returncode == 0, out
-    return sweep
+    for _ in range(3):  # a trial of the killed sweep was still there, or was killed
+        if process.returncode != 0:
+            process = go_on(folder, arguments)
+            out, _ = process.communicate(timeout=170)
+    assert process.returncode == 0, out
+    return only_sweep(folder)
+
+
+def go_on(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
+    sweeps = list(folder.glob("outputs/sweeps/*/sweep.yaml"))
+    return begin(folder, *(["sweep", "resume", str(sweeps[0].parent)] if sweeps else ["train", "-m", *arguments]))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +142,22 @@ def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path, num_kills, seed):
     killed = kill_at_random(tmp_path / "killed", arguments, num_kills, seed)
     assert len(read_table(killed)) == 4
     assert_same_results(only_sweep(tmp_path / "whole"), killed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_killed_search_has_every_trial_once_and_as_it_is_alone(tmp_path, seed):
+    pytest.importorskip("optuna")
+    space = ["optimizer.lr=tag(log,interval(1e-4,0.1))", "batch_size=32,64", "engine.threads=1"]
+    killed = kill_at_random(tmp_path, [*FAST, "epochs=25", *space, "sweep.trials=6"], 5, seed)
+    trials, rows = killed.read_trials(), read_table(killed)
+    assert [row["trial"] for row in rows] == [str(number) for number in range(6)]
+    assert {row["status"] for row in rows} == {"completed"}
+    for trial in random.Random(seed).sample(trials, 2):
+        folder = f"alone_{trial.number}"
+        alone = begin(tmp_path, "train", *FAST, "epochs=25", "engine.threads=1", *trial.values, f"output_dir={folder}")
+        assert alone.wait(timeout=170) == 0
+        assert_same_end(RunDirectory(only_run(tmp_path / folder)), killed.run(trial.number))
 
 
 def test_a_failed_trial_is_told_and_the_others_go_on(cnnlab, tmp_path):
