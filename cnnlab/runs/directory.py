@@ -49,7 +49,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def parse_yaml(text: str) -> Any:
-    """Plain values alone, by the parser in C where PyYAML has it: a table of a thousand runs takes a second, not ten."""
+    """Plain values alone, by the parser in C where PyYAML has it: ten times as fast over a thousand runs."""
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # both are safe
 
 
