@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,8 @@ from typing import Any
 
 import yaml
 
-from cnnlab.errors import CnnlabError
 from cnnlab.metrics import is_higher_better
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
-from cnnlab.sweeps.space import Axis
 
 NUM_SHOWN = 5  # configurations at the end of a sweep
 Outcomes = Mapping[int, Outcome]
@@ -126,46 +123,3 @@ def write_best(
     header = f"# @package _global_\n# {metric} {table.iloc[0]['mean']:.4f}: the best of {len(table)} configurations.\n"
     contents = {**({"defaults": defaults} if defaults else {}), **tree}
     sweep.files.write_text(sweep.best, header + command + yaml.safe_dump(contents, sort_keys=False))
-
-
-def draw_answers(
-    sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outcomes, metric: str, axes: Sequence[Axis]
-) -> None:
-    """plots/history.png and plots/axes.png; a picture is no reason to fail."""
-    scored = [(trial, outcome.score) for trial in trials if (outcome := outcomes[trial.number]).score is not None]
-    if len(scored) < 2:
-        return
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        sweep.plots.mkdir(exist_ok=True)
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        FigureCanvasAgg(figure)
-        part = figure.subplots()
-        pick, best, so_far = (max if is_higher_better(metric) else min), None, []
-        for _, score in scored:
-            best = score if best is None else pick(best, score)
-            so_far.append(best)
-        numbers = [trial.number for trial, _ in scored]
-        part.scatter(numbers, [score for _, score in scored], s=14)
-        part.step(numbers, so_far, where="post", label="best so far")
-        part.set(xlabel="trial", ylabel=metric)
-        part.legend()
-        figure.savefig(sweep.plots / "history.png")
-        if axes:
-            figure = Figure(figsize=(3.2 * len(axes), 3.4), layout="constrained")
-            FigureCanvasAgg(figure)
-            for axis, part in zip(axes, figure.subplots(1, len(axes), squeeze=False)[0], strict=True):
-                values = [dict(text.split("=", 1) for text in trial.values)[axis.key] for trial, _ in scored]
-                shown: list[Any] = [float(value) for value in values] if axis.is_continuous else []
-                if not axis.is_continuous:
-                    part.set_xticks(range(len(axis.choices)), axis.choices)
-                    shown = [axis.choices.index(value) for value in values]
-                part.scatter(shown, [score for _, score in scored], s=14)
-                part.set(xlabel=axis.key, ylabel=metric)
-                if axis.log:
-                    part.set_xscale("log")
-            figure.savefig(sweep.plots / "axes.png")
-    except (OSError, CnnlabError) as error:
-        print(f"{sweep.plots}: cannot be written ({error})", file=sys.stderr)

@@ -23,7 +23,7 @@ import yaml
 from cnnlab.composition import read_overrides
 from cnnlab.errors import ConfigError, FailedTrials, Interrupted
 from cnnlab.metrics import is_higher_better
-from cnnlab.sweeps.answers import describe_best, draw_answers, write_best, write_table
+from cnnlab.sweeps.answers import describe_best, write_best, write_table
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
 from cnnlab.sweeps.launching import launch
 from cnnlab.sweeps.plan import (
@@ -35,6 +35,7 @@ from cnnlab.sweeps.plan import (
     read_bases,
     with_threads,
 )
+from cnnlab.sweeps.plots import draw_answers
 from cnnlab.sweeps.proposals import Study
 from cnnlab.sweeps.settings import parse_settings
 

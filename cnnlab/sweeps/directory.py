@@ -6,7 +6,7 @@ outputs/sweeps/<date_time>[-k]/
   outcomes.jsonl   how trials ended that their own directories do not tell: failed before, killed
   trials.csv       the table of all
   best.yaml        the best configuration, as a file of conf/experiment
-  plots/           the history of the best, the score by each axis
+  plots/           the history of the best, the score by each axis, all axes at once
   trial_0000/ …    ordinary runs
   logs/            what each trial printed
   launcher/        what a launcher of Hydra's keeps of its jobs

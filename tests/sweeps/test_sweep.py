@@ -19,6 +19,8 @@ import yaml
 from cnnlab.composition import CONF
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.sweeps.directory import SweepDirectory
+from cnnlab.sweeps.plots import Scored, draw_parallel
+from cnnlab.sweeps.space import Axis
 from tests.conftest import only_run
 from tests.runs.test_resume import assert_same_end
 
@@ -262,3 +264,19 @@ def test_what_is_decided_does_not_change_with_the_yaml(cnnlab, tmp_path):
     sweep = only_sweep(tmp_path)
     assert cnnlab("sweep", "resume", str(sweep), "sweep.max_time=1h").returncode == 0
     assert [yaml.safe_load(sweep.run(n).config.read_text())["batch_size"] for n in (0, 1)] == [32, 32]
+
+
+def test_every_line_of_the_parallel_axes_goes_through_its_values():
+    """By the pixel that each axis, with its own scale, gives the value."""
+    axes = [
+        Axis("optimizer.lr", (), 1e-4, 1e-1, log=True),
+        Axis("batch_size", (), 16, 64, whole=True),
+        Axis("model", ("lenet", "mlp", "linear")),
+    ]
+    scored = [Scored(0, 0.5, [1e-3, 32.0, 2]), Scored(1, 0.9, [1e-1, 16.0, 0])]
+    figure = draw_parallel(scored, "valid_accuracy", axes)
+    host, *twins = figure.axes[:3]
+    drawn = [[float(height) for height in line.get_ydata()] for line in host.lines]
+    assert drawn == [pytest.approx([1 / 3, 1 / 3, 1]), pytest.approx([1, 0, 0])]  # the best last, on top
+    assert [label.get_text() for label in host.get_xticklabels()] == ["optimizer.lr", "batch_size", "model"]
+    assert [label.get_text() for label in twins[1].get_yticklabels()] == ["lenet", "mlp", "linear"]
