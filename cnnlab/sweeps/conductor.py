@@ -112,8 +112,10 @@ class Conductor:
 
     def conduct(self) -> int:
         self.sweep.log(0).parent.mkdir(exist_ok=True)
-        for number in range(0, len(self.trials), self.settings.seeds):
-            self.tell_study(self.trials[number])
+        for trial in self.trials[:: self.settings.seeds]:
+            if self.study is not None:
+                self.study.remember(trial.configuration, trial.values)
+            self.tell_study(trial)
         with self.listening():
             if self.launcher:
                 self.launch_trials()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
 from collections.abc import Sequence
 from random import Random
@@ -52,14 +53,37 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._settings, self._axes, self._optuna = settings, axes, optuna
         self._distributions = {axis.key: self._distribute(axis) for axis in axes}
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep.study)))
-        direction = "maximize" if is_higher_better(metric) else "minimize"
-        self._study = optuna.create_study(
-            storage=storage, study_name="cnnlab", direction=direction, load_if_exists=True
-        )
+        self._direction = "maximize" if is_higher_better(metric) else "minimize"
+        try:
+            self._study = self._open(sweep)
+        except (ValueError, KeyError) as error:
+            damaged = sweep.study.with_suffix(".damaged")
+            sweep.study.replace(damaged)
+            print(f"{damaged}: was damaged ({error}), and is made anew of the trials", file=sys.stderr)
+            self._study = self._open(sweep)
         for known in self._study.trials:
             if known.distributions and known.distributions != self._distributions:
                 raise ConfigError(f"{sweep.study}: holds a search of another space; expected that of {sweep.plan}")
+
+    def _open(self, sweep: SweepDirectory) -> Any:
+        storages = self._optuna.storages
+        storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(sweep.study)))
+        return self._optuna.create_study(
+            storage=storage, study_name="cnnlab", direction=self._direction, load_if_exists=True
+        )
+
+    def remember(self, configuration: int, values: Sequence[str]) -> None:
+        """A configuration that the sweep has, if the journal has lost it; they are told in their order."""
+        if configuration < len(self._study.get_trials(deepcopy=False)):
+            return
+        given = dict(text.split("=", 1) for text in values)
+        self._study.add_trial(
+            self._optuna.trial.create_trial(
+                state=self._optuna.trial.TrialState.RUNNING,
+                params={axis.key: axis.read(given[axis.key]) for axis in self._axes},
+                distributions=self._distributions,
+            )
+        )
 
     def propose(self, configuration: int) -> list[str]:
         """The configuration of a number: the same again if a kill came between its being proposed and written down."""

@@ -33,6 +33,10 @@ class Axis:
         """A number of this axis as it is typed."""
         return repr(round(value)) if self.whole else repr(float(value))
 
+    def read(self, text: str) -> float | str:
+        """What `write` wrote; a choice as it is."""
+        return text if self.choices else int(text) if self.whole else float(text)
+
     def draw(self, share: float) -> str:
         """The value at a `share` in [0, 1) of the axis."""
         if self.choices:

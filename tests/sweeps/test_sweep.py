@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,6 +21,8 @@ from cnnlab.composition import CONF
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.sweeps.directory import SweepDirectory
 from cnnlab.sweeps.plots import Scored, draw_parallel
+from cnnlab.sweeps.proposals import Study
+from cnnlab.sweeps.settings import parse_settings
 from cnnlab.sweeps.space import Axis
 from tests.conftest import only_run
 from tests.runs.test_resume import assert_same_end
@@ -219,6 +222,40 @@ def test_a_model_based_search(cnnlab, tmp_path):
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep.study)))
     study = optuna.load_study(study_name="cnnlab", storage=storage)
     assert [t.value for t in study.trials] == [float(row["valid_accuracy"]) for row in read_table(sweep)]
+
+
+@pytest.mark.parametrize("damage", ["", "{torn"])
+def test_the_journal_of_a_search_is_made_anew_of_its_trials(tmp_path, damage):
+    """With everything that was learned: the next proposal is that of the journal that was not damaged."""
+    pytest.importorskip("optuna")
+    axes = [
+        Axis("optimizer.lr", (), 1e-4, 1.0, log=True),
+        Axis("batch_size", (), 16, 64, whole=True),
+        Axis("m", ("a",)),
+    ]
+    settings = parse_settings({**default_settings(), "trials": 20, "seed": 3})
+    sweeps = [SweepDirectory(tmp_path / name) for name in ("whole", "damaged")]
+    whole = Study(open_folder(sweeps[0]), settings, axes, "valid_accuracy")
+    proposed = []
+    for number in range(12):  # more than TPE draws before it learns
+        proposed.append(whole.propose(number))
+        whole.learn(number, None if number == 4 else 1 / (1 + number % 5))
+    open_folder(sweeps[1]).study.write_text(damage + "\n" if damage else "")
+    again = Study(sweeps[1], settings, axes, "valid_accuracy")
+    for number, values in enumerate(proposed):
+        again.remember(number, values)
+        again.learn(number, None if number == 4 else 1 / (1 + number % 5))
+    assert again.propose(12) == whole.propose(12)
+    assert (sweeps[1].path / "optuna.damaged").is_file() == bool(damage)
+
+
+def default_settings() -> dict[str, Any]:
+    return yaml.safe_load((CONF / "sweep" / "default.yaml").read_text())
+
+
+def open_folder(sweep: SweepDirectory) -> SweepDirectory:
+    sweep.path.mkdir()
+    return sweep
 
 
 MISTAKES = {
