@@ -134,7 +134,9 @@ def tabulate(
 def find_varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys that not all runs agree on, but for those that say where and on which seed."""
     keys = dict.fromkeys(key for row in rows for key in row)
-    return [key for key in keys if key not in NOT_COMPARED and len({repr(row.get(key)) for row in rows}) > 1]
+    branches = {key[:index] for key in keys for index, letter in enumerate(key) if letter == "."}  # empty in some runs
+    shown = [key for key in keys if key not in NOT_COMPARED and key not in branches]
+    return [key for key in shown if len({repr(row.get(key)) for row in rows}) > 1]
 
 
 def write_value(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnlab.sweeps.compare import bootstrap_difference, explain_variance, mcnemar
+from cnnlab.sweeps.compare import bootstrap_difference, explain_variance, find_varied, mcnemar
 from cnnlab.sweeps.directory import SweepDirectory, Trial
 from cnnlab.sweeps.proposals import draw
 from cnnlab.sweeps.pruning import Judge
@@ -105,3 +105,8 @@ def test_a_configuration_is_judged_by_the_mean_of_its_seeds(tmp_path):
         False,
         False,
     ]
+
+
+def test_a_branch_that_is_empty_in_some_runs_is_told_by_its_keys():
+    rows = [{"augment": {}, "seed": 0, "epochs": 2}, {"augment.flip.p": 0.5, "seed": 0, "epochs": 2}]
+    assert find_varied(rows) == ["augment.flip.p"]
