@@ -39,6 +39,11 @@ class Judged:
     probabilities: Tensor  # float64 (N, classes)
     labels: Tensor  # int64 (N,)
 
+    @property
+    def agreement(self) -> float:
+        """The share of the labels that are the networks' own choice; the less it is, the more right ones look wrong."""
+        return (self.probabilities.argmax(1) == self.labels).double().mean().item()
+
     def locate(self, position: int) -> tuple[str, Batches, int]:
         """The part of an image, and where it stands there."""
         for part, batches, positions in self.sources:
@@ -70,8 +75,9 @@ def audit(path: str, overrides: Sequence[str] = ()) -> list[Path]:
     home.write_csv(home.audit, list_errors(judged, errors, first.facts.classes) if judged and errors else [["part"]])
     home.write_csv(home.twins, list_twins(twins, names, compared, first.facts.classes))
     write_page(home.audit_page, show(home, judged, errors, twins, names, compared, classes))
-    if errors is not None:
-        print(f"{errors.num_suspects:,} of {len(errors.ranking):,} labels look wrong")
+    if judged is not None and errors is not None:
+        told = f"to networks that agree with {judged.agreement:.1%} of them"
+        print(f"{errors.num_suspects:,} of {len(errors.ranking):,} labels look wrong, {told}")
     print(f"{len(twins):,} pairs of near-twins, {sum(crosses(pair, names) for pair in twins):,} of them in two parts")
     return files
 
@@ -211,14 +217,15 @@ def show(
             suspects.append((encode(take(batches, torch.tensor([place]))[0].numpy()), f"{told}, {name}", name))
         pairs = tabulate_pairs(judged, errors, classes)
     shown = []
-    # Twins in two parts first, then those with two labels: these are to be mended.
     for pair in sorted(twins, key=lambda pair: -crosses(pair, names))[:MAX_PAIRS]:
+        both = []
         for position in (pair.first, pair.second):
             part, place = names[position]
             picture = encode(take(parts[part], torch.tensor([place]))[0].numpy())
             name = f"{part} {printable(name_image(parts[part], place))}"
             told = f"{pair.similarity:.1%} alike: {name}, {printable(tell_label(parts[part], place, classes))}"
-            shown.append((picture, told, name))
+            both.append((picture, told, name))
+        shown.append(both)
     return render(
         "audit.html",
         [],
@@ -227,6 +234,7 @@ def show(
         subtitle=f"All of it in {home.audit.name} and {home.twins.name}",
         num_suspects=errors.num_suspects if errors else None,
         num_judged=len(errors.ranking) if errors else 0,
+        agreement=f"{judged.agreement:.1%}" if judged else None,
         judged_parts=", ".join(part for part, _, _ in judged.sources) if judged else "",
         suspects=suspects,
         pairs=pairs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def tell_run(folder: Path, found: Evidence) -> IndexRow:
     column = next(
         (c for c in ("valid_accuracy", "valid_loss", "train_loss") if any(r.get(c) is not None for r in found.rows)), ""
     )
-    values = [row[column] for row in found.rows if row.get(column) is not None] if column else []
+    values = [v for row in found.rows if (v := row.get(column)) is not None and math.isfinite(v)]
     path = run.path.relative_to(folder)
     target = path / run.report.name if run.report.is_file() else path
     return IndexRow(

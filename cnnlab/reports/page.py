@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,9 +61,18 @@ def render(template: str, plots: Sequence[Plot], data: Mapping[str, Any], **valu
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         library=Markup(load_library() if plots else ""),
         plots={plot.name: plot for plot in plots},
-        data={"plots": drawn, **data},
+        data=as_json({"plots": drawn, **data}),
         **values,
     )
+
+
+def as_json(value: Any) -> Any:
+    """Plain containers as a browser reads them: JSON has null for what is no finite number."""
+    if isinstance(value, Mapping):
+        return {key: as_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_library() -> str:
@@ -87,7 +97,7 @@ def make_visible(value: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """A cell's text: four places for a fraction, commas in whole numbers, a dash for what is not known."""
+    """A cell's text: four places for a fraction, one from 100 up, commas, a dash for what is not known."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -95,7 +105,10 @@ def show(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3g}"
+        if value.is_integer() and abs(value) > 1:
+            return f"{value:,.0f}"
+        places = 4 if abs(value) < 100 else 1
+        return f"{value:,.{places}f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3g}"
     return str(value)
 
 

@@ -142,7 +142,7 @@ def list_facts(found: Evidence) -> list[tuple[str, Any]]:
         facts += [(column.replace("_", " "), best[column]) for column in best if column.startswith("valid_")]
     facts += [(f"test {name.replace('_', ' ')}", value) for name, value in test.items()]
     facts += [(name, found.summary[name]) for name in ("parameters",) if name in found.summary]
-    facts += [(name, f"{totals[name]:,.4g}") for name in ("epochs", "seconds") if name in totals]
+    facts += [(name, totals[name]) for name in ("epochs", "seconds") if name in totals]
     return facts
 
 
@@ -170,7 +170,8 @@ def plot_curves(found: Evidence) -> list[Plot]:
     epochs = [row["epoch"] for row in rows]
     titles = [column.removeprefix("train_") for column in rows[0] if column.startswith("train_")]
     wanted = {title: [f"train_{title}", f"valid_{title}"] for title in titles}
-    if "valid_log_loss" in rows[0] and "loss" in wanted:
+    is_other = any(row.get("valid_log_loss") != row.get("valid_loss") for row in rows)  # label smoothing, another loss
+    if is_other and "loss" in wanted:
         wanted["loss"].append("valid_log_loss")
     wanted["lr"] = ["lr"]
     plots = []
@@ -420,14 +421,11 @@ def show_network(found: Evidence, looked: Looked) -> dict[str, Any]:
         layer = find_spatial_layer(model, images)
         colours = look_at(looked.batches, torch.tensor([position]))[0].numpy()
         label, taken = int(looked.labels[position]), int(predicted[position])
-        looked_at.append((encode_colours(colours), f"{classes[label]}", looked.name(position)))
-        if layer is None:
-            continue
-        for index in dict.fromkeys([taken, label]):
-            cam = compute_gradcam(model, layer, images, index)
-            looked_at.append(
-                (encode_colours(overlay(colours, cam.numpy())), f"evidence for {classes[index]}", looked.name(position))
-            )
+        shown = [(encode_colours(colours), classes[label], looked.name(position))]
+        for index in dict.fromkeys([taken, label] if layer is not None else []):
+            cam = overlay(colours, compute_gradcam(model, layer, images, index).numpy())
+            shown.append((encode_colours(cam), f"evidence for {classes[index]}", looked.name(position)))
+        looked_at.append(shown)
         if position == chosen[0]:
             maps = draw_feature_maps(feature_maps(model, spread(convolutions, MAX_LAYERS), images))
     return {"kernels": kernels, "looked_at": looked_at, "feature_maps": maps}
@@ -533,4 +531,4 @@ def compare_with_defaults(config: dict[str, Any]) -> Table | None:
         is_choice = key.partition(".")[0] in groups and key.endswith(".name")
         if not is_choice and key in defaults and value != defaults[key] or key not in defaults:
             rows.append([key, printable(value), printable(defaults.get(key, "–"))])
-    return Table(("key", "value", "default"), rows) if rows else None
+    return Table(("key", "value", "default"), rows)

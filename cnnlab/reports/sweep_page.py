@@ -47,7 +47,7 @@ def write_sweep_page(path: Path) -> str:
             [
                 [trial.number, " ".join(trial.values), o.status, o.epochs, o.score, o.reason]
                 for trial in trials
-                if (o := outcomes[trial.number]).status != "completed"
+                if (o := outcomes[trial.number]).status not in ("completed", "waiting")
             ],
         ),
         missing=missing,
@@ -121,7 +121,7 @@ def plot_parallel(
             dimensions.append({"label": plain(key, 24), "values": numbers})
     scores = [outcomes[trial.number].score for trial in scored]
     dimensions.append({"label": plain(metric), "values": scores})
-    line = {"color": scores, "colorscale": "Cividis", "reversescale": not is_higher_better(metric), "showscale": True}
+    line = {"color": scores, "colorscale": "Cividis", "reversescale": not is_higher_better(metric)}
     trace = {"type": "parcoords", "dimensions": dimensions, "line": line}
     layout = {"margin": {"l": 60, "r": 30, "t": 70, "b": 30}, "height": 420}
     return [Plot("parallel", "All parameters beside each other; drag along an axis to choose", [trace], layout)]

@@ -117,6 +117,13 @@ class Browser:
             button = "none" if kind == "mouseMoved" else "left"
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
 
+    def drag(self, x: float, y: float, dx: float, dy: float) -> None:
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", clickCount=1)
+        for share in (0.5, 1):
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + share * dx, y=y + share * dy, button="left")
+        self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + dx, y=y + dy, button="left", clickCount=1)
+
     def photograph(self, path: Path, whole: bool = False) -> None:
         """A screenshot, of the window or of the whole page."""
         taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

@@ -56,6 +56,8 @@ def test_of_a_cross_validation_every_label_is_judged(pictures, tmp_path):
     assert {Path(twins["id_1"]).name, Path(twins["id_2"]).name} == {"i20.png", "copy.jpg"}
     page = whole.audit_page.read_text()
     assert "2 of 121 images (fold 0, fold 1, fold 2)" in page
+    agreeing = sum(float(row["p_label"]) >= float(row["p_suggested"]) for row in rows)
+    assert f"agree with {agreeing / 121:.1%} of the labels" in page
     assert html.escape("rather <dark>") in page and "<dark>" not in page
 
 

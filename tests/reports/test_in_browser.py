@@ -130,6 +130,17 @@ def test_the_page_of_a_sweep(browser, tmp_path):
         draw_all(browser)
         assert browser.overflow() <= 0
         assert browser.run("document.querySelectorAll('#trials .scatterlayer .trace').length") == 2
+    browser.open(page)
+    draw_all(browser)
+    browser.run("document.getElementById('parallel').scrollIntoView({block: 'center', behavior: 'instant'})")
+    box = browser.run(
+        "(({x, y, width, height}) => [x + width / 2, y, height])"
+        "(document.querySelector('#parallel .axis-brush .background').getBoundingClientRect())"
+    )
+    x, top, height = box
+    browser.drag(x, top + height / 4, 0, height / 2)
+    chosen = browser.run("document.getElementById('parallel').data[0].dimensions[0].constraintrange")
+    assert 0.0001 < chosen[0] < chosen[1] < 0.003 or -4 < chosen[0] < chosen[1] < -2
 
 
 def test_the_index_is_sorted_and_filtered(browser, page, tmp_path):

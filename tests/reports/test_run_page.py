@@ -51,7 +51,8 @@ def cells_of(page: str, anchor: str) -> list[list[str]]:
 
 
 def data_of(page: str) -> dict:
-    return json.loads(page.split('id="data">', 1)[1].split("</script>", 1)[0])
+    text = page.split('id="data">', 1)[1].split("</script>", 1)[0]
+    return json.loads(text, parse_constant=pytest.fail)  # a browser would not read NaN
 
 
 def test_every_number_agrees_with_the_run_directory(run):
@@ -120,6 +121,10 @@ DAMAGE = {
     "summary_is_a_list": (lambda run: run.summary.write_text("[1]"), "holds a list"),
     "no_metrics": (lambda run: run.metrics.unlink(), "metrics.csv has no epoch yet"),
     "torn_metrics": (lambda run: run.metrics.write_bytes(run.metrics.read_bytes()[:150]), None),
+    "metrics_without_numbers": (
+        lambda run: run.metrics.write_text("epoch,step,train_loss,valid_loss,lr\n1,9,nan,inf,1\n"),
+        None,
+    ),
     "foreign_metrics": (lambda run: run.metrics.write_bytes(b"\xff\x00"), "metrics.csv has no epoch yet"),
     "foreign_classes": (lambda run: run.classes.write_text("class,images\n\x00"), "classes"),
     "classes_of_words": (lambda run: run.classes.write_text("class,images\nfour,x\n"), "classes"),
@@ -142,6 +147,7 @@ def test_a_page_is_made_of_what_there_is(copy, name):
     page = write_report(copy)
     missing = html.unescape("".join(re.findall(r'class="missing">(.*?)</div>', page, re.DOTALL)))
     assert told is None or told in missing
+    data_of(page)
     assert "cnnlab resume" in page
 
 
@@ -211,8 +217,8 @@ def test_an_evaluation_without_test_images_shows_validation(tmp_path):
 
 
 def test_cells_of_tables_and_pictures():
-    assert [show(v) for v in (None, True, 1234567, 0.12345678, 0.0, 2e-5, 12.0, "a")] == [
-        "–", "true", "1,234,567", "0.1235", "0.0000", "2e-05", "12.0000", "a",
+    assert [show(v) for v in (None, True, 1234567, 0.12345678, 0.0, 1.0, 2e-5, 12.0, 1581.14, "a")] == [
+        "–", "true", "1,234,567", "0.1235", "0.0000", "1.0000", "2e-05", "12", "1,581.1", "a",
     ]  # fmt: skip
     assert plain("<b>" + "x" * 80) == "&lt;b&gt;" + "x" * 56 + "…"
     assert encode(np.zeros((28, 28, 1), np.uint8)).startswith("data:image/png;base64,")
