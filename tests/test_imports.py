@@ -14,13 +14,14 @@ import cnnlab
 PACKAGE = Path(cnnlab.__file__).parent
 BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
-    "tasks", "metrics",
+    "tasks", "metrics", "progress",
 }  # fmt: skip
 BUILT = BASE | {"models", "data", "optim", "engine", "trackers", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "durations": set(),
     "metrics": {"errors"},
+    "progress": set(),
     "tasks": {"metrics"},
     "seeds": set(),
     "threads": set(),
@@ -41,9 +42,9 @@ MAY_IMPORT = {
     "experiment": BUILT,
     "runs": BUILT | {"experiment"},
     "reports": BUILT | {"composition", "experiment", "runs", "sweeps"},
-    "composition": BASE | {"config"},
+    "composition": BASE | {"config", "recipes"},
     "sweeps": BUILT | {"composition", "experiment", "runs"},
-    "train": BUILT | {"composition", "runs", "sweeps"},
+    "train": BUILT | {"composition", "recipes", "runs", "sweeps"},
     "find_lr": BUILT | {"experiment", "runs", "composition"},
     "prepare": BUILT | {"experiment", "composition"},
     "bench": BASE | {"engine", "runs"},
