@@ -128,7 +128,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--images", metavar="FOLDER_OR_FILE", help="your own (default: those a competition asks about)"
     )
     predict.add_argument("--part", choices=("train", "valid", "test"), help="labelled images of the dataset instead")
-    predict.add_argument("--output", metavar="FILE", help="of the submission, or of the table where there is none")
+    predict.add_argument(
+        "--output",
+        metavar="FILE",
+        help="of the submission, or of the table where there is none; nothing else is written",
+    )
+    predict.add_argument(
+        "--on-bad-image",
+        choices=("error", "skip"),
+        help="what cannot be decoded (default: the run's dataset.on_bad_image)",
+    )
     predict.add_argument(
         "--format",
         choices=("class", "number", "probability", "probabilities"),
@@ -280,6 +289,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             output=arguments.output,
             value=arguments.format,
             calibrated=arguments.calibrated,
+            on_bad_image=arguments.on_bad_image,
         )
         print("\n".join(str(path) for path in files))
     elif arguments.command == "calibrate":

@@ -7,6 +7,7 @@ A tree (nested dicts and lists, as composed by Hydra or read from a run's `confi
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from cnnlab.data import AUGMENTS, CROPS, DATASETS, MIXES
+from cnnlab.data.groups import is_pattern
 from cnnlab.data.order import Sampling
 from cnnlab.data.parts import Division
 from cnnlab.data.registry import ForEveryDataset
@@ -65,11 +67,23 @@ class Split:
     valid: BelowOne
     test: BelowOne
     seed: Whole
+    groups: str | None = None  # a column of the table of labels, or a pattern of ids: what belongs together
+    keep_twins: bool = False
 
     def find_problems(self) -> list[str]:
+        problems = []
         if self.valid + self.test >= 1:
-            return [f"valid, split.test: {self.valid:g} and {self.test:g} were given; expected less than 1 together"]
-        return []
+            given = f"{self.valid:g} and {self.test:g}"
+            problems.append(f"valid, split.test: {given} were given; expected less than 1 together")
+        if self.groups is not None and is_pattern(self.groups):
+            try:
+                re.compile(self.groups)
+            except re.error as error:
+                problems.append(
+                    f"groups: {self.groups!r} was given, which is no regular expression ({error}); expected a column "
+                    "of the table of labels, or a pattern such as '(.*)_'"
+                )
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from cnnlab.composition import compose
 from cnnlab.config import Config
 from cnnlab.data import Dataset
 from cnnlab.data.audit import Audit, audit
 from cnnlab.data.dataset import Pictures
+from cnnlab.data.groups import find_groups
 from cnnlab.data.layout import plan_tree, write_tree
 from cnnlab.data.parts import divide
 from cnnlab.data.pictures import UnsoundPictures
 from cnnlab.errors import ConfigError, DataError, printable
-from cnnlab.experiment.dataset import build_dataset
+from cnnlab.experiment.dataset import build_dataset, group_images
 from cnnlab.stopping import StopRequest
 
 
@@ -44,7 +46,8 @@ def prepare(
             return prepare_pictures(config, dataset, output, verify=verify, strict=strict)
     if output is not None:
         raise ConfigError(f"--layout: {config.dataset.name} is not made of picture files; expected one that is")
-    print(f"{config.dataset.name}: not made of picture files; nothing to check, training reads it as it is")
+    count_images(config, dataset)
+    print("not made of picture files: nothing more to check, training reads it as it is")
     return True
 
 
@@ -78,10 +81,26 @@ def prepare_pictures(config: Config, dataset: Dataset, output: str | None, *, ve
     return sound
 
 
+def count_images(config: Config, dataset: Dataset) -> None:
+    """Print how many images there are, and of which class. Raises DataError for what cannot be read, or divided."""
+    read = {part: dataset.read(part) for part in dataset.parts}
+    labels = {part: images.labels for part, images in read.items()}
+    parts = divide(config.division, labels, dataset.facts.classes, group_images(config, read["train"]))
+    of_part = {name: labels[part.source][part.indices] for name, part in parts.items()}
+    if dataset.facts.task.has_classes:
+        print_classes(dataset.facts.classes, of_part)
+    num_labelled = sum(map(len, of_part.values()))
+    num_asked = 0 if dataset.unlabelled is None else len(dataset.unlabelled())
+    print(f"\n{config.dataset.name}: {num_labelled:,} images, {num_asked:,} to predict")
+
+
 def split_files(config: Config, dataset: Dataset, files: Mapping[str, Pictures]) -> dict[str, Pictures]:
     """The files of "train", "valid" and "test" as training would have them. Raises DataError."""
     labels = {part: files[part].label_tensor() for part in dataset.parts}
-    parts = divide(config.division, labels, dataset.facts.classes)
+    groups = find_groups(config.split.groups, files["train"])
+    if config.split.keep_twins:
+        groups = group_images(config, dataset.read("train"))
+    parts = divide(config.division, labels, dataset.facts.classes, groups)
     return {name: files[part.source].select(part.indices.tolist()) for name, part in parts.items()}
 
 
@@ -91,13 +110,7 @@ def split_files(config: Config, dataset: Dataset, files: Mapping[str, Pictures])
 def print_contents(name: str, classes: Sequence[str], parts: Mapping[str, Pictures], found: Audit) -> None:
     """A line a class with its number of pictures in each part, then their sizes."""
     labelled = [part for part in ("train", "valid", "test") if part in parts]
-    counts = {part: torch.bincount(parts[part].label_tensor(), minlength=len(classes)).tolist() for part in labelled}
-    rows = [(printable(each), *(f"{counts[part][label]:,}" for part in labelled)) for label, each in enumerate(classes)]
-    table = [("class", *labelled), *rows, ("all", *(f"{len(parts[part]):,}" for part in labelled))]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for first, *others in table:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        print("  ".join([first.ljust(widths[0]), *cells]))
+    print_classes(classes, {part: parts[part].label_tensor() for part in labelled})
     num_unlabelled = len(parts["unlabelled"]) if "unlabelled" in parts else 0
     num_labelled = sum(len(parts[part]) for part in labelled)
     contents = found.contents.values()
@@ -107,6 +120,18 @@ def print_contents(name: str, classes: Sequence[str], parts: Mapping[str, Pictur
     if sizes:
         smallest, largest = ("×".join(map(str, size)) for size in (sizes[0], sizes[-1]))
         print(f"{smallest} to {largest} pixels, {megabytes:,.1f} MB")
+
+
+def print_classes(classes: Sequence[str], labels: Mapping[str, Tensor]) -> None:
+    """A line a class with its number of images in each part; `labels` int64 (N,) by the part."""
+    labelled = [part for part in ("train", "valid", "test") if part in labels]
+    counts = {part: torch.bincount(labels[part], minlength=len(classes)).tolist() for part in labelled}
+    rows = [(printable(each), *(f"{counts[part][label]:,}" for part in labelled)) for label, each in enumerate(classes)]
+    table = [("class", *labelled), *rows, ("all", *(f"{len(labels[part]):,}" for part in labelled))]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for first, *others in table:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  ".join([first.ljust(widths[0]), *cells]))
 
 
 def name_labels(dataset: Dataset) -> dict[Path, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
+from collections import Counter
 
 import pytest
 import torch
@@ -14,7 +16,13 @@ from cnnlab.errors import DataError
 from cnnlab.experiment.dataset import build_dataset, read_parts
 from cnnlab.runs.start import start
 from tests.conftest import compose_tree
-from tests.data.kaggle import write_dog_breeds, write_dogs_vs_cats, write_kaggle_cifar10, write_table
+from tests.data.kaggle import (
+    write_digit_recognizer,
+    write_dog_breeds,
+    write_dogs_vs_cats,
+    write_kaggle_cifar10,
+    write_table,
+)
 
 
 def prepare(name: str, root, *rest: str) -> int:
@@ -154,10 +162,22 @@ def test_a_class_that_cannot_be_split_is_named_before_a_picture_is_opened_or_a_r
 
 def test_datasets_that_are_not_files(tmp_path, capsys):
     assert main(["prepare", "dataset=digits"]) == 0
-    assert "digits: not made of picture files" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "digits: 1,797 images, 0 to predict\nnot made of picture files" in out
+    assert "all    1,294    144   359" in out
     assert main(["prepare", "dataset=digits", "--layout", "folders", "--output", str(tmp_path)]) == 2
     assert main(["prepare", "dataset=digits", "--layout", "folders"]) == 2
     write_table(tmp_path / "train.csv", ("label", "pixel0"), [])
     assert main(["prepare", "dataset=digit_recognizer", f"dataset.root={tmp_path}"]) == 3
     assert "expected the 785 columns" in capsys.readouterr().out
     assert main(["prepare", "dataset=dog_breeds", f"dataset.root={tmp_path / 'nowhere'}"]) == 3
+
+
+def test_pixels_in_tables_are_counted_by_class(tmp_path, capsys):
+    write_digit_recognizer(tmp_path, num_train=100, num_test=7)
+    assert prepare("digit_recognizer", tmp_path, "split.test=0", "split.valid=0.3") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    with (tmp_path / "train.csv").open(newline="") as file:
+        there = Counter(row["label"] for row in csv.DictReader(file))
+    assert {name: int(train) + int(valid) for name, train, valid in lines[1:11]} == there
+    assert lines[11][0] == "all" and " ".join(lines[13]) == "digit_recognizer: 100 images, 7 to predict"

@@ -25,6 +25,7 @@ from cnnlab.threads import die_with_parent, num_cores
 
 MAX_IMAGES = 500  # in a chunk
 MAX_BYTES = 32 << 20
+SKIPPED = -np.inf  # all scores of a picture that could not be decoded, which no network gives
 
 
 class Framing(NamedTuple):
@@ -55,12 +56,14 @@ def map_chunks(
     start: int = 0,
     *,
     beside: bool,
+    skip: bool = False,
+    num_scores: int = 0,
 ) -> Iterator[np.ndarray]:
     """What `predict` says of chunk after chunk of the images from `start`.
 
     It is handed the crops for each framing, uint8 (N, crops, size, size, C). With `beside` the processes that decode
     predict too, each with one thread; else this one does, as it must where that needs the device. Raises DataError
-    naming the pictures of a chunk that cannot be decoded.
+    naming the pictures of a chunk that cannot be decoded; with `skip` their rows, of `num_scores`, are `SKIPPED`.
     """
     chunks = _Chunks(images, framings, corners, start, predict if beside else _as_it_is)
     # A chunk alone is decoded here and now. Where processes cannot be forked off, so are all.
@@ -74,12 +77,22 @@ def map_chunks(
         worker_init_fn=partial(_begin_beside, os.getpid()),
     )
     framed: list[Path] = []
-    for result, broken, some in loader:
+    for result, num_images, broken, some in loader:
         framed += some
+        if broken and not skip:
+            shown = "".join(f"\n  {reason}" for reason in list(broken.values())[:MAX_LISTED])
+            raise DataError(
+                f"{len(broken)} pictures cannot be decoded; mend or remove them, or leave them out with "
+                f"--on-bad-image skip:{shown}"
+            )
+        if result is not None and not beside:
+            result = predict(result)
         if broken:
-            shown = "".join(f"\n  {reason}" for reason in broken[:MAX_LISTED])
-            raise DataError(f"{len(broken)} pictures cannot be decoded; mend or remove them:{shown}")
-        yield result if beside else predict(result)
+            rows = np.full((num_images, num_scores), SKIPPED)
+            if result is not None:
+                rows[[index for index in range(num_images) if index not in broken]] = result
+            result = rows
+        yield result
     say_framed(framed)
 
 
@@ -100,21 +113,25 @@ class _Chunks(Dataset):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, number: int) -> tuple[Any, list[str], list[Path]]:
-        """What `finish` makes of the crops for each framing, what could not be decoded, files with several frames."""
+    def __getitem__(self, number: int) -> tuple[Any, int, dict[int, str], list[Path]]:
+        """Of a chunk what `finish` makes of the crops for each framing, and how many images there are.
+
+        And which of them could not be decoded, and why; and files with several frames.
+        """
         start = self.starts[number]
         crops: list[list[np.ndarray]] = [[] for _ in self.framings]
-        broken: list[str] = []
-        for index in range(start, min(start + self.size, len(self.images))):
+        broken: dict[int, str] = {}
+        num_images = min(self.size, len(self.images) - start)
+        for index in range(num_images):
             try:
-                pictures = {shorter: self.images.open(index, shorter) for shorter in self.scales}
+                pictures = {shorter: self.images.open(start + index, shorter) for shorter in self.scales}
             except DataError as error:
-                broken.append(str(error))
+                broken[index] = str(error)
                 continue
             for framing, cut in zip(self.framings, crops, strict=True):
                 cut.append(framing.cut(pictures[framing.shorter], self.corners))
-        result = None if broken else self.finish([np.stack(cut) for cut in crops])
-        return result, broken, take_framed()
+        result = None if len(broken) == num_images else self.finish([np.stack(cut) for cut in crops])
+        return result, num_images, broken, take_framed()
 
 
 def _begin_beside(parent: int, worker: int) -> None:

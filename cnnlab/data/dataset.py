@@ -113,6 +113,7 @@ class Pictures:
     paths: tuple[Path, ...]
     ids: tuple[str, ...]  # what a table calls each: a competition's id, a file's name, its path below the root
     labels: tuple[int, ...] | None = None  # None: not known, as of the images that a competition asks about
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # others of the table that has the labels
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -129,12 +130,14 @@ class Pictures:
             tuple(self.paths[index] for index in chosen),
             tuple(self.ids[index] for index in chosen),
             None if self.labels is None else tuple(self.labels[index] for index in chosen),
+            {name: tuple(cells[index] for index in chosen) for name, cells in self.columns.items()},
         )
 
     def join(self, other: Pictures) -> Pictures:
         """These and, after them, others, all labelled."""
         assert self.labels is not None and other.labels is not None, "asked of pictures whose labels are known"
-        return Pictures(self.paths + other.paths, self.ids + other.ids, self.labels + other.labels)
+        columns = {name: cells + other.columns[name] for name, cells in self.columns.items() if name in other.columns}
+        return Pictures(self.paths + other.paths, self.ids + other.ids, self.labels + other.labels, columns)
 
 
 @dataclass(frozen=True)

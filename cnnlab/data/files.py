@@ -9,13 +9,22 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from cnnlab.data.dataset import Pictures
 from cnnlab.distributed import is_main
 from cnnlab.errors import DataError, tell
 
-ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+# Kinds that Pillow reads with another module: what that is, and how it is had.
+OPTIONAL = {
+    (".avif",): ("PIL._avif", "pip install --upgrade pillow"),
+    (".heic", ".heif"): ("pillow_heif", "pip install pillow-heif"),
+}
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".j2k"),
+    *(ending for endings, (module, _) in OPTIONAL.items() if find_spec(module) for ending in endings),
+)
 CLUTTER = ("thumbs.db", "desktop.ini")  # that Windows leaves in folders of pictures
 NUMBERED = re.compile(r"(.*\W)?(\d+)", re.DOTALL)  # 17, cat.17
 
@@ -129,9 +138,20 @@ def say_passed_over(folder: Path, listing: Listing) -> None:
         say(
             f"{tell(f'{folder}: files passed over, their kind is not read', listing.others)}; "
             f"convert them to PNG or JPEG, or give them the ending of what they are ({', '.join(ENDINGS)})"
+            f"{tell_missing(listing.others)}"
         )
     if listing.folders:
         say(tell(f"{folder}: sub-folders passed over, pictures are looked for beside them", listing.folders))
+
+
+def tell_missing(names: Iterable[str]) -> str:
+    """What to install where some files are of kinds that could be read; nothing where there are none."""
+    there = {Path(name).suffix.lower() for name in names} - set(ENDINGS)
+    return "".join(
+        f"; {' and '.join(endings)} are read after {remedy}"
+        for endings, (_, remedy) in OPTIONAL.items()
+        if there & set(endings)
+    )
 
 
 def unlabelled_pictures(folder: Path, *, with_ending: bool = False, below: bool = False) -> Pictures | None:

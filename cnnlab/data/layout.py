@@ -16,11 +16,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cnnlab.data.dataset import Pictures
 from cnnlab.data.folder import UNKNOWN
 from cnnlab.errors import DataError, StorageError, tell
+from cnnlab.progress import Progress
 
 
 def plan_tree(parts: Mapping[str, Pictures], classes: tuple[str, ...]) -> dict[Path, Path]:
@@ -66,9 +65,11 @@ def write_tree(output: Path, plan: Mapping[Path, Path]) -> bool:
     try:
         for folder in {target.parent for target in plan}:
             (partial / folder).mkdir(parents=True, exist_ok=True)
-        for target, source in tqdm(plan.items(), "laying out", unit="picture", leave=False, dynamic_ncols=True):
-            if not is_same(source, partial / target):
-                put(source, partial / target)
+        with Progress("laying out pictures", len(plan)) as progress:
+            for target, source in plan.items():
+                if not is_same(source, partial / target):
+                    put(source, partial / target)
+                progress.update()
         for left_over in set(list_tree(partial)) - set(plan):  # of an interrupted call with another split
             (partial / left_over).unlink()
         if output.is_dir():

@@ -35,6 +35,7 @@ import torch
 from cnnlab.data.files import say
 from cnnlab.data.store import Packed, Resident
 from cnnlab.errors import MAX_LISTED, DataError, StorageError, abridge, format_bytes, printable
+from cnnlab.progress import Progress
 from cnnlab.threads import num_cores
 
 MARK = b"cnnlab 2"  # of this format, eight bytes so that the int64 after them are aligned
@@ -287,7 +288,6 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
 
 def in_threads(function: Callable[..., Result], items: Sequence, what: str) -> list[tuple[Result | None, str | None]]:
     """What `function` returns for each item, or the message of its DataError, with a bar of the progress."""
-    from tqdm import tqdm
 
     def work(some: Sequence) -> list[tuple[Result | None, str | None]]:
         results: list[tuple[Result | None, str | None]] = []
@@ -302,10 +302,10 @@ def in_threads(function: Callable[..., Result], items: Sequence, what: str) -> l
     results = []
     pool = ThreadPoolExecutor(num_cores())
     try:
-        with tqdm(total=len(items), desc=f"{what} pictures", leave=False, disable=None) as bar:
+        with Progress(f"{what} pictures", len(items)) as progress:
             for some in pool.map(work, pieces):
                 results += some
-                bar.update(len(some))
+                progress.update(len(some))
     finally:
         pool.shutdown(cancel_futures=True)  # what is under way ends, what waits is dropped
     return results

@@ -50,17 +50,21 @@ class Part(NamedTuple):
     indices: Tensor  # int64 (N,)
 
 
-def divide(division: Division, labels: Mapping[str, Tensor], classes: Sequence[str]) -> dict[str, Part]:
+def divide(
+    division: Division, labels: Mapping[str, Tensor], classes: Sequence[str], groups: Tensor | None = None
+) -> dict[str, Part]:
     """What makes up each part, of "train", "valid" and "test". Splitting copies no image.
 
-    `labels` are those of the dataset's own parts. Raises DataError where they cannot be split so.
+    `labels` are those of the dataset's own parts; images of the training part that have a number of `groups` (N,) in
+    common stay together. Raises DataError where they cannot be split so.
     """
     parts = {part: Part(part, torch.arange(len(of_part))) for part, of_part in labels.items()}
     pool = parts["train"].indices
     shares = {"test": division.test, "valid": 0.0 if division.joins_valid else division.valid}
     for part, fraction in shares.items():
         if part not in parts and fraction > 0:
-            kept, taken = split_off(labels["train"][pool], fraction, division.seed, part, classes)
+            of_pool = None if groups is None else groups[pool]
+            kept, taken = split_off(labels["train"][pool], fraction, division.seed, part, classes, of_pool)
             if len(taken) == 0 or len(kept) == 0:
                 raise DataError(
                     f"split.{part}={fraction:g} of {len(pool)} images leaves {len(kept)} to train on and "
@@ -68,7 +72,8 @@ def divide(division: Division, labels: Mapping[str, Tensor], classes: Sequence[s
                 )
             parts[part], pool = Part("train", pool[taken]), pool[kept]
     if division.num_folds is not None and division.fold is not None:
-        folds = assign_folds(labels["train"][pool], division.num_folds, division.seed, classes)
+        of_pool = None if groups is None else groups[pool]
+        folds = assign_folds(labels["train"][pool], division.num_folds, division.seed, classes, of_pool)
         parts["valid"], pool = Part("train", pool[folds == division.fold]), pool[folds != division.fold]
     if division.num_kept is not None:
         few = torch.randperm(len(pool), generator=torch.Generator().manual_seed(division.seed))
@@ -79,13 +84,19 @@ def divide(division: Division, labels: Mapping[str, Tensor], classes: Sequence[s
 
 
 def split_off(
-    labels: Tensor, fraction: float, seed: int, purpose: str, classes: Sequence[str] = ()
+    labels: Tensor,
+    fraction: float,
+    seed: int,
+    purpose: str,
+    classes: Sequence[str] = (),
+    groups: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Indices (kept, taken), each in ascending order, `taken` being `fraction` of every class.
 
     Stratified where labels are classes: a class of n images gives n·fraction, rounded so that the total
     is right as well (the largest remainders are rounded up), and every class keeps at least one image.
-    The same labels, seed and purpose always give the same split.
+    The same labels, seed and purpose always give the same split. With `groups` (N,) each is on one side, and shares
+    are as near as that allows.
 
     Raises DataError for a class with a single image, which cannot be on both sides, by its name among `classes`.
     """
@@ -93,6 +104,13 @@ def split_off(
         return torch.arange(len(labels)), torch.empty(0, dtype=torch.long)
     labels = _as_classes(labels)
     _refuse_lonely(labels, classes, f"split.{purpose}={fraction:g}", f"split.{purpose}=0")
+    if groups is not None:
+        is_taken = share_out_groups(labels, groups, [1 - fraction, fraction], derive_seed(seed, "split", purpose)) == 1
+        for label in labels.unique().tolist():  # a class that nothing could be learned of comes back, one group of it
+            of_class = labels == label
+            if is_taken[of_class].all():
+                is_taken[groups == groups[of_class].mode().values] = False
+        return (~is_taken).nonzero().flatten(), is_taken.nonzero().flatten()
     counts = torch.bincount(labels)
     quota = counts * fraction
     take = quota.floor()
@@ -108,23 +126,50 @@ def split_off(
     return (~taken).nonzero().flatten(), taken.nonzero().flatten()
 
 
-def assign_folds(labels: Tensor, num_folds: int, seed: int, classes: Sequence[str] = ()) -> Tensor:
+def assign_folds(
+    labels: Tensor, num_folds: int, seed: int, classes: Sequence[str] = (), groups: Tensor | None = None
+) -> Tensor:
     """The fold of each image, int64 (N,): for each class, and in all, folds differ by one image at most.
 
-    The same labels, number of folds and seed always give the same folds. Numbers are all of one class.
+    The same labels, number of folds and seed always give the same folds. Numbers are all of one class. With `groups`
+    (N,) each is in one fold, and folds are as even as that allows.
 
-    Raises DataError for a class with a single image, by its name among `classes`, or fewer images than folds.
+    Raises DataError for a class with a single image or group, by its name among `classes`, or fewer images or groups
+    than folds.
     """
     if len(labels) < num_folds:
         raise DataError(f"folds={num_folds}: there are {len(labels)} images to train on; expected as many as folds")
     labels = _as_classes(labels)
     _refuse_lonely(labels, classes, f"folds={num_folds}", "folds=null")
+    if groups is not None:
+        _refuse_too_few_groups(labels, groups, num_folds, classes)
+        return share_out_groups(labels, groups, [1 / num_folds] * num_folds, derive_seed(seed, "folds", num_folds))
     generator = torch.Generator().manual_seed(derive_seed(seed, "folds", num_folds))
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     folds = torch.empty(len(labels), dtype=torch.long)
     folds[by_class] = torch.arange(len(labels)) % num_folds  # dealt out like cards, class after class
     return folds
+
+
+def share_out_groups(labels: Tensor, groups: Tensor, shares: Sequence[float], seed: int) -> Tensor:
+    """Which of the parts with these `shares` (together 1) each image belongs to, int64 (N,): each group to one.
+
+    The largest groups come first, equal ones by chance. Each goes where it brings the parts nearest to their share of
+    every class: to where Σ (lacking / all of the class)² falls the most, as scikit-learn's StratifiedGroupKFold does.
+    """
+    num_groups, num_classes = int(groups.max()) + 1, int(labels.max()) + 1
+    counts = torch.zeros(num_groups, num_classes, dtype=torch.float64)
+    counts.index_put_((groups, labels), torch.ones((), dtype=torch.float64), accumulate=True)
+    counts = counts / counts.sum(0).clamp(min=1)  # of all images of the class
+    shuffled = torch.randperm(num_groups, generator=torch.Generator().manual_seed(seed))
+    sizes = torch.bincount(groups, minlength=num_groups)[shuffled]
+    lacking = torch.tensor(shares, dtype=torch.float64).unsqueeze(1).repeat(1, num_classes)
+    part = torch.zeros(num_groups, dtype=torch.long)
+    for group in shuffled[sizes.argsort(descending=True, stable=True)].tolist():
+        part[group] = (lacking @ counts[group]).argmax()
+        lacking[part[group]] -= counts[group]
+    return part[groups]
 
 
 def join_valid(dataset: Dataset) -> Dataset:
@@ -146,6 +191,20 @@ def join_valid(dataset: Dataset) -> Dataset:
 def _as_classes(labels: Tensor) -> Tensor:
     """Labels that are numbers are all of one kind."""
     return torch.zeros(len(labels), dtype=torch.long) if labels.is_floating_point() else labels
+
+
+def _refuse_too_few_groups(labels: Tensor, groups: Tensor, num_folds: int, classes: Sequence[str]) -> None:
+    """Raises DataError for fewer groups than folds, and naming the classes that lie in a single group."""
+    num_groups = len(groups.unique())
+    if num_groups < num_folds:
+        raise DataError(f"folds={num_folds}: there are {num_groups} groups to train on; expected as many as folds")
+    single = [label for label in labels.unique().tolist() if len(groups[labels == label].unique()) == 1]
+    if single:
+        names = [classes[label] if classes else str(label) for label in single]
+        raise DataError(
+            f"{tell(f'folds={num_folds}: classes with a single group', names)}; the fold that it is in could not "
+            "learn them: add images or set folds=null"
+        )
 
 
 def _refuse_lonely(labels: Tensor, classes: Sequence[str], given: str, remedy: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -18,12 +18,16 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnlab.data.appearance import show
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
-from cnnlab.data.files import read_regular, require_regular, say
+from cnnlab.data.files import read_regular, require_regular, say, tell_missing
 from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
 from cnnlab.data.store import Store
 from cnnlab.errors import ConfigError, DataError, tell
 
+with suppress(ImportError):
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
 warnings.filterwarnings("ignore", module="PIL")  # remarks on metadata that nobody asked for
 
 ORIENTATION = ExifTags.Base.Orientation
@@ -119,7 +123,8 @@ def decoding(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: cannot be decoded (no picture of a kind that is read)") from error
+        missing = tell_missing([path.name])
+        raise DataError(f"{path}: cannot be decoded (no picture of a kind that is read{missing})") from error
     except Exception as error:
         raise DataError(f"{path}: cannot be decoded ({str(error) or type(error).__name__})") from error
 

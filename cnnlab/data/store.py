@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -70,6 +71,10 @@ class Store(Protocol):
         """The pixels of some images, all of each, in tensors (..., C) on the CPU."""
         ...
 
+    def checksums(self) -> list[int]:
+        """One an image, the same for the same pixels; of packed ones they are there already."""
+        ...
+
     @property
     def digest(self) -> bytes:
         """A few bytes that are others for other images; of packed ones the checksums are read, and no pixels."""
@@ -114,6 +119,9 @@ class Resident:
 
     def pieces(self, indices: Tensor) -> Iterator[Tensor]:
         return (self.tensor[some.to(self.device)].cpu() for some in indices.split(PIECE))
+
+    def checksums(self) -> list[int]:
+        return [crc32(image.data) for image in np.ascontiguousarray(self.tensor.cpu().numpy())]
 
     @cached_property
     def digest(self) -> bytes:
@@ -171,6 +179,9 @@ class Packed:
 
     def pieces(self, indices: Tensor) -> Iterator[Tensor]:
         return (torch.from_numpy(self[index]) for index in indices.tolist())
+
+    def checksums(self) -> list[int]:
+        return self._checksums.tolist()
 
     @cached_property
     def digest(self) -> bytes:

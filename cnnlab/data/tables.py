@@ -10,7 +10,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +67,8 @@ def find_by_table(
         classes = tuple(sorted(set(labels.values())))
         check_classes(classes, problems)
     train = match_labels(base / folder, labels, classes, table, problems, skip=skip)
+    if not problems:
+        train = replace(train, columns=read_columns(base / table, id_column, label_column, train.ids))
     test = unlabelled_pictures(base / test_folder, with_ending=has_endings(labels), below=has_folders(labels))
     competition = Competition(value, id_column, label_column, find_sample(base) if with_sample else None)
     return join_found(base, classes, train, test, competition, problems)
@@ -113,6 +115,14 @@ def read_labels(path: Path, id_column: str, label_column: str, problems: list[st
     if twice:
         problems.append(tell(f"{path.name}: ids that stand twice", twice))
     return {row[0]: row[1] for row in rows}
+
+
+def read_columns(path: Path, id_column: str, label_column: str, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The other columns of a sound table of labels, their cells in the order of `ids`."""
+    header, numbered = read_csv(path)
+    by_id = {row[header.index(id_column)].strip(): row for _, row in numbered}
+    names = [name for name in header if name not in (id_column, label_column) and header.count(name) == 1]
+    return {name: tuple(by_id[each][header.index(name)].strip() for each in ids) for name in names}
 
 
 def find_repeated(names: Iterable[str]) -> dict[str, int]:

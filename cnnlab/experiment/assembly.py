@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from cnnlab.config import Config
 from cnnlab.data import Dataset, Facts
+from cnnlab.data.groups import find_groups
 from cnnlab.data.parts import divide
 from cnnlab.device import start_device
 from cnnlab.distributed import num_processes
@@ -50,8 +51,10 @@ def assemble(config: Config, *, trained: bool = False) -> Assembly:
     require_metrics(config, dataset)
     require_small_augmentations(config, facts)
     require_normalisation(config, facts)
+    groups = find_groups(config.split.groups, dataset.files.get("train"))
     if dataset.files:  # whose labels are known before a picture is opened
-        divide(config.division, {part: dataset.files[part].label_tensor() for part in dataset.parts}, facts.classes)
+        labels = {part: dataset.files[part].label_tensor() for part in dataset.parts}
+        divide(config.division, labels, facts.classes, groups)
     network = build_network(config, facts, device, trained=trained)
     if config.engine.sync_batch_norm and num_processes() > 1:
         network = replace(network, model=synchronise_batch_norm(network.model, device))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from cnnlab.config import Config
 from cnnlab.data import Dataset, Facts, ImageSet
 from cnnlab.data.batches import Augment, Batches
+from cnnlab.data.groups import find_groups, join_twins
 from cnnlab.data.normalise import NAMED, Normalise, measure_pixels
 from cnnlab.data.parts import Part, divide, join_valid
 from cnnlab.errors import ConfigError, DataError
@@ -45,7 +47,8 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     for part, images in read.items():
         if len(images) == 0:
             raise DataError(f"dataset {config.dataset.name}: its part '{part}' holds no images")
-    parts = divide(config.division, {part: images.labels for part, images in read.items()}, dataset.facts.classes)
+    labels = {part: images.labels for part, images in read.items()}
+    parts = divide(config.division, labels, dataset.facts.classes, group_images(config, read["train"]))
     normalise = find_normalisation(config, dataset.facts, read["train"], parts["train"])
     augment = choose_augment(config)
     if (augment.crop or augment.augmentations) and not read["train"].images.holds_pixels:
@@ -64,6 +67,12 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
         augment=augment,
     )
     return batches
+
+
+def group_images(config: Config, train: ImageSet) -> Tensor | None:
+    """The group of each training image, int64 (N,), where groups or near-twins stay together. Raises DataError."""
+    groups = find_groups(config.split.groups, train.files)
+    return join_twins(groups, train) if config.split.keep_twins else groups
 
 
 def find_normalisation(config: Config, facts: Facts, images: ImageSet, train: Part) -> Normalise:

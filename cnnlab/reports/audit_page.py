@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cnnlab.data.batches import Batches
+from cnnlab.data.twins import Twins, describe_images, find_twins
 from cnnlab.errors import ConfigError, printable
 from cnnlab.reports.page import Table, encode, render, write_page
 from cnnlab.runs.cells import guard
@@ -23,7 +24,6 @@ from cnnlab.runs.label_errors import LabelErrors, find_label_errors
 from cnnlab.runs.output import announce
 from cnnlab.runs.predict import find_members
 from cnnlab.runs.trained import Trained, load_trained
-from cnnlab.runs.twins import Twins, describe_images, find_twins
 
 MAX_SHOWN = 120  # suspects with a picture
 MAX_PAIRS = 60  # twins with pictures

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Any
 
 from cnnlab.engine.checkpoint import save_checkpoint
 from cnnlab.engine.state import State
+from cnnlab.progress import EVERY
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.feed import Feed
 
@@ -33,7 +35,7 @@ class Journal:
     """The loop's reports, written into a run directory. Of many processes one `speaks`, the others keep silent.
 
     On a terminal one bar shows the steps, with the epochs' lines above it. Where the output goes to a
-    file or a pipe there is no bar: only the lines, one an epoch.
+    file or a pipe there is no bar: only the lines, one an epoch and, in a long one, one now and then.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Journal:
         self.num_steps = num_steps
         self._speaks = speaks
         self._bar: Any = None
+        self._spoke = time.monotonic()
         self._log = logging.Logger(f"cnnlab {run}")  # its own: no handler of another run hears it
         if speaks:
             handler = LogFile(run.log, encoding="utf-8")
@@ -71,6 +74,7 @@ class Journal:
             self._bar.write(text, file=sys.stdout)
         elif self._speaks:
             print(text, flush=True)
+        self._spoke = time.monotonic()
 
     def stop_bar(self) -> None:
         if self._bar is not None:
@@ -99,6 +103,9 @@ class Journal:
         )
         if self._bar is not None:
             self._bar.set_postfix(epoch=f"{epoch}/{self.num_epochs}", loss=f"{loss:.4f}", refresh=False)
+        elif self._speaks and time.monotonic() - self._spoke >= EVERY:
+            print(f"epoch {epoch}/{self.num_epochs}, step {state.step:,} of {self.num_steps:,}: {mean}", flush=True)
+            self._spoke = time.monotonic()
 
     def show_epoch(self, state: State) -> None:
         row = state.rows[-1]

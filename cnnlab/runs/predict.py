@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +18,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cnnlab.data import Competition, Facts, Unlabelled
-from cnnlab.data.chunks import choose_chunk_size, map_chunks
+from cnnlab.data.chunks import SKIPPED, choose_chunk_size, map_chunks
 from cnnlab.data.dataset import Pictures
 from cnnlab.data.files import list_folder, say_passed_over
-from cnnlab.data.pictures import open_unlabelled, require_regular_picture
+from cnnlab.data.pictures import OnBadImage, open_unlabelled, require_regular_picture
 from cnnlab.data.resize import scale_shorter
-from cnnlab.errors import ConfigError, DataError, Interrupted, printable
+from cnnlab.errors import ConfigError, DataError, Interrupted, printable, tell
+from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
 from cnnlab.runs.directory import RunDirectory
@@ -70,15 +71,16 @@ def predict(
     output: str | None = None,
     value: Value | None = None,
     calibrated: bool = False,
+    on_bad_image: OnBadImage | None = None,
 ) -> list[Path]:
     """Predict the images that the first run's dataset asks about, or `images` (a file or a folder), or a `part`.
 
     Several runs, or a cross-validation's folds, predict together: the mean of what each says, at its own temperature
-    where they are to be `calibrated`. Writes predictions.csv
-    and, for what a competition asks about, submission.csv into the first run's directory, or predictions_images.csv or
-    that of the part (the last of them to `output` where given) and returns the files. Raises ConfigError for runs that
-    do not go together, DataError for images that cannot be decoded and for a submission that would be wrong; nothing is
-    written then.
+    where they are to be `calibrated`. Writes predictions.csv and, for what a competition asks about, submission.csv
+    into the first run's directory, or predictions_images.csv or that of the part, and returns the files; with `output`
+    the submission, or the table where there is none, is written there and nothing else. What happens to images that
+    cannot be decoded is the first run's `dataset.on_bad_image`, unless it is given. Raises ConfigError for runs that do
+    not go together, DataError for such images and for a submission that would be wrong; nothing is written then.
     """
     home = RunDirectory.open(paths[0])
     chosen = None if output is None else check_output(output)
@@ -95,7 +97,8 @@ def predict(
     if value is not None and (images is not None or part is not None):
         raise ConfigError(f"--format {value}: is for a submission, and --images and --part make a table")
     layout = plan_submission(first.facts, competition, series.images.ids, value) if competition else None
-    subject = describe_subject(members, series, views, average)
+    skip = (on_bad_image or first.config.dataset.arguments.get("on_bad_image")) == "skip"
+    subject = {**describe_subject(members, series, views, average), "skip": skip}
     chunk = choose_chunk_size(find_framings(members), views == "multicrop")
     asked = "images" if images is not None else part  # None: what the dataset asks about
     predictions = home.predictions if asked is None else home.predictions.with_name(f"predictions_{asked}.csv")
@@ -104,9 +107,9 @@ def predict(
         require_replaceable(file)
     with home.locked(home.scores, "predicting"):
         scores = Scores(home.scores, subject, len(first.facts.classes), chunk)
-        fill(scores, members, series.images, views, average)
+        fill(scores, members, series.images, views, average, skip)
         table = scores.read()
-        require_sound(first.facts, series.images.ids, table)
+        require_sound(first.facts, series.images.ids, table[~find_skipped(table)])
         write_files(home, files, first.facts, series, table, layout)
         home.scores.unlink()
     return files
@@ -242,15 +245,22 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
     }
 
 
-def fill(scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views, average: Averaging) -> None:
+def fill(
+    scores: Scores,
+    members: Sequence[Trained],
+    images: Unlabelled,
+    views: Views,
+    average: Averaging,
+    skip: bool,
+) -> None:
     """Predict the images that have no scores yet, with a bar on a terminal. Raises Interrupted on Ctrl-C."""
     if len(scores):
         print(f"going on after {len(scores):,} of {len(images):,} images")
     try:
-        with tqdm(total=len(images), initial=len(scores), unit="image", disable=None, leave=False) as bar:
-            for rows in predict_in_chunks(members, images, views, average, start=len(scores)):
+        with Progress("predicting images", len(images), len(scores)) as progress:
+            for rows in predict_in_chunks(members, images, views, average, start=len(scores), skip=skip):
                 scores.append(rows)
-                bar.update(len(rows))
+                progress.update(len(rows))
     except KeyboardInterrupt:
         print(f"stopped after {len(scores):,} of {len(images):,} images; the same command goes on from there")
         raise Interrupted(signal.SIGINT) from None
@@ -262,8 +272,13 @@ def predict_in_chunks(
     views: Views = "none",
     average: Averaging = "probabilities",
     start: int = 0,
+    *,
+    skip: bool = False,
 ) -> Iterator[np.ndarray]:
-    """Scores (N, classes or targets) of chunk after chunk, float64: probabilities, or the numbers of a regression."""
+    """Scores (N, classes or targets) of chunk after chunk, float64: probabilities, or the numbers of a regression.
+
+    Images that cannot be decoded are `SKIPPED` or, without `skip`, a DataError.
+    """
     framings = find_framings(members)
 
     def predict_crops(crops: list[np.ndarray]) -> np.ndarray:
@@ -271,7 +286,8 @@ def predict_in_chunks(
         return average_views(members, dict(zip(framings, pixels, strict=True)), views, average).numpy()
 
     on_cpu = all(member.network.device.type == "cpu" for member in members)
-    return map_chunks(predict_crops, images, framings, views == "multicrop", start, beside=on_cpu)
+    corners, num_scores = views == "multicrop", len(members[0].facts.classes)
+    return map_chunks(predict_crops, images, framings, corners, start, beside=on_cpu, skip=skip, num_scores=num_scores)
 
 
 def average_views(members: Sequence[Trained], crops: dict, views: Views, average: Averaging) -> Tensor:
@@ -293,23 +309,47 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views, average
 
 
 def name_files(predictions: Path, submission: Path | None, chosen: Path | None) -> list[Path]:
-    """The files to write, of which the user may have chosen the last."""
-    if submission is None:
-        return [chosen or predictions]
-    return [predictions, chosen or submission]
+    """The files to write: the one that the user has `chosen`, or the table and, where there is one, the submission."""
+    if chosen is not None:
+        return [chosen]
+    return [predictions] if submission is None else [predictions, submission]
 
 
 def write_files(
     home: RunDirectory, files: Sequence[Path], facts: Facts, series: Series, scores: np.ndarray, layout: Layout | None
 ) -> None:
-    """The table of predictions and after it, if there is a layout for it, the submission."""
+    """The table of predictions and after it, if there is a layout for it, the submission; or the submission alone."""
     for file in files:
         announce(file)
-    home.write_csv(files[0], format_table(facts, series, scores))
+    skipped = find_skipped(scores)
+    if skipped.any():
+        series, scores = leave_out(series, scores, skipped, layout is not None)
+    kept = scores[~skipped]
+    if layout is None or len(files) == 2:
+        home.write_csv(files[0], format_table(facts, series, kept))
     if layout is None:
-        print_table(facts, series, scores)
+        print_table(facts, series, kept)
     else:
-        home.write_csv(files[1], format_submission(layout, scores))
+        home.write_csv(files[-1], format_submission(layout, scores))
+
+
+def find_skipped(scores: np.ndarray) -> np.ndarray:
+    """Which images could not be decoded, bool (N,)."""
+    return (scores == SKIPPED).all(1)
+
+
+def leave_out(series: Series, scores: np.ndarray, skipped: np.ndarray, is_submitted: bool) -> tuple[Series, np.ndarray]:
+    """The series without images that could not be decoded, and scores in which they have the mean of the others.
+
+    A submission has to have a row for each. Raises DataError where no other is there.
+    """
+    ids = np.array(series.images.ids, dtype=object)
+    if skipped.all():
+        raise DataError(f"{series.source}: none of {len(scores):,} can be decoded; expected pictures")
+    filled = "; in the submission they have the mean of the others' scores" if is_submitted else ""
+    print(f"{tell('pictures left out, they cannot be decoded', ids[skipped])}{filled}", file=sys.stderr)
+    scores = np.where(skipped[:, None], scores[~skipped].mean(0), scores)
+    return replace(series, images=replace(series.images, ids=tuple(ids[~skipped]))), scores
 
 
 def format_table(facts: Facts, series: Series, scores: np.ndarray) -> Iterator[list[str]]:

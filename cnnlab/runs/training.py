@@ -8,6 +8,7 @@ from dataclasses import asdict
 from torch import nn
 
 from cnnlab.config import Config
+from cnnlab.data.repeats import find_repeats
 from cnnlab.distributed import by_main, is_main, num_processes
 from cnnlab.engine.autotune import Tuning, tune
 from cnnlab.engine.checkpoint import load_checkpoint, load_newest, put_weights, require_run
@@ -53,6 +54,8 @@ def train(
         try:
             journal.say(describe_start(config, experiment))
             say_if_any(journal, warn_of_random_features(config))
+            for line in tell_repeats(experiment):
+                journal.say(line)
             fingerprints = experiment.fingerprints()
             require_same_images(run, fingerprints)
             tuning = tune_training(config, experiment, decided, journal)
@@ -214,6 +217,14 @@ def evaluate_chosen(
 def say_if_any(journal: Journal, text: str | None) -> None:
     if text is not None:
         journal.say(text)
+
+
+def tell_repeats(experiment: Experiment) -> list[str]:
+    """What would spoil training: pictures under two labels, or in two parts."""
+    parts, facts = experiment.parts, experiment.facts
+    if not facts.task.has_classes or any(batches.images.files is None for batches in parts.values()):
+        return []
+    return find_repeats(parts, facts.classes)
 
 
 def describe_start(config: Config, experiment: Experiment) -> str:

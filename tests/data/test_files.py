@@ -52,6 +52,36 @@ def build(root: Path, **given):
     return build_from(DATASETS, {"name": "image_folder", "root": str(root), "image_size": 8, **given})
 
 
+# --- Kinds ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["avif", "jp2"])
+def test_newer_kinds_are_read_where_pillow_does(tmp_path, kind):
+    for name in ("cat", "dog"):
+        write(tmp_path / name / "1.png", level=200)
+        Image.open(tmp_path / name / "1.png").save(tmp_path / name / f"2.{kind}")
+    images = build(tmp_path).read("train")
+    assert len(images) == 4
+    assert abs(images.images[1].astype(int) - 200).max() <= 2
+
+
+def test_kinds_that_something_could_be_installed_for_are_named_with_it(tmp_path, capsys, monkeypatch):
+    for name in ("cat", "dog"):
+        write(tmp_path / name / "1.png")
+        for other in ("2.heic", "3.avif", "4"):
+            (tmp_path / name / other).write_bytes(b"?")
+    monkeypatch.setattr(files, "ENDINGS", (".png", ".jpg"))
+    build(tmp_path)
+    told = capsys.readouterr().err
+    assert "passed over, their kind is not read (6): cat/2.heic, cat/3.avif, cat/4, dog/2.heic" in told
+    assert told.endswith(
+        "(.png, .jpg); .avif are read after pip install --upgrade pillow; "
+        ".heic and .heif are read after pip install pillow-heif\n"
+    )
+    with pytest.raises(DataError, match="of a kind that is read; .heic and .heif are read after pip install"):
+        read_picture(tmp_path / "cat" / "2.heic", grey=False)
+
+
 # --- Listing ------------------------------------------------------------------------------------------
 
 
@@ -68,12 +98,12 @@ def test_pictures_in_order_below_and_what_is_beside_them(tmp_path):
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    for name in ("photo.heic", "a/next.avif", "a/nothing", "Thumbs.db", "b/readme.txt"):
+    for name in ("photo.heic", "a/next.jxl", "a/nothing", "Thumbs.db", "b/readme.txt"):
         (tmp_path / name).touch()
     flat, deep = list_folder(tmp_path), list_folder(tmp_path, below=True)
     assert flat.pictures == ("9.png", "10.png") and flat.others == ("photo.heic",) and flat.folders == ("a", "b")
     assert deep.pictures == ("9.png", "10.png", "a/2.png", "a/10.png", "a/deep/x.gif", "b/1.JPG")
-    assert deep.others == ("photo.heic", "a/next.avif", "a/nothing", "b/readme.txt") and deep.folders == ()
+    assert deep.others == ("photo.heic", "a/next.jxl", "a/nothing", "b/readme.txt") and deep.folders == ()
 
 
 def test_links_to_folders_are_followed_but_not_round_and_round(tmp_path):

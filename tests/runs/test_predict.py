@@ -159,7 +159,7 @@ def test_one_logit_gives_the_probability_of_the_second_class(pets):
 
 
 def test_many_runs_that_are_one_run_are_that_run(runs):
-    predict([str(runs[0])], output=str(runs[0].path / "one.csv"))
+    predict([str(runs[0])])
     alone = read_scores(runs[0])
     predict([str(runs[0])] * 3)
     torch.testing.assert_close(read_scores(runs[0]), alone, rtol=0, atol=1e-8)
@@ -208,8 +208,10 @@ def test_every_kind_of_images_has_a_file_of_its_own_and_what_goes_is_said(runs, 
     predict([str(run)])
     assert capsys.readouterr().err == f"written over: {run.predictions}\nwritten over: {run.submission}\n"
     output = tmp_path / "new" / "folder" / "mine.csv"
-    assert predict([str(run)], output=str(output)) == [run.predictions, output]
+    whole = run.predictions.stat()
+    assert predict([str(run)], output=str(output)) == [output]
     assert f"folder made: {output.parent}" in capsys.readouterr().err
+    assert run.predictions.stat() == whole and output.read_bytes() == run.submission.read_bytes()
 
 
 @pytest.mark.parametrize("output", ["/dev/full", ".", ""])
@@ -224,6 +226,27 @@ def test_a_pipe_in_the_place_of_saved_scores_is_told_and_not_waited_for(runs, ci
     os.mkfifo(run.scores)
     with pytest.raises(StorageError, match="scores.partial: is a named pipe; expected a file: remove it"):
         predict([str(run)])
+
+
+def test_pictures_that_cannot_be_decoded_are_left_out_where_that_is_asked_for(runs, cifar, tmp_path, capsys):
+    """Of a submission, which has to have a row for each, they have the mean of the others' scores."""
+    run, data = copy_run(runs[0], tmp_path, cifar), tmp_path / "data"
+    (data / "sampleSubmission.csv").unlink()  # which asks for the likeliest class
+    for number in (1, 2, 3, 4, 7):  # a whole chunk, and one of another
+        (data / "test" / f"{number}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="4 pictures cannot be decoded.*--on-bad-image skip"):
+        predict([str(run)])
+    assert main(["predict", str(run), "--on-bad-image", "skip", "--format", "probabilities"]) == 0
+    assert "pictures left out, they cannot be decoded (5): 1, 2, 3, 4, 7; in the sub" in capsys.readouterr().err
+    table, submission = read_table(run.predictions), read_table(run.submission)
+    assert [row["id"] for row in table] == [str(number) for number in range(5, NUM_TEST + 1) if number != 7]
+    assert [row["id"] for row in submission] == [str(number) for number in range(1, NUM_TEST + 1)]
+    for name in load_trained(run).facts.classes:
+        mean = np.mean([float(row[name]) for row in table])
+        assert [float(submission[n][name]) for n in (0, 1, 2, 3, 6)] == pytest.approx([mean] * 5, abs=1e-8)
+    run.config.write_text(run.config.read_text().replace("on_bad_image: error", "on_bad_image: skip"))
+    (written,) = predict([str(run)], images=str(data / "test"))
+    assert len(read_table(written)) == NUM_TEST - 5
 
 
 def test_moving_pictures_are_told_once(runs, tmp_path, capsys):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from cnnlab.runs import twins as finding
-from cnnlab.runs.twins import describe_images, find_twins
+from cnnlab.data import twins as finding
+from cnnlab.data.twins import describe_images, find_twins
 
 
 def draw_pictures(number: int, size: int = 48) -> list[Image.Image]:
