@@ -422,9 +422,10 @@ def show_network(found: Evidence, looked: Looked) -> dict[str, Any]:
         colours = look_at(looked.batches, torch.tensor([position]))[0].numpy()
         label, taken = int(looked.labels[position]), int(predicted[position])
         shown = [(encode_colours(colours), classes[label], looked.name(position))]
-        for index in dict.fromkeys([taken, label] if layer is not None else []):
-            cam = overlay(colours, compute_gradcam(model, layer, images, index).numpy())
-            shown.append((encode_colours(cam), f"evidence for {classes[index]}", looked.name(position)))
+        for index in dict.fromkeys([taken, label]):
+            if layer is not None:
+                cam = overlay(colours, compute_gradcam(model, layer, images, index).numpy())
+                shown.append((encode_colours(cam), f"evidence for {classes[index]}", looked.name(position)))
         looked_at.append(shown)
         if position == chosen[0]:
             maps = draw_feature_maps(feature_maps(model, spread(convolutions, MAX_LAYERS), images))
