@@ -46,7 +46,7 @@ def test_failures_and_retries_of_launched_trials(cnnlab, tmp_path):
 
 @pytest.mark.slow
 def test_a_launched_sweep_is_stopped_and_resumed(cnnlab, tmp_path):
-    arguments = ["train", "-m", *FAST, "epochs=3000", "seed=0,1", "engine.threads=1"]
+    arguments = ["train", "-m", *FAST, "epochs=600", "seed=0,1", "engine.threads=1"]
     process = begin(tmp_path, *arguments, "hydra/launcher=basic")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("outputs/sweeps/*/trial_*/metrics.csv")) and time.monotonic() < deadline:
