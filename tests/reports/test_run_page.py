@@ -67,6 +67,14 @@ def test_every_number_agrees_with_the_run_directory(run):
         header, *rows = csv.reader(file)
     shown = cells_of(page, "classes")
     assert shown == [[name, images, *(f"{float(share):.4f}" for share in shares)] for name, images, *shares in rows]
+    costs, totals = dict(cells_of(page, "time")), summary["totals"]
+    assert facts["seconds"] == costs["total seconds"] == f"{totals['seconds']:.4f}"
+    assert facts["epochs"] == costs["total epochs"] == f"{totals['epochs']:.0f}"
+    assert costs["total examples"] == f"{totals['examples']:,}"
+    for part, taken in summary["speed"]["step_milliseconds"].items():
+        assert float(costs[f"a step: {part}, ms"]) == pytest.approx(taken, abs=5e-5)
+    for part, number in summary["images"].items():
+        assert costs[f"{part} images"] == f"{number:,}"
     # What is computed anew is the same again.
     before, after = cells_of(page, "calibration")
     assert before[2] == facts["test log loss"]
