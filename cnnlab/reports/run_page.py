@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnnlab.config import flatten
 from cnnlab.errors import printable
-from cnnlab.reports.evidence import Evidence, Looked, look, order_by, read_evidence
+from cnnlab.reports.evidence import Evaluation, Evidence, add_evaluations, order_by, read_evidence
 from cnnlab.reports.page import (
     BLUE,
     GREEN,
@@ -33,14 +33,14 @@ from cnnlab.reports.page import (
 from cnnlab.runs.calibration import fit_temperature, measure_calibration
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.features import compute_gradcam, feature_maps, find_spatial_layer, spread
-from cnnlab.runs.pictures import look_at
+from cnnlab.runs.pictures import take_colours
 from cnnlab.tasks import Classification
 
-MAX_PICTURES, MAX_BYTES = 1200, 3_000_000  # behind the cells of the confusion matrix
+MAX_PICTURES, MAX_BYTES = 1200, 3_000_000  # of the cells of the confusion matrix
 MAX_IN_CELL = 24
 MAX_CONFUSED = 20  # pairs of classes that have a button
 MAX_SHOWN = 24  # mistakes, and doubtful hits
-MAX_LOOKED_AT = 6  # pictures with an activation map
+MAX_EXPLAINED = 6  # pictures with an activation map
 MAX_LAYERS, MAX_MAPS = 4, 16
 TICK_LETTERS = 18
 
@@ -48,7 +48,7 @@ TICK_LETTERS = 18
 def write_run_page(run: RunDirectory, overrides: Sequence[str] = ()) -> str:
     """The page of a run. Raises ConfigError without plotly."""
     found = read_evidence(run)
-    look(found, overrides)
+    add_evaluations(found, overrides)
     plots: list[Plot] = found.attempt("curves", lambda: plot_curves(found), [])
     curves = [plot.name for plot in plots]
     seen: dict[str, Any] = {
@@ -59,30 +59,30 @@ def write_run_page(run: RunDirectory, overrides: Sequence[str] = ()) -> str:
         "num_mistakes": 0,
         "doubtful": [],
     }
-    learned: dict[str, Any] = {"kernels": None, "looked_at": [], "feature_maps": []}
+    learned: dict[str, Any] = {"kernels": None, "activation_maps": [], "feature_maps": []}
     calibration: tuple[Table, str, list[Plot]] | None = None
-    if found.looked is not None and found.trained is not None:
-        looked, trained = found.looked, found.trained
+    if found.evaluation is not None and found.trained is not None:
+        evaluation, trained = found.evaluation, found.trained
         task = trained.facts.task
         if isinstance(task, Classification):
             classes = [printable(name) for name in trained.facts.classes]
-            told = found.attempt("confusion matrix", lambda: show_classes(looked, task, classes), None)
+            told = found.attempt("confusion matrix", lambda: show_classes(evaluation, task, classes), None)
             if told is not None:
                 seen |= told[0]
                 plots += told[1]
-            calibration = found.attempt("calibration", lambda: show_calibration(found, looked, task), None)
+            calibration = found.attempt("calibration", lambda: show_calibration(found, evaluation, task), None)
             if calibration is not None:
                 plots += calibration[2]
         else:
-            plots += found.attempt("predictions", lambda: [plot_numbers(looked, trained.facts.classes)], [])
-        learned = found.attempt("feature maps", lambda: show_network(found, looked), learned)
+            plots += found.attempt("predictions", lambda: [plot_numbers(evaluation, trained.facts.classes)], [])
+        learned = found.attempt("feature maps", lambda: show_network(found, evaluation), learned)
     images: list[tuple[str, str]] = found.attempt("pictures of the run", lambda: read_drawn(found), [])
     sections = [
         ("curves", "Curves", bool(curves)),
         ("classes", "Classes", bool(found.classes or seen["cells"])),
         ("pictures", "Pictures", bool(seen["mistakes"] or seen["doubtful"])),
         ("calibration", "Calibration", calibration is not None),
-        ("network", "Network", bool(learned["kernels"] or learned["looked_at"])),
+        ("network", "Network", bool(learned["kernels"] or learned["activation_maps"])),
         ("time", "Time and memory", True),
         ("configuration", "Configuration", True),
         ("environment", "Environment", True),
@@ -97,7 +97,7 @@ def write_run_page(run: RunDirectory, overrides: Sequence[str] = ()) -> str:
         sections=[(anchor, heading) for anchor, heading, is_there in sections if is_there],
         facts=list_facts(found),
         curves=curves,
-        part_name=found.looked.part if found.looked else "evaluated",
+        part_name=found.evaluation.part if found.evaluation else "evaluated",
         classes=found.attempt("classes", lambda: tabulate_classes(found.classes), None),
         class_names=seen["classes"],
         confused=seen["confused"],
@@ -225,11 +225,11 @@ def tabulate_classes(rows: Sequence[Sequence[str]]) -> Table | None:
     return Table(header, [[name, int(images), *map(float, shares)] for name, images, *shares in body])
 
 
-def show_classes(looked: Looked, task: Classification, classes: list[str]) -> tuple[dict[str, Any], list[Plot]]:
-    """The confusion matrix with pictures behind its cells, mistakes, doubtful hits."""
-    labels, predicted = looked.labels, task.predict(looked.outputs)
-    certainty = task.to_scores(looked.outputs).amax(1)
-    confusion = task.count_confusion(looked.outputs, labels)
+def show_classes(evaluation: Evaluation, task: Classification, classes: list[str]) -> tuple[dict[str, Any], list[Plot]]:
+    """The confusion matrix with the pictures of its cells, mistakes, doubtful hits."""
+    labels, predicted = evaluation.labels, task.predict(evaluation.outputs)
+    certainty = task.to_scores(evaluation.outputs).amax(1)
+    confusion = task.count_confusion(evaluation.outputs, labels)
     wrong = predicted != labels
     mistakes = order_by(certainty, wrong, descending=True)
     doubtful = order_by(certainty, ~wrong, descending=False)
@@ -238,8 +238,8 @@ def show_classes(looked: Looked, task: Classification, classes: list[str]) -> tu
         taken, label = classes[int(predicted[position])], classes[int(labels[position])]
         share = f"{float(certainty[position]):.1%}"
         told = f"{label}, {share}" if taken == label else f"{label} → {taken}, {share}"
-        (pixels,) = looked.take(torch.tensor([position]))
-        return encode(pixels.numpy()), told, printable(looked.name(position))
+        (pixels,) = evaluation.take(torch.tensor([position]))
+        return encode(pixels.numpy()), told, printable(evaluation.name(position))
 
     off = confusion.clone().fill_diagonal_(0)
     pairs = off.flatten().argsort(descending=True, stable=True)[:MAX_CONFUSED].tolist()
@@ -262,7 +262,7 @@ def show_classes(looked: Looked, task: Classification, classes: list[str]) -> tu
         "num_mistakes": len(mistakes),
         "doubtful": [picture(p) for p in doubtful[:MAX_SHOWN].tolist()],
     }
-    return seen, [plot_confusion(confusion, classes, looked.part)]
+    return seen, [plot_confusion(confusion, classes, evaluation.part)]
 
 
 def share_out(labels: Tensor, predicted: Tensor, order: Tensor) -> list[tuple[tuple[int, int], int]]:
@@ -289,35 +289,21 @@ def plot_confusion(confusion: Tensor, classes: Sequence[str], part: str) -> Plot
     is_small = len(classes) <= 20
     trace: dict[str, Any] = {
         # The root of a share: mistakes are few, and are what one looks for.
-        "type": "heatmap",
-        "z": shares.sqrt().round(decimals=4).tolist(),
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": "Cividis",
-        "showscale": False,
-        "xgap": 1 if is_small else 0,
-        "ygap": 1 if is_small else 0,
-        "text": confusion.tolist(),
-        "customdata": names,
-        "hoverongaps": False,
-        "hovertext": [
-            [
-                f"{names[i]} taken for {names[j]}: {confusion[i, j]:,} images, {shares[i, j]:.1%}"
-                for j in range(len(names))
-            ]
-            for i in range(len(names))
-        ]
-        if len(names) <= 40
-        else None,
-        "hovertemplate": "%{hovertext}<extra></extra>"
-        if len(names) <= 40
-        else "%{customdata} (row %{y}), column %{x}: %{text} images<extra></extra>",
-    }
+        "type": "heatmap", "z": shares.sqrt().round(decimals=4).tolist(), "zmin": 0, "zmax": 1,
+        "colorscale": "Cividis", "showscale": False, "xgap": int(is_small), "ygap": int(is_small),
+        "text": confusion.tolist(), "hovertemplate": "%{y} taken for %{x}: %{text} images<extra></extra>",
+    }  # fmt: skip
     if is_small:
         trace["texttemplate"] = "%{text}"
-    if len(names) > 40:  # a text for each of so many cells would be most of the page
-        del trace["hovertext"], trace["customdata"]
-        trace["hovertemplate"] = "%{y} taken for %{x}: %{text} images<extra></extra>"
+    if len(names) <= 40:  # a text for each of more cells would be most of the page
+        trace["hovertemplate"] = "%{hovertext}<extra></extra>"
+        trace["hovertext"] = [
+            [
+                f"{name} taken for {other}: {confusion[i, j]:,} images, {shares[i, j]:.1%}"
+                for j, other in enumerate(names)
+            ]
+            for i, name in enumerate(names)
+        ]
     font = {"tickfont": {"size": 11 if is_small else 8}}
     layout = {
         "height": max(380, 14 * len(classes) + 160),
@@ -330,19 +316,19 @@ def plot_confusion(confusion: Tensor, classes: Sequence[str], part: str) -> Plot
 # --- Probabilities and numbers ------------------------------------------------------------------------
 
 
-def show_calibration(found: Evidence, looked: Looked, task: Classification) -> tuple[Table, str, list[Plot]]:
+def show_calibration(found: Evidence, evaluation: Evaluation, task: Classification) -> tuple[Table, str, list[Plot]]:
     """Reliability diagram, ECE and log loss before and after the temperature that suits the validation images."""
-    before = measure_calibration(task, looked.outputs, looked.labels)
+    before = measure_calibration(task, evaluation.outputs, evaluation.labels)
     rows: list[list[Any]] = [["as trained", 1.0, before.log_loss, before.ece]]
     drawn = [("as trained", before, ORANGE, "circle")]
     note = "No validation images, so no temperature: it is never fitted on test images."
     if found.valid is not None:
         temperature = fit_temperature(found.valid.outputs, found.valid.labels)
-        after = measure_calibration(task, looked.outputs, looked.labels, temperature)
+        after = measure_calibration(task, evaluation.outputs, evaluation.labels, temperature)
         rows.append(["with a temperature", temperature, after.log_loss, after.ece])
         drawn.append(("with a temperature", after, BLUE, "square"))
         note = (
-            f"Of {before.images:,} {looked.part} images; the temperature is fitted on {len(found.valid.labels):,} "
+            f"Of {before.images:,} {evaluation.part} images; the temperature is fitted on {len(found.valid.labels):,} "
             f"validation images. cnnlab calibrate and predict --calibrated use it."
         )
     traces: list[dict[str, Any]] = [
@@ -376,9 +362,9 @@ def show_calibration(found: Evidence, looked: Looked, task: Classification) -> t
     return Table(headings, rows), note, [Plot("reliability", "Reliability", traces, layout)]
 
 
-def plot_numbers(looked: Looked, names: Sequence[str]) -> Plot:
+def plot_numbers(evaluation: Evaluation, names: Sequence[str]) -> Plot:
     """What is predicted beside what is right, of a regression."""
-    labels, outputs = looked.labels.double(), looked.outputs
+    labels, outputs = evaluation.labels.double(), evaluation.outputs
     ends = [float(torch.cat([labels, outputs]).min()), float(torch.cat([labels, outputs]).max())]
     traces: list[dict[str, Any]] = [
         {"x": ends, "y": ends, "mode": "lines", "name": "right", "line": {"dash": "dot", "color": "#888"}}
@@ -394,47 +380,48 @@ def plot_numbers(looked: Looked, names: Sequence[str]) -> Plot:
             }
         )
     layout = {"xaxis": {"title": {"text": "label"}}, "yaxis": {"title": {"text": "prediction"}}}
-    return Plot("numbers", f"Predictions of {len(labels):,} {looked.part} images", traces, layout)
+    return Plot("numbers", f"Predictions of {len(labels):,} {evaluation.part} images", traces, layout)
 
 
 # --- The network --------------------------------------------------------------------------------------
 
 
-def show_network(found: Evidence, looked: Looked) -> dict[str, Any]:
+def show_network(found: Evidence, evaluation: Evaluation) -> dict[str, Any]:
     """First-layer kernels, activation maps of some mistakes and doubtful hits, feature maps of the first of them."""
     assert found.trained is not None, "asked with a network"
     model, task = found.trained.network.model, found.trained.facts.task
     convolutions = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    if not convolutions or not looked.batches.images.images.holds_pixels:
-        return {"kernels": None, "looked_at": [], "feature_maps": []}
+    if not convolutions or not evaluation.batches.images.images.holds_pixels:
+        return {"kernels": None, "activation_maps": [], "feature_maps": []}
     kernels = draw_kernels(convolutions[0][1].weight.detach().float().cpu())
     if not isinstance(task, Classification):
-        return {"kernels": kernels, "looked_at": [], "feature_maps": []}
+        return {"kernels": kernels, "activation_maps": [], "feature_maps": []}
     classes = [printable(name) for name in found.trained.facts.classes]
-    predicted, certainty = task.predict(looked.outputs), task.to_scores(looked.outputs).amax(1)
-    wrong = predicted != looked.labels
-    chosen = [*order_by(certainty, wrong, True)[: MAX_LOOKED_AT // 2].tolist()]
-    chosen += order_by(certainty, ~wrong, False)[: MAX_LOOKED_AT - len(chosen)].tolist()
-    looked_at, maps = [], []
+    predicted, certainty = task.predict(evaluation.outputs), task.to_scores(evaluation.outputs).amax(1)
+    wrong = predicted != evaluation.labels
+    chosen = [*order_by(certainty, wrong, True)[: MAX_EXPLAINED // 2].tolist()]
+    chosen += order_by(certainty, ~wrong, False)[: MAX_EXPLAINED - len(chosen)].tolist()
+    activation_maps, maps = [], []
     for position in chosen:
-        images = take_normalised(looked, position)
+        images = take_normalised(evaluation, position)
         layer = find_spatial_layer(model, images)
-        colours = look_at(looked.batches, torch.tensor([position]))[0].numpy()
-        label, taken = int(looked.labels[position]), int(predicted[position])
-        shown = [(encode_colours(colours), classes[label], looked.name(position))]
-        for index in dict.fromkeys([taken, label] if layer is not None else []):
-            cam = overlay(colours, compute_gradcam(model, layer, images, index).numpy())
-            shown.append((encode_colours(cam), f"evidence for {classes[index]}", looked.name(position)))
-        looked_at.append(shown)
+        colours = take_colours(evaluation.batches, torch.tensor([position]))[0].numpy()
+        label, taken = int(evaluation.labels[position]), int(predicted[position])
+        shown = [(encode_colours(colours), classes[label], evaluation.name(position))]
+        if layer is not None:
+            for index in dict.fromkeys([taken, label]):
+                cam = overlay(colours, compute_gradcam(model, layer, images, index).numpy())
+                shown.append((encode_colours(cam), f"evidence for {classes[index]}", evaluation.name(position)))
+        activation_maps.append(shown)
         if position == chosen[0]:
             maps = draw_feature_maps(feature_maps(model, spread(convolutions, MAX_LAYERS), images))
-    return {"kernels": kernels, "looked_at": looked_at, "feature_maps": maps}
+    return {"kernels": kernels, "activation_maps": activation_maps, "feature_maps": maps}
 
 
-def take_normalised(looked: Looked, position: int) -> Tensor:
+def take_normalised(evaluation: Evaluation, position: int) -> Tensor:
     """One image as the network is given it: (1, C, H, W)."""
-    size = looked.batches.batch_size
-    images, _ = looked.batches.batch(0, position // size)
+    size = evaluation.batches.batch_size
+    images, _ = evaluation.batches.batch(0, position // size)
     return images[position % size : position % size + 1].clone()
 
 
@@ -484,7 +471,7 @@ def draw_feature_maps(maps: dict[str, Tensor]) -> list[tuple[str, str, int]]:
 def read_drawn(found: Evidence) -> list[tuple[str, str]]:
     """Pictures that the run has drawn itself: augmented images; and what the page has no images to draw anew."""
     run = found.run
-    files = [run.augmented] if found.looked is not None else [run.augmented, run.confusion, run.mistakes]
+    files = [run.augmented] if found.evaluation is not None else [run.augmented, run.confusion, run.mistakes]
     return [(compress(path), path.name) for path in files if path.is_file()]
 
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from cnnlab.cli import main
-from cnnlab.reports.evidence import look, read_evidence
+from cnnlab.reports.evidence import add_evaluations, read_evidence
 from cnnlab.reports.page import encode, plain, show, tile
 from cnnlab.reports.run_page import MAX_PICTURES, compare_with_defaults, plot_curves, share_out, show_classes
 from cnnlab.runs.calibration import calibrate
@@ -203,7 +203,8 @@ def test_names_with_html_stay_text(tmp_path):
     assert {row[0] for row in cells_of(page, "classes")} == set(names)
     data = data_of(page)
     assert set(data["classes"]) == set(names)
-    assert set(data["plots"]["confusion"]["traces"][0]["customdata"]) == {plain(name) for name in names}
+    told = {text.split(" taken for ")[0] for (text, *_) in data["plots"]["confusion"]["traces"][0]["hovertext"]}
+    assert told == {plain(name) for name in names}
     assert "<b>" not in json.dumps(data["plots"])
 
 
@@ -217,9 +218,9 @@ def test_regression_has_predictions_beside_labels(tmp_path):
 
 def test_an_evaluation_without_test_images_shows_validation(tmp_path):
     found = read_evidence(start(small_config(tmp_path, "split.test=0"), []))
-    look(found)
-    assert found.looked is not None and found.looked.part == "valid"
-    seen, plots = show_classes(found.looked, found.trained.facts.task, list(found.trained.facts.classes))
+    add_evaluations(found)
+    assert found.evaluation is not None and found.evaluation.part == "valid"
+    seen, plots = show_classes(found.evaluation, found.trained.facts.task, list(found.trained.facts.classes))
     assert "144 valid images" in plots[0].title or "180 valid images" in plots[0].title
     assert len(plot_curves(found)) == 3
 
