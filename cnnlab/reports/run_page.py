@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,8 +171,9 @@ def plot_curves(found: Evidence) -> list[Plot]:
     epochs = [row["epoch"] for row in rows]
     titles = [column.removeprefix("train_") for column in rows[0] if column.startswith("train_")]
     wanted = {title: [f"train_{title}", f"valid_{title}"] for title in titles}
-    is_other = any(row.get("valid_log_loss") != row.get("valid_loss") for row in rows)  # label smoothing, another loss
-    if is_other and "loss" in wanted:
+    both = [pair for row in rows if None not in (pair := (row.get("valid_loss"), row.get("valid_log_loss")))]
+    is_same = all(math.isclose(*pair, rel_tol=1e-4) for pair in both)
+    if "loss" in wanted and not is_same:  # label smoothing, another loss
         wanted["loss"].append("valid_log_loss")
     wanted["lr"] = ["lr"]
     plots = []
@@ -191,7 +193,7 @@ def plot_curves(found: Evidence) -> list[Plot]:
             if any(row.get(column) is not None for row in rows)
         ]
         layout: dict[str, Any] = {
-            "xaxis": {"title": {"text": "epoch"}},
+            "xaxis": {"title": {"text": "epoch"}, "dtick": 1 if len(rows) <= 10 else None},
             "yaxis": {"rangemode": "tozero" if title == "lr" else "normal"},
             "hovermode": "x unified",
             "showlegend": title != "lr",
@@ -307,8 +309,8 @@ def plot_confusion(confusion: Tensor, classes: Sequence[str], part: str) -> Plot
     font = {"tickfont": {"size": 11 if is_small else 8}}
     layout = {
         "height": max(380, 14 * len(classes) + 160),
-        "xaxis": {"title": {"text": "predicted"}, "tickangle": -90, **ticks, **font},
-        "yaxis": {"title": {"text": "class"}, "autorange": "reversed", **ticks, **font},
+        "xaxis": {"title": {"text": "predicted", "standoff": 12}, "tickangle": -90, **ticks, **font},
+        "yaxis": {"title": {"text": "class", "standoff": 12}, "autorange": "reversed", **ticks, **font},
     }
     return Plot("confusion", f"Confusion matrix of {int(confusion.sum()):,} {part} images", [trace], layout)
 
