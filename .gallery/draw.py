@@ -10,7 +10,7 @@ and, after `cnnlab report` of each, with Chromium:
 
     python .gallery/draw.py fashion PAGE "#confusion" "#cell figure:nth-of-type(15)"
     python .gallery/draw.py cifar10 PAGE "#network" "h2#network ~ .groups + h3"
-    python .gallery/draw.py sweep PAGE "#parameters" "#curves"
+    python .gallery/draw.py sweep PAGE "#parameters" "#parameters ~ .grid > div:nth-child(3)"
 """
 
 import sys

@@ -9,41 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from cnnlab.config import flatten
 from cnnlab.errors import printable
-from cnnlab.reports.evidence import Evaluation, Evidence, add_evaluations, order_by, read_evidence
-from cnnlab.reports.page import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    QUALITY,
-    Plot,
-    Table,
-    encode,
-    encode_exactly,
-    plain,
-    render,
-    tile,
-    to_uri,
-)
+from cnnlab.reports.confusion import show_classes
+from cnnlab.reports.evidence import Evaluation, Evidence, add_evaluations, read_evidence
+from cnnlab.reports.learned import show_network
+from cnnlab.reports.page import BLUE, GREEN, ORANGE, QUALITY, Plot, Table, plain, render, to_uri
 from cnnlab.runs.calibration import fit_temperature, measure_calibration
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.features import compute_gradcam, feature_maps, find_spatial_layer, spread
-from cnnlab.runs.pictures import take_colours
 from cnnlab.tasks import Classification
-
-MAX_PICTURES, MAX_BYTES = 1200, 3_000_000  # of the cells of the confusion matrix
-MAX_IN_CELL = 24
-MAX_CONFUSED = 20  # pairs of classes that have a button
-MAX_SHOWN = 24  # mistakes, and doubtful hits
-MAX_EXPLAINED = 6  # pictures with an activation map
-MAX_LAYERS, MAX_MAPS = 4, 16
-TICK_LETTERS = 18
 
 
 def write_run_page(run: RunDirectory, overrides: Sequence[str] = ()) -> str:
@@ -171,8 +148,8 @@ def plot_curves(found: Evidence) -> list[Plot]:
     epochs = [row["epoch"] for row in rows]
     titles = [column.removeprefix("train_") for column in rows[0] if column.startswith("train_")]
     wanted = {title: [f"train_{title}", f"valid_{title}"] for title in titles}
-    both = [pair for row in rows if None not in (pair := (row.get("valid_loss"), row.get("valid_log_loss")))]
-    is_same = all(math.isclose(*pair, rel_tol=1e-4) for pair in both)
+    both = [(row.get("valid_loss"), row.get("valid_log_loss")) for row in rows]
+    is_same = all(a is None or b is None or math.isclose(a, b, rel_tol=1e-4) for a, b in both)
     if "loss" in wanted and not is_same:  # label smoothing, another loss
         wanted["loss"].append("valid_log_loss")
     wanted["lr"] = ["lr"]
@@ -182,7 +159,7 @@ def plot_curves(found: Evidence) -> list[Plot]:
             {
                 "x": epochs,
                 "y": [row.get(column) for row in rows],
-                "name": column.replace("_", " "),
+                "name": plain(column.replace("_", " ")),
                 "mode": "lines+markers",
                 "marker": {"size": 5, "symbol": symbol},
                 "line": {"color": colour, "dash": dash},
@@ -225,94 +202,6 @@ def tabulate_classes(rows: Sequence[Sequence[str]]) -> Table | None:
         return None
     header, *body = rows
     return Table(header, [[name, int(images), *map(float, shares)] for name, images, *shares in body])
-
-
-def show_classes(evaluation: Evaluation, task: Classification, classes: list[str]) -> tuple[dict[str, Any], list[Plot]]:
-    """The confusion matrix with the pictures of its cells, mistakes, doubtful hits."""
-    labels, predicted = evaluation.labels, task.predict(evaluation.outputs)
-    certainty = task.to_scores(evaluation.outputs).amax(1)
-    confusion = task.count_confusion(evaluation.outputs, labels)
-    wrong = predicted != labels
-    mistakes = order_by(certainty, wrong, descending=True)
-    doubtful = order_by(certainty, ~wrong, descending=False)
-
-    def picture(position: int) -> tuple[str, str, str]:
-        taken, label = classes[int(predicted[position])], classes[int(labels[position])]
-        share = f"{float(certainty[position]):.1%}"
-        told = f"{label}, {share}" if taken == label else f"{label} → {taken}, {share}"
-        (pixels,) = evaluation.take(torch.tensor([position]))
-        return encode(pixels.numpy()), told, printable(evaluation.name(position))
-
-    off = confusion.clone().fill_diagonal_(0)
-    pairs = off.flatten().argsort(descending=True, stable=True)[:MAX_CONFUSED].tolist()
-    confused = [(p // len(classes), p % len(classes), int(off.flatten()[p])) for p in pairs if off.flatten()[p]]
-    cells: dict[tuple[int, int], list[tuple[str, str, str]]] = {}
-    left = MAX_BYTES
-    for cell, position in share_out(labels, predicted, torch.cat([mistakes, doubtful])):
-        told = cells.setdefault(cell, [])
-        if left > 0:
-            told.append(picture(position))
-            left -= len(told[-1][0])
-    seen = {
-        "classes": classes,
-        "confused": confused,
-        "cells": {
-            f"{row},{column}": {"images": int(confusion[row, column]), "pictures": pictures}
-            for (row, column), pictures in cells.items()
-        },
-        "mistakes": [picture(p) for p in mistakes[:MAX_SHOWN].tolist()],
-        "num_mistakes": len(mistakes),
-        "doubtful": [picture(p) for p in doubtful[:MAX_SHOWN].tolist()],
-    }
-    return seen, [plot_confusion(confusion, classes, evaluation.part)]
-
-
-def share_out(labels: Tensor, predicted: Tensor, order: Tensor) -> list[tuple[tuple[int, int], int]]:
-    """Cells, and positions of their pictures in this order: one for each cell, then a second, as far as there is room.
-
-    No cell is left out, as long as there is room for one picture each.
-    """
-    cells: dict[tuple[int, int], list[int]] = {}
-    for position in order.tolist():
-        cells.setdefault((int(labels[position]), int(predicted[position])), []).append(position)
-    ranked = [
-        (rank, cell, position)
-        for cell, positions in cells.items()
-        for rank, position in enumerate(positions[:MAX_IN_CELL])
-    ]
-    ranked.sort(key=lambda each: each[0])
-    return [(cell, position) for _, cell, position in ranked[: max(MAX_PICTURES, len(cells))]]
-
-
-def plot_confusion(confusion: Tensor, classes: Sequence[str], part: str) -> Plot:
-    shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
-    names = [plain(name) for name in classes]
-    ticks = {"tickvals": list(range(len(classes))), "ticktext": [plain(name, TICK_LETTERS) for name in classes]}
-    is_small = len(classes) <= 20
-    trace: dict[str, Any] = {
-        # The root of a share: mistakes are few, and are what one looks for.
-        "type": "heatmap", "z": shares.sqrt().round(decimals=4).tolist(), "zmin": 0, "zmax": 1,
-        "colorscale": "Cividis", "showscale": False, "xgap": int(is_small), "ygap": int(is_small),
-        "text": confusion.tolist(), "hovertemplate": "%{y} taken for %{x}: %{text} images<extra></extra>",
-    }  # fmt: skip
-    if is_small:
-        trace["texttemplate"] = "%{text}"
-    if len(names) <= 40:  # a text for each of more cells would be most of the page
-        trace["hovertemplate"] = "%{hovertext}<extra></extra>"
-        trace["hovertext"] = [
-            [
-                f"{name} taken for {other}: {confusion[i, j]:,} images, {shares[i, j]:.1%}"
-                for j, other in enumerate(names)
-            ]
-            for i, name in enumerate(names)
-        ]
-    font = {"tickfont": {"size": 11 if is_small else 8}}
-    layout = {
-        "height": max(380, 14 * len(classes) + 160),
-        "xaxis": {"title": {"text": "predicted", "standoff": 12}, "tickangle": -90, **ticks, **font},
-        "yaxis": {"title": {"text": "class", "standoff": 12}, "autorange": "reversed", **ticks, **font},
-    }
-    return Plot("confusion", f"Confusion matrix of {int(confusion.sum()):,} {part} images", [trace], layout)
 
 
 # --- Probabilities and numbers ------------------------------------------------------------------------
@@ -383,88 +272,6 @@ def plot_numbers(evaluation: Evaluation, names: Sequence[str]) -> Plot:
         )
     layout = {"xaxis": {"title": {"text": "label"}}, "yaxis": {"title": {"text": "prediction"}}}
     return Plot("numbers", f"Predictions of {len(labels):,} {evaluation.part} images", traces, layout)
-
-
-# --- The network --------------------------------------------------------------------------------------
-
-
-def show_network(found: Evidence, evaluation: Evaluation) -> dict[str, Any]:
-    """First-layer kernels, activation maps of some mistakes and doubtful hits, feature maps of the first of them."""
-    assert found.trained is not None, "asked with a network"
-    model, task = found.trained.network.model, found.trained.facts.task
-    convolutions = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    if not convolutions or not evaluation.batches.images.images.holds_pixels:
-        return {"kernels": None, "activation_maps": [], "feature_maps": []}
-    kernels = draw_kernels(convolutions[0][1].weight.detach().float().cpu())
-    if not isinstance(task, Classification):
-        return {"kernels": kernels, "activation_maps": [], "feature_maps": []}
-    classes = [printable(name) for name in found.trained.facts.classes]
-    predicted, certainty = task.predict(evaluation.outputs), task.to_scores(evaluation.outputs).amax(1)
-    wrong = predicted != evaluation.labels
-    chosen = [*order_by(certainty, wrong, True)[: MAX_EXPLAINED // 2].tolist()]
-    chosen += order_by(certainty, ~wrong, False)[: MAX_EXPLAINED - len(chosen)].tolist()
-    activation_maps, maps = [], []
-    for position in chosen:
-        images = take_normalised(evaluation, position)
-        layer = find_spatial_layer(model, images)
-        colours = take_colours(evaluation.batches, torch.tensor([position]))[0].numpy()
-        label, taken = int(evaluation.labels[position]), int(predicted[position])
-        shown = [(encode_colours(colours), classes[label], evaluation.name(position))]
-        if layer is not None:
-            for index in dict.fromkeys([taken, label]):
-                cam = overlay(colours, compute_gradcam(model, layer, images, index).numpy())
-                shown.append((encode_colours(cam), f"evidence for {classes[index]}", evaluation.name(position)))
-        activation_maps.append(shown)
-        if position == chosen[0]:
-            maps = draw_feature_maps(feature_maps(model, spread(convolutions, MAX_LAYERS), images))
-    return {"kernels": kernels, "activation_maps": activation_maps, "feature_maps": maps}
-
-
-def take_normalised(evaluation: Evaluation, position: int) -> Tensor:
-    """One image as the network is given it: (1, C, H, W)."""
-    size = evaluation.batches.batch_size
-    images, _ = evaluation.batches.batch(0, position // size)
-    return images[position % size : position % size + 1].clone()
-
-
-def encode_colours(colours: np.ndarray) -> str:
-    """float (H, W, C) in 0…1"""
-    return encode((255 * colours).round().astype(np.uint8), side=160)
-
-
-def overlay(colours: np.ndarray, cam: np.ndarray) -> np.ndarray:
-    """An image with an activation map over it: yellow where the evidence is, blue where there is none."""
-    from matplotlib import colormaps
-
-    size = (colours.shape[1], colours.shape[0])
-    smooth = np.asarray(Image.fromarray(cam.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
-    grey = colours.mean(2, keepdims=True)
-    return 0.5 * grey + 0.5 * colormaps["cividis"](smooth)[..., :3]
-
-
-def draw_kernels(weight: Tensor) -> tuple[str, str, int]:
-    """Kernels (out, in, h, w): in colour for three input channels, otherwise a grey picture a channel; grey is zero."""
-    out_channels, in_channels, height, width = weight.shape
-    scaled = 0.5 + weight / (2 * weight.abs().max().clamp(min=1e-12))
-    if in_channels != 3:
-        scaled = scaled.flatten(0, 1).unsqueeze(1)
-    kernels = (255 * scaled[:256]).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    columns = min(16, len(kernels))
-    told = f"{out_channels} kernels of {in_channels}×{height}×{width} of the first convolution (grey is zero)"
-    return encode_exactly(tile(kernels, columns)), told, 44 * columns
-
-
-def draw_feature_maps(maps: dict[str, Tensor]) -> list[tuple[str, str, int]]:
-    """Each layer's first maps, each from its least to its largest value, of the first picture above."""
-    drawn = []
-    for name, layer in maps.items():
-        channels, height, width = layer.shape
-        low, high = layer.amin((1, 2), keepdim=True), layer.amax((1, 2), keepdim=True)
-        scaled = ((layer - low) / (high - low).clamp(min=1e-12))[:MAX_MAPS].float()
-        pixels = (255 * scaled).round().to(torch.uint8).unsqueeze(3).numpy()
-        told = f"Feature maps of {printable(name)} for the first picture: {len(pixels)} of {channels}, {height}×{width}"
-        drawn.append((encode_exactly(tile(pixels, 8)), told, 8 * max(44, width)))
-    return drawn
 
 
 # --- From files ---------------------------------------------------------------------------------------

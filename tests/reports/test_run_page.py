@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from cnnlab.cli import main
+from cnnlab.reports.confusion import MAX_PICTURES, share_out, show_classes
 from cnnlab.reports.evidence import add_evaluations, read_evidence
 from cnnlab.reports.page import encode, plain, show, tile
-from cnnlab.reports.run_page import MAX_PICTURES, compare_with_defaults, plot_curves, share_out, show_classes
+from cnnlab.reports.run_page import compare_with_defaults, plot_curves
 from cnnlab.runs.calibration import calibrate
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import start
@@ -88,6 +89,13 @@ def test_every_number_agrees_with_the_run_directory(run):
     curves = data_of(page)["plots"]["curve_accuracy"]["traces"]
     assert curves[1]["y"] == [row["valid_accuracy"] for row in run.read_metrics()]
     assert "test" not in json.dumps([data_of(page)["plots"][f"curve_{name}"] for name in ("loss", "accuracy", "lr")])
+
+
+def test_a_log_loss_is_drawn_where_it_is_another_than_the_loss(run):
+    found = read_evidence(run)
+    assert [trace["name"] for trace in plot_curves(found)[0].traces] == ["train loss", "valid loss"]
+    found.rows[0]["valid_log_loss"] += 0.1  # as with label smoothing
+    assert [trace["name"] for trace in plot_curves(found)[0].traces][2:] == ["valid log loss"]
 
 
 def test_cells_hold_their_pictures(run):
