@@ -25,7 +25,7 @@ MAPPINGS = ("best", "final", "test", "totals", "speed", "images", "peak_memory_m
 
 
 @dataclass(frozen=True)
-class Looked:
+class Evaluation:
     """The images that a run was evaluated on, and the network's outputs for them."""
 
     part: str
@@ -53,8 +53,8 @@ class Evidence:
     rows: list[dict[str, Any]] = field(default_factory=list)
     classes: list[list[str]] = field(default_factory=list)  # classes.csv, its header first
     trained: Trained | None = None
-    looked: Looked | None = None
-    valid: Looked | None = None  # what a temperature is fitted on
+    evaluation: Evaluation | None = None
+    valid: Evaluation | None = None  # what a temperature is fitted on
     missing: list[str] = field(default_factory=list)
 
     def attempt(self, what: str, act: Callable[[], T], otherwise: T) -> T:
@@ -100,8 +100,8 @@ def read_rows(run: RunDirectory) -> list[list[str]]:
         return [row for row in csv.reader(file) if row]
 
 
-def look(found: Evidence, overrides: Sequence[str] = ()) -> None:
-    """Let the network look at its images again, as far as both are there."""
+def add_evaluations(found: Evidence, overrides: Sequence[str] = ()) -> None:
+    """Let the network predict its images again, as far as both are there."""
     run = found.run
     found.trained = found.attempt("network", lambda: load_trained(run, overrides=overrides), None)
     if found.trained is None:
@@ -116,18 +116,18 @@ def look(found: Evidence, overrides: Sequence[str] = ()) -> None:
         found.missing.append(
             f"images as the run began with: those of {', '.join(changed)} are others now, and so are numbers below"
         )
-    looked: dict[str, Looked | None] = {}
+    evaluations: dict[str, Evaluation | None] = {}
     for part in [part for part in ("valid", "test") if part in parts]:
-        looked[part] = found.attempt(f"{part} images", partial(look_at, trained, part, parts[part]), None)
-    found.valid = looked.get("valid")
-    found.looked = looked.get("test") or found.valid
-    if found.looked is None:
+        evaluations[part] = found.attempt(f"{part} images", partial(evaluate, trained, part, parts[part]), None)
+    found.valid = evaluations.get("valid")
+    found.evaluation = evaluations.get("test") or found.valid
+    if found.evaluation is None:
         found.missing.append("confusion matrix, pictures, calibration: there are no test and no validation images")
 
 
-def look_at(trained: Trained, part: str, batches: Batches) -> Looked:
+def evaluate(trained: Trained, part: str, batches: Batches) -> Evaluation:
     in_order = batches.in_order()
-    return Looked(part, in_order, trained.compute_outputs(in_order), in_order.labels.cpu())
+    return Evaluation(part, in_order, trained.compute_outputs(in_order), in_order.labels.cpu())
 
 
 def order_by(values: Tensor, chosen: Tensor, descending: bool) -> Tensor:

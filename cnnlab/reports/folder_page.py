@@ -42,7 +42,6 @@ def write_folder_page(folder: Path) -> str:
         title=f"Runs in {folder.resolve().name}",
         subtitle=f"{len(runs):,} runs; a heading sorts, a name leads to the run's report or to its directory",
         headings=HEADINGS,
-        spark_heading="valid curve",
         rows=rows,
         missing=[],
     )

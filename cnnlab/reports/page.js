@@ -54,7 +54,7 @@ document.querySelectorAll("input[data-filters]").forEach((input) => {
   });
 });
 
-/* The pictures behind a cell of the confusion matrix. */
+/* The pictures of a cell of the confusion matrix. */
 function open_cell(row, column) {
   const cell = data.cells[row + "," + column] || { images: 0, pictures: [] };
   const gallery = document.getElementById("cell");

@@ -3,52 +3,30 @@
 from __future__ import annotations
 
 import io
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from cnnlab.errors import printable
-from cnnlab.reports.evidence import Evidence, Looked, look, order_by, read_evidence
-from cnnlab.reports.page import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    QUALITY,
-    Plot,
-    Table,
-    encode,
-    encode_exactly,
-    plain,
-    render,
-    tile,
-    to_uri,
-)
+from cnnlab.reports.confusion import show_classes
+from cnnlab.reports.evidence import Evaluation, Evidence, add_evaluations, read_evidence
+from cnnlab.reports.learned import show_network
+from cnnlab.reports.page import BLUE, GREEN, ORANGE, QUALITY, Plot, Table, plain, render, to_uri
 from cnnlab.runs.calibration import fit_temperature, measure_calibration
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.features import compute_gradcam, feature_maps, find_spatial_layer, spread
-from cnnlab.runs.pictures import look_at
 from cnnlab.signature import flatten
 from cnnlab.tasks import Classification
-
-MAX_PICTURES, MAX_BYTES = 1200, 3_000_000  # behind the cells of the confusion matrix
-MAX_IN_CELL = 24
-MAX_CONFUSED = 20  # pairs of classes that have a button
-MAX_SHOWN = 24  # mistakes, and doubtful hits
-MAX_LOOKED_AT = 6  # pictures with an activation map
-MAX_LAYERS, MAX_MAPS = 4, 16
-TICK_LETTERS = 18
 
 
 def write_run_page(run: RunDirectory, overrides: Sequence[str] = ()) -> str:
     """The page of a run. Raises ConfigError without plotly."""
     found = read_evidence(run)
-    look(found, overrides)
+    add_evaluations(found, overrides)
     plots: list[Plot] = found.attempt("curves", lambda: plot_curves(found), [])
     curves = [plot.name for plot in plots]
     seen: dict[str, Any] = {
@@ -59,30 +37,30 @@ def write_run_page(run: RunDirectory, overrides: Sequence[str] = ()) -> str:
         "num_mistakes": 0,
         "doubtful": [],
     }
-    learned: dict[str, Any] = {"kernels": None, "looked_at": [], "feature_maps": []}
+    learned: dict[str, Any] = {"kernels": None, "activation_maps": [], "feature_maps": []}
     calibration: tuple[Table, str, list[Plot]] | None = None
-    if found.looked is not None and found.trained is not None:
-        looked, trained = found.looked, found.trained
+    if found.evaluation is not None and found.trained is not None:
+        evaluation, trained = found.evaluation, found.trained
         task = trained.facts.task
         if isinstance(task, Classification):
             classes = [printable(name) for name in trained.facts.classes]
-            told = found.attempt("confusion matrix", lambda: show_classes(looked, task, classes), None)
+            told = found.attempt("confusion matrix", lambda: show_classes(evaluation, task, classes), None)
             if told is not None:
                 seen |= told[0]
                 plots += told[1]
-            calibration = found.attempt("calibration", lambda: show_calibration(found, looked, task), None)
+            calibration = found.attempt("calibration", lambda: show_calibration(found, evaluation, task), None)
             if calibration is not None:
                 plots += calibration[2]
         else:
-            plots += found.attempt("predictions", lambda: [plot_numbers(looked, trained.facts.classes)], [])
-        learned = found.attempt("feature maps", lambda: show_network(found, looked), learned)
+            plots += found.attempt("predictions", lambda: [plot_numbers(evaluation, trained.facts.classes)], [])
+        learned = found.attempt("feature maps", lambda: show_network(found, evaluation), learned)
     images: list[tuple[str, str]] = found.attempt("pictures of the run", lambda: read_drawn(found), [])
     sections = [
         ("curves", "Curves", bool(curves)),
         ("classes", "Classes", bool(found.classes or seen["cells"])),
         ("pictures", "Pictures", bool(seen["mistakes"] or seen["doubtful"])),
         ("calibration", "Calibration", calibration is not None),
-        ("network", "Network", bool(learned["kernels"] or learned["looked_at"])),
+        ("network", "Network", bool(learned["kernels"] or learned["activation_maps"])),
         ("time", "Time and memory", True),
         ("configuration", "Configuration", True),
         ("environment", "Environment", True),
@@ -97,7 +75,7 @@ def write_run_page(run: RunDirectory, overrides: Sequence[str] = ()) -> str:
         sections=[(anchor, heading) for anchor, heading, is_there in sections if is_there],
         facts=list_facts(found),
         curves=curves,
-        part_name=found.looked.part if found.looked else "evaluated",
+        part_name=found.evaluation.part if found.evaluation else "evaluated",
         classes=found.attempt("classes", lambda: tabulate_classes(found.classes), None),
         class_names=seen["classes"],
         confused=seen["confused"],
@@ -170,8 +148,9 @@ def plot_curves(found: Evidence) -> list[Plot]:
     epochs = [row["epoch"] for row in rows]
     titles = [column.removeprefix("train_") for column in rows[0] if column.startswith("train_")]
     wanted = {title: [f"train_{title}", f"valid_{title}"] for title in titles}
-    is_other = any(row.get("valid_log_loss") != row.get("valid_loss") for row in rows)  # label smoothing, another loss
-    if is_other and "loss" in wanted:
+    both = [(row.get("valid_loss"), row.get("valid_log_loss")) for row in rows]
+    is_same = all(a is None or b is None or math.isclose(a, b, rel_tol=1e-4) for a, b in both)
+    if "loss" in wanted and not is_same:  # label smoothing, another loss
         wanted["loss"].append("valid_log_loss")
     wanted["lr"] = ["lr"]
     plots = []
@@ -180,7 +159,7 @@ def plot_curves(found: Evidence) -> list[Plot]:
             {
                 "x": epochs,
                 "y": [row.get(column) for row in rows],
-                "name": column.replace("_", " "),
+                "name": plain(column.replace("_", " ")),
                 "mode": "lines+markers",
                 "marker": {"size": 5, "symbol": symbol},
                 "line": {"color": colour, "dash": dash},
@@ -191,7 +170,7 @@ def plot_curves(found: Evidence) -> list[Plot]:
             if any(row.get(column) is not None for row in rows)
         ]
         layout: dict[str, Any] = {
-            "xaxis": {"title": {"text": "epoch"}},
+            "xaxis": {"title": {"text": "epoch"}, "dtick": 1 if len(rows) <= 10 else None},
             "yaxis": {"rangemode": "tozero" if title == "lr" else "normal"},
             "hovermode": "x unified",
             "showlegend": title != "lr",
@@ -225,124 +204,22 @@ def tabulate_classes(rows: Sequence[Sequence[str]]) -> Table | None:
     return Table(header, [[name, int(images), *map(float, shares)] for name, images, *shares in body])
 
 
-def show_classes(looked: Looked, task: Classification, classes: list[str]) -> tuple[dict[str, Any], list[Plot]]:
-    """The confusion matrix with pictures behind its cells, mistakes, doubtful hits."""
-    labels, predicted = looked.labels, task.predict(looked.outputs)
-    certainty = task.to_scores(looked.outputs).amax(1)
-    confusion = task.count_confusion(looked.outputs, labels)
-    wrong = predicted != labels
-    mistakes = order_by(certainty, wrong, descending=True)
-    doubtful = order_by(certainty, ~wrong, descending=False)
-
-    def picture(position: int) -> tuple[str, str, str]:
-        taken, label = classes[int(predicted[position])], classes[int(labels[position])]
-        share = f"{float(certainty[position]):.1%}"
-        told = f"{label}, {share}" if taken == label else f"{label} → {taken}, {share}"
-        (pixels,) = looked.take(torch.tensor([position]))
-        return encode(pixels.numpy()), told, printable(looked.name(position))
-
-    off = confusion.clone().fill_diagonal_(0)
-    pairs = off.flatten().argsort(descending=True, stable=True)[:MAX_CONFUSED].tolist()
-    confused = [(p // len(classes), p % len(classes), int(off.flatten()[p])) for p in pairs if off.flatten()[p]]
-    cells: dict[tuple[int, int], list[tuple[str, str, str]]] = {}
-    left = MAX_BYTES
-    for cell, position in share_out(labels, predicted, torch.cat([mistakes, doubtful])):
-        told = cells.setdefault(cell, [])
-        if left > 0:
-            told.append(picture(position))
-            left -= len(told[-1][0])
-    seen = {
-        "classes": classes,
-        "confused": confused,
-        "cells": {
-            f"{row},{column}": {"images": int(confusion[row, column]), "pictures": pictures}
-            for (row, column), pictures in cells.items()
-        },
-        "mistakes": [picture(p) for p in mistakes[:MAX_SHOWN].tolist()],
-        "num_mistakes": len(mistakes),
-        "doubtful": [picture(p) for p in doubtful[:MAX_SHOWN].tolist()],
-    }
-    return seen, [plot_confusion(confusion, classes, looked.part)]
-
-
-def share_out(labels: Tensor, predicted: Tensor, order: Tensor) -> list[tuple[tuple[int, int], int]]:
-    """Cells, and positions of their pictures in this order: one for each cell, then a second, as far as there is room.
-
-    No cell is left out, as long as there is room for one picture each.
-    """
-    cells: dict[tuple[int, int], list[int]] = {}
-    for position in order.tolist():
-        cells.setdefault((int(labels[position]), int(predicted[position])), []).append(position)
-    ranked = [
-        (rank, cell, position)
-        for cell, positions in cells.items()
-        for rank, position in enumerate(positions[:MAX_IN_CELL])
-    ]
-    ranked.sort(key=lambda each: each[0])
-    return [(cell, position) for _, cell, position in ranked[: max(MAX_PICTURES, len(cells))]]
-
-
-def plot_confusion(confusion: Tensor, classes: Sequence[str], part: str) -> Plot:
-    shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
-    names = [plain(name) for name in classes]
-    ticks = {"tickvals": list(range(len(classes))), "ticktext": [plain(name, TICK_LETTERS) for name in classes]}
-    is_small = len(classes) <= 20
-    trace: dict[str, Any] = {
-        # The root of a share: mistakes are few, and are what one looks for.
-        "type": "heatmap",
-        "z": shares.sqrt().round(decimals=4).tolist(),
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": "Cividis",
-        "showscale": False,
-        "xgap": 1 if is_small else 0,
-        "ygap": 1 if is_small else 0,
-        "text": confusion.tolist(),
-        "customdata": names,
-        "hoverongaps": False,
-        "hovertext": [
-            [
-                f"{names[i]} taken for {names[j]}: {confusion[i, j]:,} images, {shares[i, j]:.1%}"
-                for j in range(len(names))
-            ]
-            for i in range(len(names))
-        ]
-        if len(names) <= 40
-        else None,
-        "hovertemplate": "%{hovertext}<extra></extra>"
-        if len(names) <= 40
-        else "%{customdata} (row %{y}), column %{x}: %{text} images<extra></extra>",
-    }
-    if is_small:
-        trace["texttemplate"] = "%{text}"
-    if len(names) > 40:  # a text for each of so many cells would be most of the page
-        del trace["hovertext"], trace["customdata"]
-        trace["hovertemplate"] = "%{y} taken for %{x}: %{text} images<extra></extra>"
-    font = {"tickfont": {"size": 11 if is_small else 8}}
-    layout = {
-        "height": max(380, 14 * len(classes) + 160),
-        "xaxis": {"title": {"text": "predicted"}, "tickangle": -90, **ticks, **font},
-        "yaxis": {"title": {"text": "class"}, "autorange": "reversed", **ticks, **font},
-    }
-    return Plot("confusion", f"Confusion matrix of {int(confusion.sum()):,} {part} images", [trace], layout)
-
-
 # --- Probabilities and numbers ------------------------------------------------------------------------
 
 
-def show_calibration(found: Evidence, looked: Looked, task: Classification) -> tuple[Table, str, list[Plot]]:
+def show_calibration(found: Evidence, evaluation: Evaluation, task: Classification) -> tuple[Table, str, list[Plot]]:
     """Reliability diagram, ECE and log loss before and after the temperature that suits the validation images."""
-    before = measure_calibration(task, looked.outputs, looked.labels)
+    before = measure_calibration(task, evaluation.outputs, evaluation.labels)
     rows: list[list[Any]] = [["as trained", 1.0, before.log_loss, before.ece]]
     drawn = [("as trained", before, ORANGE, "circle")]
     note = "No validation images, so no temperature: it is never fitted on test images."
     if found.valid is not None:
         temperature = fit_temperature(found.valid.outputs, found.valid.labels)
-        after = measure_calibration(task, looked.outputs, looked.labels, temperature)
+        after = measure_calibration(task, evaluation.outputs, evaluation.labels, temperature)
         rows.append(["with a temperature", temperature, after.log_loss, after.ece])
         drawn.append(("with a temperature", after, BLUE, "square"))
         note = (
-            f"Of {before.images:,} {looked.part} images; the temperature is fitted on {len(found.valid.labels):,} "
+            f"Of {before.images:,} {evaluation.part} images; the temperature is fitted on {len(found.valid.labels):,} "
             f"validation images. cnnlab calibrate and predict --calibrated use it."
         )
     traces: list[dict[str, Any]] = [
@@ -376,9 +253,9 @@ def show_calibration(found: Evidence, looked: Looked, task: Classification) -> t
     return Table(headings, rows), note, [Plot("reliability", "Reliability", traces, layout)]
 
 
-def plot_numbers(looked: Looked, names: Sequence[str]) -> Plot:
+def plot_numbers(evaluation: Evaluation, names: Sequence[str]) -> Plot:
     """What is predicted beside what is right, of a regression."""
-    labels, outputs = looked.labels.double(), looked.outputs
+    labels, outputs = evaluation.labels.double(), evaluation.outputs
     ends = [float(torch.cat([labels, outputs]).min()), float(torch.cat([labels, outputs]).max())]
     traces: list[dict[str, Any]] = [
         {"x": ends, "y": ends, "mode": "lines", "name": "right", "line": {"dash": "dot", "color": "#888"}}
@@ -394,89 +271,7 @@ def plot_numbers(looked: Looked, names: Sequence[str]) -> Plot:
             }
         )
     layout = {"xaxis": {"title": {"text": "label"}}, "yaxis": {"title": {"text": "prediction"}}}
-    return Plot("numbers", f"Predictions of {len(labels):,} {looked.part} images", traces, layout)
-
-
-# --- The network --------------------------------------------------------------------------------------
-
-
-def show_network(found: Evidence, looked: Looked) -> dict[str, Any]:
-    """First-layer kernels, activation maps of some mistakes and doubtful hits, feature maps of the first of them."""
-    assert found.trained is not None, "asked with a network"
-    model, task = found.trained.network.model, found.trained.facts.task
-    convolutions = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    if not convolutions or not looked.batches.images.images.holds_pixels:
-        return {"kernels": None, "looked_at": [], "feature_maps": []}
-    kernels = draw_kernels(convolutions[0][1].weight.detach().float().cpu())
-    if not isinstance(task, Classification):
-        return {"kernels": kernels, "looked_at": [], "feature_maps": []}
-    classes = [printable(name) for name in found.trained.facts.classes]
-    predicted, certainty = task.predict(looked.outputs), task.to_scores(looked.outputs).amax(1)
-    wrong = predicted != looked.labels
-    chosen = [*order_by(certainty, wrong, True)[: MAX_LOOKED_AT // 2].tolist()]
-    chosen += order_by(certainty, ~wrong, False)[: MAX_LOOKED_AT - len(chosen)].tolist()
-    looked_at, maps = [], []
-    for position in chosen:
-        images = take_normalised(looked, position)
-        layer = find_spatial_layer(model, images)
-        colours = look_at(looked.batches, torch.tensor([position]))[0].numpy()
-        label, taken = int(looked.labels[position]), int(predicted[position])
-        shown = [(encode_colours(colours), classes[label], looked.name(position))]
-        for index in dict.fromkeys([taken, label]):
-            if layer is not None:
-                cam = overlay(colours, compute_gradcam(model, layer, images, index).numpy())
-                shown.append((encode_colours(cam), f"evidence for {classes[index]}", looked.name(position)))
-        looked_at.append(shown)
-        if position == chosen[0]:
-            maps = draw_feature_maps(feature_maps(model, spread(convolutions, MAX_LAYERS), images))
-    return {"kernels": kernels, "looked_at": looked_at, "feature_maps": maps}
-
-
-def take_normalised(looked: Looked, position: int) -> Tensor:
-    """One image as the network is given it: (1, C, H, W)."""
-    size = looked.batches.batch_size
-    images, _ = looked.batches.batch(0, position // size)
-    return images[position % size : position % size + 1].clone()
-
-
-def encode_colours(colours: np.ndarray) -> str:
-    """float (H, W, C) in 0…1"""
-    return encode((255 * colours).round().astype(np.uint8), side=160)
-
-
-def overlay(colours: np.ndarray, cam: np.ndarray) -> np.ndarray:
-    """An image with an activation map over it: yellow where the evidence is, blue where there is none."""
-    from matplotlib import colormaps
-
-    size = (colours.shape[1], colours.shape[0])
-    smooth = np.asarray(Image.fromarray(cam.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
-    grey = colours.mean(2, keepdims=True)
-    return 0.5 * grey + 0.5 * colormaps["cividis"](smooth)[..., :3]
-
-
-def draw_kernels(weight: Tensor) -> tuple[str, str, int]:
-    """Kernels (out, in, h, w): in colour for three input channels, otherwise a grey picture a channel; grey is zero."""
-    out_channels, in_channels, height, width = weight.shape
-    scaled = 0.5 + weight / (2 * weight.abs().max().clamp(min=1e-12))
-    if in_channels != 3:
-        scaled = scaled.flatten(0, 1).unsqueeze(1)
-    kernels = (255 * scaled[:256]).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    columns = min(16, len(kernels))
-    told = f"{out_channels} kernels of {in_channels}×{height}×{width} of the first convolution (grey is zero)"
-    return encode_exactly(tile(kernels, columns)), told, 44 * columns
-
-
-def draw_feature_maps(maps: dict[str, Tensor]) -> list[tuple[str, str, int]]:
-    """Each layer's first maps, each from its least to its largest value, of the first picture above."""
-    drawn = []
-    for name, layer in maps.items():
-        channels, height, width = layer.shape
-        low, high = layer.amin((1, 2), keepdim=True), layer.amax((1, 2), keepdim=True)
-        scaled = ((layer - low) / (high - low).clamp(min=1e-12))[:MAX_MAPS].float()
-        pixels = (255 * scaled).round().to(torch.uint8).unsqueeze(3).numpy()
-        told = f"Feature maps of {printable(name)} for the first picture: {len(pixels)} of {channels}, {height}×{width}"
-        drawn.append((encode_exactly(tile(pixels, 8)), told, 8 * max(44, width)))
-    return drawn
+    return Plot("numbers", f"Predictions of {len(labels):,} {evaluation.part} images", traces, layout)
 
 
 # --- From files ---------------------------------------------------------------------------------------
@@ -485,7 +280,7 @@ def draw_feature_maps(maps: dict[str, Tensor]) -> list[tuple[str, str, int]]:
 def read_drawn(found: Evidence) -> list[tuple[str, str]]:
     """Pictures that the run has drawn itself: augmented images; and what the page has no images to draw anew."""
     run = found.run
-    files = [run.augmented] if found.looked is not None else [run.augmented, run.confusion, run.mistakes]
+    files = [run.augmented] if found.evaluation is not None else [run.augmented, run.confusion, run.mistakes]
     return [(compress(path), path.name) for path in files if path.is_file()]
 
 

@@ -47,7 +47,7 @@ def write_sweep_page(path: Path) -> str:
             [
                 [trial.number, " ".join(trial.values), o.status, o.epochs, o.score, o.reason]
                 for trial in trials
-                if (o := outcomes[trial.number]).status not in ("completed", "waiting")
+                if (o := outcomes[trial.number]).status not in ("completed", "running", "waiting")
             ],
         ),
         missing=missing,
@@ -123,7 +123,7 @@ def plot_parallel(
     dimensions.append({"label": plain(metric), "values": scores})
     line = {"color": scores, "colorscale": "Cividis", "reversescale": not is_higher_better(metric)}
     trace = {"type": "parcoords", "dimensions": dimensions, "line": line}
-    layout = {"margin": {"l": 60, "r": 30, "t": 70, "b": 30}, "height": 420}
+    layout = {"margin": {"l": 60, "r": 60, "t": 70, "b": 30}, "height": 420}
     return [Plot("parallel", "All parameters beside each other; drag along an axis to choose", [trace], layout)]
 
 
@@ -139,7 +139,7 @@ def plot_axes(trials: Sequence[Trial], outcomes: Mapping[int, Outcome], metric: 
             shown = [plain(read_values(scored[p])[key], 24) for p in chosen]
             traces.append({
                 "x": shown if numbers is None else [numbers[p] for p in chosen],
-                "y": [outcomes[scored[p].number].score for p in chosen], "mode": "markers", "name": status,
+                "y": [outcomes[scored[p].number].score for p in chosen], "mode": "markers", "name": plain(status),
                 "marker": {"color": COLOURS.get(status, GREEN), "symbol": SYMBOLS.get(status, "square"), "size": 8},
                 "text": [f"trial {scored[p].number}" for p in chosen],
             })  # fmt: skip
@@ -164,7 +164,8 @@ def plot_curves(
             traces.append({
                 "x": epochs, "y": values, "mode": "lines+markers" if len(epochs) == 1 else "lines", "name": told,
                 "line": {"color": COLOURS.get(status, GREEN), "dash": "dot" if status == "pruned" else "solid"},
-                "hovertemplate": f"%{{y:.4f}} at epoch %{{x}}<br>{told}, {status}<extra></extra>", "showlegend": False,
+                "hovertemplate": f"%{{y:.4f}} at epoch %{{x}}<br>{told}, {plain(status)}<extra></extra>",
+                "showlegend": False,
             })  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "epoch"}},

@@ -119,10 +119,10 @@ def draw_mistakes(run: RunDirectory, part: str, metrics: Metrics, batches: Batch
     ]
     counted = f"the {len(chosen)} most confident of {len(mistakes):,} mistakes on {part} images"
     title = f"{legible(run)}: {counted} (class → prediction)"
-    draw_images(look_at(batches, chosen), captions, title, run.mistakes)
+    draw_images(take_colours(batches, chosen), captions, title, run.mistakes)
 
 
-def look_at(batches: Batches, positions: Tensor) -> Tensor:
+def take_colours(batches: Batches, positions: Tensor) -> Tensor:
     """Some of the images, unaugmented, as colours in 0…1: float32 (N, H, W, C)."""
     store = batches.images.images
     pixels = store.take_centres(batches.indices[positions].to(store.device))

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from cnnlab.cli import main
-from cnnlab.reports.evidence import look, read_evidence
+from cnnlab.reports.confusion import MAX_PICTURES, share_out, show_classes
+from cnnlab.reports.evidence import add_evaluations, read_evidence
 from cnnlab.reports.page import encode, plain, show, tile
-from cnnlab.reports.run_page import MAX_PICTURES, compare_with_defaults, plot_curves, share_out, show_classes
+from cnnlab.reports.run_page import compare_with_defaults, plot_curves
 from cnnlab.runs.calibration import calibrate
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import start
@@ -67,6 +68,14 @@ def test_every_number_agrees_with_the_run_directory(run):
         header, *rows = csv.reader(file)
     shown = cells_of(page, "classes")
     assert shown == [[name, images, *(f"{float(share):.4f}" for share in shares)] for name, images, *shares in rows]
+    costs, totals = dict(cells_of(page, "time")), summary["totals"]
+    assert facts["seconds"] == costs["total seconds"] == f"{totals['seconds']:.4f}"
+    assert facts["epochs"] == costs["total epochs"] == f"{totals['epochs']:.0f}"
+    assert costs["total examples"] == f"{totals['examples']:,}"
+    for part, taken in summary["speed"]["step_milliseconds"].items():
+        assert float(costs[f"a step: {part}, ms"]) == pytest.approx(taken, abs=5e-5)
+    for part, number in summary["images"].items():
+        assert costs[f"{part} images"] == f"{number:,}"
     # What is computed anew is the same again.
     before, after = cells_of(page, "calibration")
     assert before[2] == facts["test log loss"]
@@ -80,6 +89,13 @@ def test_every_number_agrees_with_the_run_directory(run):
     curves = data_of(page)["plots"]["curve_accuracy"]["traces"]
     assert curves[1]["y"] == [row["valid_accuracy"] for row in run.read_metrics()]
     assert "test" not in json.dumps([data_of(page)["plots"][f"curve_{name}"] for name in ("loss", "accuracy", "lr")])
+
+
+def test_a_log_loss_is_drawn_where_it_is_another_than_the_loss(run):
+    found = read_evidence(run)
+    assert [trace["name"] for trace in plot_curves(found)[0].traces] == ["train loss", "valid loss"]
+    found.rows[0]["valid_log_loss"] += 0.1  # as with label smoothing
+    assert [trace["name"] for trace in plot_curves(found)[0].traces][2:] == ["valid log loss"]
 
 
 def test_cells_hold_their_pictures(run):
@@ -195,7 +211,8 @@ def test_names_with_html_stay_text(tmp_path):
     assert {row[0] for row in cells_of(page, "classes")} == set(names)
     data = data_of(page)
     assert set(data["classes"]) == set(names)
-    assert set(data["plots"]["confusion"]["traces"][0]["customdata"]) == {plain(name) for name in names}
+    told = {text.split(" taken for ")[0] for (text, *_) in data["plots"]["confusion"]["traces"][0]["hovertext"]}
+    assert told == {plain(name) for name in names}
     assert "<b>" not in json.dumps(data["plots"])
 
 
@@ -209,9 +226,9 @@ def test_regression_has_predictions_beside_labels(tmp_path):
 
 def test_an_evaluation_without_test_images_shows_validation(tmp_path):
     found = read_evidence(start(small_config(tmp_path, "split.test=0"), []))
-    look(found)
-    assert found.looked is not None and found.looked.part == "valid"
-    seen, plots = show_classes(found.looked, found.trained.facts.task, list(found.trained.facts.classes))
+    add_evaluations(found)
+    assert found.evaluation is not None and found.evaluation.part == "valid"
+    seen, plots = show_classes(found.evaluation, found.trained.facts.task, list(found.trained.facts.classes))
     assert "144 valid images" in plots[0].title or "180 valid images" in plots[0].title
     assert len(plot_curves(found)) == 3
 

@@ -13,7 +13,7 @@ from cnnlab.data.normalise import Normalise
 from cnnlab.engine.evaluate import Metrics, Predictions, evaluate
 from cnnlab.experiment.assembly import build_criterion
 from cnnlab.runs import pictures as drawing
-from cnnlab.runs.pictures import describe_labels, find_mistakes, look_at
+from cnnlab.runs.pictures import describe_labels, find_mistakes, take_colours
 from cnnlab.runs.plots import draw_confusion, draw_curves, draw_images
 from cnnlab.runs.start import start
 from cnnlab.runs.trained import load_trained
@@ -52,7 +52,7 @@ def test_kept_predictions_are_those_of_the_network(tmp_path):
     torch.testing.assert_close(kept.predictions.probabilities, outputs.softmax(1).amax(1))
     assert len(find_mistakes(kept, test.labels)) == round((1 - kept["accuracy"]) * test.num_examples)
     pixels = test.images.images.tensor[test.indices[:3]]
-    torch.testing.assert_close(look_at(test, torch.arange(3)), pixels / 255)
+    torch.testing.assert_close(take_colours(test, torch.arange(3)), pixels / 255)
 
 
 def test_plots_off_draws_nothing(tmp_path, pictures):
