@@ -148,6 +148,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--calibrated", action="store_true", help="with the temperature that `cnnlab calibrate` found for each run"
     )
 
+    predict.add_argument(
+        "--weights", metavar="W,W…|fit", help="of the runs, or fitted to images that were held out (default: equal)"
+    )
+    predict.add_argument(
+        "--clip", type=float, default=0.0, metavar="P", help="keep a submission's probabilities so far from 0 and 1"
+    )
+    predict.add_argument(
+        "--threshold", metavar="P|fit", help="of the second class's probability, or fitted (default: the likeliest)"
+    )
+
+    check = commands.add_parser("submit-check", help="any submission by the competition's rules; exit 3 if it is none")
+    check.add_argument("file", help="CSV file")
+    check.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train, such as dataset=dog_breeds")
+    check.add_argument(
+        "--format", choices=("class", "number", "probability", "probabilities"), help="default: the dataset's"
+    )
+    check.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
+
     calibrate = commands.add_parser(
         "calibrate", help="fit a temperature to a run's probabilities, on validation images"
     )
@@ -290,8 +308,16 @@ def run_command(arguments: argparse.Namespace) -> int:
             value=arguments.format,
             calibrated=arguments.calibrated,
             on_bad_image=arguments.on_bad_image,
+            weights=arguments.weights,
+            clip=arguments.clip,
+            threshold=arguments.threshold,
         )
         print("\n".join(str(path) for path in files))
+    elif arguments.command == "submit-check":
+        from cnnlab.submit_check import check_submission
+
+        sound = check_submission(arguments.file, arguments.overrides, arguments.config_dir, arguments.format)
+        return 0 if sound else DataError.exit_code
     elif arguments.command == "calibrate":
         from cnnlab.runs.calibration import calibrate, print_calibration
 

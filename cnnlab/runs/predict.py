@@ -30,6 +30,7 @@ from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.ensemble import HeldOut, choose_thresholds, choose_weights
 from cnnlab.runs.output import announce, check_output, require_replaceable
 from cnnlab.runs.saved import read_saved
 from cnnlab.runs.scores import Scores
@@ -72,23 +73,34 @@ def predict(
     value: Value | None = None,
     calibrated: bool = False,
     on_bad_image: OnBadImage | None = None,
+    weights: str | None = None,
+    clip: float = 0.0,
+    threshold: str | None = None,
 ) -> list[Path]:
     """Predict the images that the first run's dataset asks about, or `images` (a file or a folder), or a `part`.
 
     Several runs, or a cross-validation's folds, predict together: the mean of what each says, at its own temperature
-    where they are to be `calibrated`. Writes predictions.csv and, for what a competition asks about, submission.csv
-    into the first run's directory, or predictions_images.csv or that of the part, and returns the files; with `output`
-    the submission, or the table where there is none, is written there and nothing else. What happens to images that
-    cannot be decoded is the first run's `dataset.on_bad_image`, unless it is given. Raises ConfigError for runs that do
-    not go together, DataError for such images and for a submission that would be wrong; nothing is written then.
+    where they are to be `calibrated`, by their `weights` where such are given. Of a submission probabilities are kept
+    `clip` away from 0 and 1, and a class is told where its probability is at least the `threshold`. Weights and
+    threshold are numbers, with commas, or "fit": to images that were held out. Writes predictions.csv and, for what a
+    competition asks about, submission.csv into the first run's directory, or predictions_images.csv or that of the
+    part, and returns the files; with `output` the submission, or the table where there is none, is written there and
+    nothing else. What happens to images that cannot be decoded is the first run's `dataset.on_bad_image`, unless it is
+    given. Raises ConfigError for runs that do not go together, DataError for such images and for a submission that
+    would be wrong; nothing is written then.
     """
     home = RunDirectory.open(paths[0])
     chosen = None if output is None else check_output(output)
-    members = [load_trained(run) for path in paths for run in find_members(path)]
+    runs = [[load_trained(run) for run in find_members(path)] for path in paths]
     if calibrated:
-        members = [replace(member, temperature=read_temperature(member)) for member in members]
-    require_agreement(members)
-    first = members[0]
+        runs = [[replace(member, temperature=read_temperature(member)) for member in run] for run in runs]
+    require_agreement([member for run in runs for member in run])
+    first = runs[0][0]
+    held_out = [predict_held_out(run, views, average) for run in runs] if "fit" in (weights, threshold) else []
+    if weights is not None:
+        given = choose_weights(paths, weights, first.facts, held_out, average)
+        runs = [weigh_members(run, weight) for run, weight in zip(runs, given, strict=True)]
+    members = [member for run in runs for member in run]
     series, competition = choose_series(first, images, part)
     if views == "multicrop":
         require_margins(members, series.images)
@@ -96,7 +108,14 @@ def predict(
         competition = Competition(value)
     if value is not None and (images is not None or part is not None):
         raise ConfigError(f"--format {value}: is for a submission, and --images and --part make a table")
-    layout = plan_submission(first.facts, competition, series.images.ids, value) if competition else None
+    thresholds = None
+    if threshold is not None:
+        thresholds = choose_thresholds(threshold, first.facts, held_out, [run[0].weight * len(run) for run in runs])
+    layout = None
+    if competition is not None:
+        layout = plan_submission(first.facts, competition, series.images.ids, value, clip, thresholds)
+    elif clip:
+        raise ConfigError(f"--clip {clip:g}: is for a submission, and --images and --part make a table")
     skip = (on_bad_image or first.config.dataset.arguments.get("on_bad_image")) == "skip"
     subject = {**describe_subject(members, series, views, average), "skip": skip}
     chunk = choose_chunk_size(find_framings(members), views == "multicrop")
@@ -237,6 +256,7 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
     return {
         "networks": [member.identify() for member in members],
         "temperatures": [member.temperature for member in members],
+        "weights": [member.weight for member in members],
         "views": views,
         "average": average,
         "source": series.source,
@@ -293,16 +313,39 @@ def predict_in_chunks(
 def average_views(members: Sequence[Trained], crops: dict, views: Views, average: Averaging) -> Tensor:
     """The mean of all members over all views of some images: of their probabilities, or of their logits.
 
-    `crops`: for each framing uint8 (N, crops, size, size, C). Returns float64 (N, scores).
+    Each member counts by its weight, each of its views as much as another. `crops`: for each framing uint8
+    (N, crops, size, size, C). Returns float64 (N, scores).
     """
     to_scores = members[0].facts.task.to_scores
     each = to_scores if average == "probabilities" else Tensor.double
     found = []
     for member in members:
-        for pixels in crops[member.framing].unbind(1):
-            found += member.map_views(pixels, views != "none", each)
-    mean = torch.stack(found).mean(0)
+        of_crops = [member.map_views(pixels, views != "none", each) for pixels in crops[member.framing].unbind(1)]
+        found.append(torch.stack([view for of_crop in of_crops for view in of_crop]).mean(0))
+    weights = torch.tensor([member.weight for member in members], dtype=torch.float64)
+    mean = torch.einsum("m,mns->ns", weights / weights.sum(), torch.stack(found))
     return to_scores(mean) if average == "logits" else mean
+
+
+# --- What is fitted to images that were held out ----------------------------------------------------------
+
+
+def predict_held_out(members: Sequence[Trained], views: Views, average: Averaging) -> HeldOut:
+    """The validation images of a run, or of all folds, in the order of the dataset. Raises ConfigError, DataError."""
+    parts = [read_part(member, "valid") for member in members]
+    scores = [
+        np.concatenate(list(predict_in_chunks([member], part.images, views, average)))
+        for member, part in zip(members, parts, strict=True)
+    ]
+    order = np.argsort([index for part in parts for index in part.indices], kind="stable").tolist()
+    names = [name for part in parts for name in part.images.ids]
+    labels = torch.cat([part.labels for part in parts if part.labels is not None]).cpu().numpy()
+    return HeldOut([names[index] for index in order], np.concatenate(scores)[order], labels[order])
+
+
+def weigh_members(members: Sequence[Trained], weight: float) -> list[Trained]:
+    """The folds of a cross-validation share its weight."""
+    return [replace(member, weight=float(weight) / len(members)) for member in members]
 
 
 # --- Files --------------------------------------------------------------------------------------------

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from cnnlab.data import Competition, Facts
 from cnnlab.data.tables import check_sample, find_repeated, read_csv
-from cnnlab.errors import ConfigError, DataError, tell
+from cnnlab.errors import ConfigError, DataError, abridge, tell
 
 Value = Literal["class", "number", "probability", "probabilities"]
 TOLERANCE = 1e-6  # of the sum of an image's probabilities
+ROUNDED = 1e-3  # of that sum in a file, where somebody may have rounded them
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,18 @@ class Layout:
     indices: tuple[int, ...]  # of the row's image in the series that is predicted
     names: tuple[str, ...]  # of the scores' columns
     columns: tuple[int, ...]  # of the scores, for "probabilities", in the order of the header
+    clip: float = 0.0  # what probabilities are kept away from 0 and 1
+    thresholds: tuple[float, ...] | None = None  # of the second of two classes; None: the likeliest
 
 
-def plan_submission(facts: Facts, competition: Competition, ids: Sequence[str], value: Value | None) -> Layout:
+def plan_submission(
+    facts: Facts,
+    competition: Competition,
+    ids: Sequence[str],
+    value: Value | None,
+    clip: float = 0.0,
+    thresholds: tuple[float, ...] | None = None,
+) -> Layout:
     """The layout for images called `ids`; `value` overrides the competition's.
 
     Raises ConfigError for a format that the task does not have, DataError telling all that does not fit
@@ -45,6 +56,14 @@ def plan_submission(facts: Facts, competition: Competition, ids: Sequence[str], 
     """
     competition = replace(competition, value=value or competition.value)
     require_format(facts, competition.value)
+    tells_probability = competition.value in ("probability", "probabilities")
+    if clip and not (tells_probability and facts.task.has_classes and clip * len(facts.classes) < 1):
+        raise ConfigError(
+            f"--clip {clip:g}: is for probabilities, of {len(facts.classes)} classes less than "
+            f"{1 / len(facts.classes):g}; expected such a number, and the format probability or probabilities"
+        )
+    if thresholds is not None and tells_probability:
+        raise ConfigError(f"--threshold: is for classes, and the submission tells {competition.value}; expected none")
     problems: list[str] = []
     twice = find_repeated(ids)
     if twice:
@@ -69,6 +88,8 @@ def plan_submission(facts: Facts, competition: Competition, ids: Sequence[str], 
         indices=tuple(index[name] for name in wanted),
         names=facts.classes,
         columns=tuple(map(facts.classes.index, header[1:])) if tells_all else (),
+        clip=clip,
+        thresholds=thresholds,
     )
 
 
@@ -96,18 +117,72 @@ def format_submission(layout: Layout, scores: np.ndarray) -> Iterator[list[str]]
 
 
 def format_prediction(layout: Layout, scores: np.ndarray) -> list[str]:
+    if layout.clip:
+        scores = clip_probabilities(scores, layout.clip)
     if layout.value == "probabilities":
         return [format_number(scores[column]) for column in layout.columns]
     if layout.value == "probability":
         return [format_number(scores[1])]
     if len(scores) == 1:  # a number
         return [format_number(scores[0])]
-    likeliest = int(scores.argmax())
+    likeliest = int(scores.argmax()) if layout.thresholds is None else int(scores[1] >= layout.thresholds[0])
     return [str(likeliest) if layout.value == "number" else layout.names[likeliest]]
+
+
+def clip_probabilities(scores: np.ndarray, least: float) -> np.ndarray:
+    """Probabilities (classes,) none of which is below `least`, and which sum to one as before."""
+    raised = scores < least
+    while raised.any():
+        left = 1 - least * raised.sum()
+        clipped = np.where(raised, least, scores * left / scores[~raised].sum())
+        if not (more := ~raised & (clipped < least)).any():
+            return clipped
+        raised |= more
+    return scores
 
 
 def format_number(value: float) -> str:
     return f"{value:.9g}"
+
+
+def find_mistakes(path: Path, facts: Facts, competition: Competition, ids: Sequence[str] | None) -> list[str]:
+    """What a competition would refuse, or score other than it is meant, in a submission that anybody wrote.
+
+    `ids` are those of the images that it asks about, or of its sample; None: neither is there.
+    """
+    problems: list[str] = []
+    check_sample(replace(competition, sample=path), facts.classes, ids, problems)
+    if problems:
+        return problems
+    header, rows = read_csv(path)
+    torn = [line for line, row in rows if len(row) != len(header)]
+    if torn:
+        return [tell(f"lines without {len(header)} cells", torn)]
+    cells = [[cell.strip() for cell in row[1:]] for _, row in rows]
+    lines = [line for line, _ in rows]
+    if competition.value == "class" and facts.task.has_classes:
+        strange = [line for line, (cell,) in zip(lines, cells, strict=True) if cell not in facts.classes]
+        expected = f"; expected {abridge(facts.classes)}"
+        return [tell("lines whose label is no class", strange) + expected] if strange else []
+    numbers = np.array([[read_number(cell) for cell in row] for row in cells]).reshape(len(rows), len(header) - 1)
+    is_number = np.isfinite(numbers).all(1)
+    found = {"lines with a cell that is no finite number": ~is_number}
+    if competition.value == "number":
+        is_class = np.isin(numbers, np.arange(len(facts.classes))).all(1)
+        found[f"lines whose label is none of 0 … {len(facts.classes) - 1}"] = is_number & ~is_class
+    elif competition.value != "class" and facts.task.has_classes:
+        found["lines with a probability outside 0 … 1"] = is_number & ((numbers < 0) | (numbers > 1)).any(1)
+    if competition.value == "probabilities" and facts.task.has_classes:
+        found["lines whose probabilities do not sum to one"] = is_number & (abs(numbers.sum(1) - 1) > ROUNDED)
+    return [tell(what, np.array(lines)[bad].tolist()) for what, bad in found.items() if bad.any()]
+
+
+def read_number(cell: str) -> float:
+    """Not a number where the cell is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
 
 
 def require_sound(facts: Facts, ids: Sequence[str], scores: np.ndarray) -> None:
