@@ -176,6 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("run", help="run directory, sweep, or a folder of them such as outputs")
     report.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a run: such as dataset.root=FOLDER")
     report.add_argument("--output", metavar="FILE", help="default: report.html there")
+    report.add_argument("--tag", action="append", default=[], metavar="TAG", help="of a folder: only runs that have it")
     report.add_argument("--open", action="store_true", help="show it in the browser")
 
     audit = commands.add_parser("audit", help="labels that look wrong, near-twins within and across parts")
@@ -241,6 +242,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--by", metavar="KEY", help="a row for each value of a key, such as optimizer.lr")
     compare.add_argument("--metric", metavar="COLUMN", help="default: what the runs select by")
     shown = compare.add_mutually_exclusive_group()
+    compare.add_argument("--tag", action="append", default=[], metavar="TAG", help="only runs that have it")
     shown.add_argument("--csv", dest="form", action="store_const", const="csv", default="text", help="for tables")
     shown.add_argument("--json", dest="form", action="store_const", const="json", help="for programs")
     shown.add_argument(
@@ -325,7 +327,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     elif arguments.command == "report":
         from cnnlab.reports.command import report
 
-        print(report(arguments.run, arguments.overrides, arguments.output, arguments.open))
+        print(report(arguments.run, arguments.overrides, arguments.output, arguments.open, arguments.tag))
     elif arguments.command == "audit":
         from cnnlab.reports.audit_page import audit
 
@@ -360,7 +362,7 @@ def run_command(arguments: argparse.Namespace) -> int:
                 raise ConfigError(f"--test: {len(arguments.paths)} runs were given; expected two")
             print(compare_pair(*arguments.paths))
         else:
-            compare(arguments.paths, arguments.by, arguments.metric, arguments.form)
+            compare(arguments.paths, arguments.by, arguments.metric, arguments.form, arguments.tag)
     elif arguments.command == "bench":
         from cnnlab.bench import bench
 

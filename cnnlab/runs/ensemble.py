@@ -14,11 +14,11 @@ import numpy as np
 
 from cnnlab.data import Facts
 from cnnlab.errors import ConfigError
+from cnnlab.runs.submission import EVEN
 from cnnlab.tasks import LEAST_PROBABILITY, Classification
 
 NUM_STEPS = 1000
 CONVERGED = 1e-9  # change of every weight in a step
-EVEN = 0.5  # the threshold where none is given
 
 
 @dataclass(frozen=True)
@@ -88,29 +88,42 @@ def measure_log_loss(right: np.ndarray, weights: np.ndarray) -> float:
 
 
 def choose_thresholds(
-    given: str, facts: Facts, held_out: Sequence[HeldOut], weights: Sequence[float]
+    paths: Sequence[str], given: str, facts: Facts, held_out: Sequence[HeldOut], weights: Sequence[float]
 ) -> tuple[float, ...]:
-    """One for the second of two classes, or those that are fitted, which are printed. Raises ConfigError."""
-    if not facts.task.has_classes or len(facts.classes) != 2:
+    """One for the second of two classes, or for each of several labels: given or fitted, which is printed.
+
+    Of two classes the fit has the highest accuracy, of labels the highest F1. Raises ConfigError.
+    """
+    num_labels = len(facts.classes) - 1 if facts.task.has_classes else len(facts.classes)
+    if not facts.task.has_probabilities or (facts.task.has_classes and num_labels != 1):
         raise ConfigError(
-            f"--threshold {given}: is for two classes, and there are {len(facts.classes)} ({facts.task}); expected none"
+            f"--threshold {given}: is for two classes, or several labels an image, and there are {len(facts.classes)} "
+            f"({facts.task}); expected none"
         )
     if given != "fit":
-        return tuple(read_numbers("--threshold", given, "a number between 0 and 1", [1]).tolist())
-    require_same_images([""], held_out)
+        expected = "a number between 0 and 1" + (f", or {num_labels} with commas" if num_labels > 1 else "")
+        numbers = read_numbers("--threshold", given, expected, [1, num_labels])
+        return tuple(np.broadcast_to(numbers, num_labels).tolist())
+    require_same_images(paths, held_out)
     shares = np.array(weights) / sum(weights)
-    scores = np.einsum("r,rns->ns", shares, np.stack([run.scores for run in held_out]))[:, 1:]
-    labels = held_out[0].labels[:, None]
-    thresholds = fit_thresholds(scores, labels, measure_accuracy)
-    gained = cross_fit(
-        len(labels),
-        lambda half: fit_thresholds(scores[half], labels[half], measure_accuracy),
-        lambda found, half: ((scores[half] >= found) == labels[half]).mean(),
-    )
+    scores = np.einsum("r,rns->ns", shares, np.stack([run.scores for run in held_out]))[:, -num_labels:]
+    labels = held_out[0].labels.reshape(len(scores), num_labels)
+    name, measure = ("accuracy", measure_accuracy) if facts.task.has_classes else ("macro F1", measure_f1)
+
+    def judge(thresholds: np.ndarray, chosen: np.ndarray) -> float:
+        has, is_so = scores[chosen] >= thresholds, labels[chosen] == 1
+        counts = np.stack([(has & is_so).sum(0), (has & ~is_so).sum(0), (~has & is_so).sum(0), (~has & ~is_so).sum(0)])
+        return float(measure(counts).mean())
+
+    everyone = np.ones(len(scores), dtype=bool)
+    thresholds = fit_thresholds(scores, labels, measure)
+    gained = cross_fit(len(labels), lambda half: fit_thresholds(scores[half], labels[half], measure), judge)
+    named = facts.classes[-num_labels:]
+    shown = "  ".join(f"{value:.4f} {label}" for value, label in zip(thresholds, named, strict=True))
+    print(f"thresholds, fitted on {len(labels):,} images that were held out: {shown}")
     print(
-        f"threshold {thresholds[0]:.4f}, fitted on {len(labels):,} images that were held out: accuracy there "
-        f"{((scores >= thresholds) == labels).mean():.4f}, {((scores > EVEN) == labels).mean():.4f} with a half; "
-        f"{gained:.4f} where each half is judged by the other's"
+        f"{name} there {judge(np.full(num_labels, EVEN), everyone):.4f} with a half, {judge(thresholds, everyone):.4f} "
+        f"with these; {gained:.4f} where each half is judged by the other's"
     )
     return tuple(thresholds.tolist())
 

@@ -37,6 +37,7 @@ from cnnlab.runs.scores import Scores
 from cnnlab.runs.submission import (
     Layout,
     Value,
+    decide,
     format_number,
     format_submission,
     plan_submission,
@@ -110,7 +111,9 @@ def predict(
         raise ConfigError(f"--format {value}: is for a submission, and --images and --part make a table")
     thresholds = None
     if threshold is not None:
-        thresholds = choose_thresholds(threshold, first.facts, held_out, [run[0].weight * len(run) for run in runs])
+        thresholds = choose_thresholds(
+            paths, threshold, first.facts, held_out, [run[0].weight * len(run) for run in runs]
+        )
     layout = None
     if competition is not None:
         layout = plan_submission(first.facts, competition, series.images.ids, value, clip, thresholds)
@@ -129,7 +132,7 @@ def predict(
         fill(scores, members, series.images, views, average, skip)
         table = scores.read()
         require_sound(first.facts, series.images.ids, table[~find_skipped(table)])
-        write_files(home, files, first.facts, series, table, layout)
+        write_files(home, files, first.facts, series, table, layout, thresholds)
         home.scores.unlink()
     return files
 
@@ -359,7 +362,13 @@ def name_files(predictions: Path, submission: Path | None, chosen: Path | None) 
 
 
 def write_files(
-    home: RunDirectory, files: Sequence[Path], facts: Facts, series: Series, scores: np.ndarray, layout: Layout | None
+    home: RunDirectory,
+    files: Sequence[Path],
+    facts: Facts,
+    series: Series,
+    scores: np.ndarray,
+    layout: Layout | None,
+    thresholds: tuple[float, ...] | None,
 ) -> None:
     """The table of predictions and after it, if there is a layout for it, the submission; or the submission alone."""
     for file in files:
@@ -369,9 +378,9 @@ def write_files(
         series, scores = leave_out(series, scores, skipped, layout is not None)
     kept = scores[~skipped]
     if layout is None or len(files) == 2:
-        home.write_csv(files[0], format_table(facts, series, kept))
+        home.write_csv(files[0], format_table(facts, series, kept, thresholds))
     if layout is None:
-        print_table(facts, series, kept)
+        print_table(facts, series, kept, thresholds)
     else:
         home.write_csv(files[-1], format_submission(layout, scores))
 
@@ -395,14 +404,15 @@ def leave_out(series: Series, scores: np.ndarray, skipped: np.ndarray, is_submit
     return replace(series, images=replace(series.images, ids=tuple(ids[~skipped]))), scores
 
 
-def format_table(facts: Facts, series: Series, scores: np.ndarray) -> Iterator[list[str]]:
-    """Header and rows: the image's id, its label if that is known, the likeliest class, the score of each class.
+def format_table(
+    facts: Facts, series: Series, scores: np.ndarray, thresholds: tuple[float, ...] | None = None
+) -> Iterator[list[str]]:
+    """Header and rows: the image's id, its label if that is known, what is predicted, the score of each class.
 
     Of labelled images that are files the path stands after the id. For regression the row is the id, the numbers that
     are known, the numbers that are predicted.
     """
-    is_number = not facts.task.has_classes
-    likeliest = scores.argmax(1).tolist()
+    is_number = not facts.task.has_probabilities
     known: list[list[str]] = [[]] * len(scores)
     titles: list[str] = []
     if series.labels is not None and is_number:
@@ -410,25 +420,28 @@ def format_table(facts: Facts, series: Series, scores: np.ndarray) -> Iterator[l
         known = [[format_number(value) for value in row] for row in series.labels.tolist()]
     elif series.labels is not None:
         titles = ["label"]
-        known = [[guard(facts.classes[label])] for label in series.labels.tolist()]
+        labels = series.labels.long().tolist()
+        known = [[guard(facts.name(tuple(label) if isinstance(label, list) else label))] for label in labels]
     if series.paths is not None:
         titles = ["path", *titles]
         known = [[guard(str(path)), *labels] for path, labels in zip(series.paths, known, strict=True)]
     columns = title_scores(facts.classes, {*COLUMNS, *titles})
     yield ["id", *map(guard, titles), *([] if is_number else ["prediction"]), *columns]
-    for name, labels, first, numbers in zip(series.images.ids, known, likeliest, scores, strict=True):
-        prediction = [] if is_number else [guard(facts.classes[first])]
+    for name, labels, numbers in zip(series.images.ids, known, scores, strict=True):
+        prediction = [] if is_number else [guard(facts.name(decide(facts, numbers, thresholds)))]
         yield [guard(name), *labels, *prediction, *map(format_number, numbers.tolist())]
 
 
-def print_table(facts: Facts, series: Series, scores: np.ndarray) -> None:
+def print_table(facts: Facts, series: Series, scores: np.ndarray, thresholds: tuple[float, ...] | None = None) -> None:
     """A line for each of the first images: what it is called, what is predicted, and how sure."""
     names = [printable(name) for name in series.images.ids[:MAX_PRINTED]]
     width = max(map(len, names))
     for name, numbers in zip(names, scores, strict=False):
-        if not facts.task.has_classes:
-            print(f"{name:{width}}  {' '.join(f'{number:.4f}' for number in numbers)}")
-        else:
-            print(f"{name:{width}}  {printable(facts.classes[int(numbers.argmax())])}  {numbers.max():.4f}")
+        told = " ".join(f"{number:.4f}" for number in numbers)
+        if facts.task.has_probabilities:
+            label = decide(facts, numbers, thresholds)
+            certainty = f"{numbers[label]:.4f}" if isinstance(label, int) else told
+            told = f"{printable(facts.name(label))}  {certainty}"
+        print(f"{name:{width}}  {told}")
     if len(scores) > MAX_PRINTED:
         print(f"… and {len(scores) - MAX_PRINTED:,} more")
