@@ -122,7 +122,7 @@ def test_what_is_no_label_is_told(lights, tmp_path, rows, keys, told):
         ),
         (["engine.metrics=[kappa]"], "engine.metrics: kappa are of classes, and multilabel has none"),
         (["engine.select_by=valid_accuracy"], "expected auto, valid_loss or valid_label_accuracy or valid_macro_f1"),
-        (["dataset.label_map={red: warm}"], "expected {}: multilabel has no classes to map"),
+        (["++dataset.label_map={red: warm}"], "expected {}: multilabel has no classes to map"),
         (["dataset.task=binary"], "dataset.task: binary was given; expected null"),
     ],
 )

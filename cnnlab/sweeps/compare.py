@@ -28,8 +28,8 @@ NOT_COMPARED = ("name", "output_dir", "imports", "seed", "engine.threads", "engi
 def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str, tags: Sequence[str] = ()) -> None:
     """Print a row for each configuration, runs that differ in the seed alone in one; best first.
 
-    `form` is "text", "csv" or "json"; with `tags` only runs that have all of these count. Raises ConfigError for what is
-    no run, or has no such metric, key or tag.
+    `form` is "text", "csv" or "json"; with `tags` only runs that have all of these count. Raises ConfigError for what
+    is no run, or has no such metric, key or tag.
     """
     runs = [run for path in paths for run in find_runs(path) if has_tags(run.read_config(), tags)]
     if not runs:

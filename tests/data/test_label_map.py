@@ -37,7 +37,7 @@ MAPPING = "{affenpinscher: small, whippet: null, chow: small}"
 def test_in_tables_and_in_folders(breeds, kind, capsys):
     folder, labels = breeds
     keys = [f"dataset={kind}", f"dataset.root={folder / ('table' if kind == 'dog_breeds' else 'folders')}"]
-    keys += ["dataset.image_size=12", "dataset.resize=null", f"dataset.label_map={MAPPING}"]
+    keys += ["dataset.image_size=12", "dataset.resize=null", f"++dataset.label_map={MAPPING}"]
     config = parse(compose_tree(*keys))
     assert parse(as_yaml(config)) == config  # a run's config.yaml says the same
     dataset = build_dataset(config)
@@ -61,7 +61,7 @@ def test_in_tables_and_in_folders(breeds, kind, capsys):
 
 def test_digits_become_even_and_odd_and_two_classes_may_be_binary(tmp_path):
     mapping = "{" + ",".join(f"{digit}: {('even', 'odd')[digit % 2]}" for digit in range(9)) + ", 9: null}"
-    config = small_config(tmp_path, f"dataset.label_map={mapping}", "dataset.task=binary", "loss=bce_with_logits")
+    config = small_config(tmp_path, f"++dataset.label_map={mapping}", "dataset.task=binary", "loss=bce_with_logits")
     dataset = assemble(config).dataset
     assert dataset.facts.classes == ("even", "odd") and dataset.facts.num_outputs == 1
     digits = build_dataset(small_config(tmp_path)).read("train").labels
@@ -76,11 +76,11 @@ def test_digits_become_even_and_odd_and_two_classes_may_be_binary(tmp_path):
     ],
 )
 def test_what_maps_nothing_is_told(breeds, mapping, told):
-    keys = ["dataset=dog_breeds", f"dataset.root={breeds[0] / 'table'}", f"dataset.label_map={mapping}"]
+    keys = ["dataset=dog_breeds", f"dataset.root={breeds[0] / 'table'}", f"++dataset.label_map={mapping}"]
     with pytest.raises(Exception, match=told):
         build_dataset(parse(compose_tree(*keys)))
 
 
 def test_numbers_have_no_classes_to_map():
     with pytest.raises(ConfigError, match="dataset.label_map: .* expected {}: regression has no classes to map"):
-        build_dataset(parse(compose_tree("experiment=linear_regression", "dataset.label_map={y: z}")))
+        build_dataset(parse(compose_tree("experiment=linear_regression", "++dataset.label_map={y: z}")))

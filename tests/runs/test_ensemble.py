@@ -37,21 +37,21 @@ def test_weights_are_those_of_a_general_optimiser(seed):
     assert measure_log_loss(right, weights) == pytest.approx(expected.fun, abs=1e-7)
 
 
+def judge(measure, scores, labels, cut):
+    has, is_so = scores >= cut, labels == 1
+    counts = [(has & is_so).sum(), (has & ~is_so).sum(), (~has & is_so).sum(), (~has & ~is_so).sum()]
+    return measure(np.array(counts)[:, None])[0]
+
+
 @pytest.mark.parametrize("measure", [measure_f1, measure_accuracy])
 def test_a_threshold_is_the_best_of_all(measure):
     rng = np.random.default_rng(0)
     for _ in range(20):
         labels = rng.integers(0, 2, (30, 1))
         scores = (rng.random((30, 1)) + 0.4 * labels).round(1).clip(0, 1)
-
-        def judge(cut):
-            has, so = scores[:, 0] >= cut, labels[:, 0] == 1
-            return measure(
-                np.array([[(has & so).sum()], [(has & ~so).sum()], [(~has & so).sum()], [(~has & ~so).sum()]])
-            )[0]
-
         (found,) = fit_thresholds(scores, labels, measure)
-        assert judge(found) == max(judge(cut) for cut in np.linspace(0.001, 1, 1000))
+        best = max(judge(measure, scores, labels, cut) for cut in np.linspace(0.001, 1, 1000))
+        assert judge(measure, scores, labels, found) == best
 
 
 @pytest.mark.parametrize("least", [0.01, 0.1, 0.24])
