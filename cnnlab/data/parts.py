@@ -176,18 +176,20 @@ def share_out_groups(members: Tensor, groups: Tensor, shares: Sequence[float], s
     """Which of the parts with these `shares` (together 1) each image belongs to, int64 (N,): each group to one.
 
     `members`: see `list_members`. The largest groups come first, equal ones by chance. Each goes where it brings the
-    parts nearest to their share of every class: to where Σ (lacking / all of the class)² falls the most, as
-    scikit-learn's StratifiedGroupKFold does.
+    parts nearest to their share of every class: to where Σ (lacking / all of the class)² / share falls the most, much
+    as in scikit-learn's StratifiedGroupKFold.
     """
     num_groups, num_classes = int(groups.max()) + 1, members.shape[1]
     counts = torch.zeros(num_groups, num_classes, dtype=torch.float64).index_add_(0, groups, members)
     counts = counts / counts.sum(0).clamp(min=1)  # of all images of the class
     shuffled = torch.randperm(num_groups, generator=torch.Generator().manual_seed(seed))
     sizes = torch.bincount(groups, minlength=num_groups)[shuffled]
-    lacking = torch.tensor(shares, dtype=torch.float64).unsqueeze(1).repeat(1, num_classes)
+    wanted = torch.tensor(shares, dtype=torch.float64)
+    lacking = wanted.unsqueeze(1).repeat(1, num_classes)
     part = torch.zeros(num_groups, dtype=torch.long)
     for group in shuffled[sizes.argsort(descending=True, stable=True)].tolist():
-        part[group] = (lacking @ counts[group]).argmax()
+        own = counts[group]
+        part[group] = ((2 * lacking @ own - own @ own) / wanted).argmax()
         lacking[part[group]] -= counts[group]
     return part[groups]
 
