@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cnnlab.composition import (
     COMPOSING,
@@ -42,8 +42,9 @@ def run_job(composed: DictConfig) -> None:
     from cnnlab.runs.start import start
 
     settings = HydraConfig.get()
-    typed: list[str] = list(settings.overrides.task)
-    searched = [text for text in settings.overrides.hydra if text.startswith("hydra.searchpath=")]
+    given: Any = OmegaConf.to_container(settings.overrides, resolve=False)  # ${…} is told below
+    typed: list[str] = given["task"]
+    searched = [text for text in given["hydra"] if text.startswith("hydra.searchpath=")]
     try:
         tree = resolve(leave_out_unchosen(composed, settings.runtime.choices, [*searched, *typed]))
         config = parse(tree)
