@@ -232,8 +232,10 @@ def test_thresholds_are_fitted_to_validation_images(run, capsys):
 
 
 def test_every_page_and_command_takes_such_a_run(run, lights, capsys):
-    for command in (["report"], ["evaluate"], ["compare"], ["inspect"]):
-        assert main([command[0], str(run)]) == 0
+    for command in ("report", "evaluate", "compare", "inspect", "audit"):
+        assert main([command, str(run)]) == 0
+    assert main(["export", str(run), "--format", "torch_export"]) == 0
+    assert main(["calibrate", str(run)]) == 2
     assert main(["prepare", "dataset=image_csv", f"dataset.root={lights[0]}", *COLUMNS, "split.test=0"]) == 0
     out = capsys.readouterr().out
     assert "all       90     10" in out

@@ -171,8 +171,8 @@ def require_same_images(paths: Sequence[str], held_out: Sequence[HeldOut]) -> No
     for path, other in zip(paths[1:], held_out[1:], strict=True):
         if other.names != first.names or not np.array_equal(other.labels, first.labels):
             raise ConfigError(
-                f"--weights fit, {path}: held other images out than {paths[0]} did; expected runs of one dataset and "
-                "split, or cross-validations of it"
+                f"fit: {path} held other images out than {paths[0]} did; expected runs of one dataset and split, or "
+                "cross-validations of it"
             )
 
 

@@ -211,6 +211,7 @@ LOADING = {
 PROBABILITIES = {
     "multiclass": "scores = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()",
     "binary": "scores = 1 / (1 + np.exp(np.concatenate([logits, -logits])))",
+    "multilabel": "scores = 1 / (1 + np.exp(-logits))",
     "regression": "scores = logits",
 }
 
