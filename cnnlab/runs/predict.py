@@ -131,7 +131,8 @@ def predict(
         scores = Scores(home.scores, subject, len(first.facts.classes), chunk)
         fill(scores, members, series.images, views, average, skip)
         table = scores.read()
-        require_sound(first.facts, series.images.ids, table[~find_skipped(table)])
+        kept = np.flatnonzero(~find_skipped(table))
+        require_sound(first.facts, [series.images.ids[index] for index in kept], table[kept])
         write_files(home, files, first.facts, series, table, layout, thresholds)
         home.scores.unlink()
     return files
