@@ -148,6 +148,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--calibrated", action="store_true", help="with the temperature that `cnnlab calibrate` found for each run"
     )
 
+    predict.add_argument(
+        "--weights", metavar="W,W…|fit", help="of the runs, or fitted to images that were held out (default: equal)"
+    )
+    predict.add_argument(
+        "--clip", type=float, default=0.0, metavar="P", help="keep a submission's probabilities so far from 0 and 1"
+    )
+    predict.add_argument(
+        "--threshold", metavar="P|fit", help="of the second class's probability, or fitted (default: the likeliest)"
+    )
+
+    check = commands.add_parser("submit-check", help="any submission by the competition's rules; exit 3 if it is none")
+    check.add_argument("file", help="CSV file")
+    check.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train, such as dataset=dog_breeds")
+    check.add_argument(
+        "--format", choices=("class", "number", "probability", "probabilities"), help="default: the dataset's"
+    )
+    check.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
+
     calibrate = commands.add_parser(
         "calibrate", help="fit a temperature to a run's probabilities, on validation images"
     )
@@ -158,6 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("run", help="run directory, sweep, or a folder of them such as outputs")
     report.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a run: such as dataset.root=FOLDER")
     report.add_argument("--output", metavar="FILE", help="default: report.html there")
+    report.add_argument("--tag", action="append", default=[], metavar="TAG", help="of a folder: only runs that have it")
     report.add_argument("--open", action="store_true", help="show it in the browser")
 
     audit = commands.add_parser("audit", help="labels that look wrong, near-twins within and across parts")
@@ -223,6 +242,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--by", metavar="KEY", help="a row for each value of a key, such as optimizer.lr")
     compare.add_argument("--metric", metavar="COLUMN", help="default: what the runs select by")
     shown = compare.add_mutually_exclusive_group()
+    compare.add_argument("--tag", action="append", default=[], metavar="TAG", help="only runs that have it")
     shown.add_argument("--csv", dest="form", action="store_const", const="csv", default="text", help="for tables")
     shown.add_argument("--json", dest="form", action="store_const", const="json", help="for programs")
     shown.add_argument(
@@ -290,8 +310,16 @@ def run_command(arguments: argparse.Namespace) -> int:
             value=arguments.format,
             calibrated=arguments.calibrated,
             on_bad_image=arguments.on_bad_image,
+            weights=arguments.weights,
+            clip=arguments.clip,
+            threshold=arguments.threshold,
         )
         print("\n".join(str(path) for path in files))
+    elif arguments.command == "submit-check":
+        from cnnlab.submit_check import check_submission
+
+        sound = check_submission(arguments.file, arguments.overrides, arguments.config_dir, arguments.format)
+        return 0 if sound else DataError.exit_code
     elif arguments.command == "calibrate":
         from cnnlab.runs.calibration import calibrate, print_calibration
 
@@ -299,7 +327,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     elif arguments.command == "report":
         from cnnlab.reports.command import report
 
-        print(report(arguments.run, arguments.overrides, arguments.output, arguments.open))
+        print(report(arguments.run, arguments.overrides, arguments.output, arguments.open, arguments.tag))
     elif arguments.command == "audit":
         from cnnlab.reports.audit_page import audit
 
@@ -334,7 +362,7 @@ def run_command(arguments: argparse.Namespace) -> int:
                 raise ConfigError(f"--test: {len(arguments.paths)} runs were given; expected two")
             print(compare_pair(*arguments.paths))
         else:
-            compare(arguments.paths, arguments.by, arguments.metric, arguments.form)
+            compare(arguments.paths, arguments.by, arguments.metric, arguments.form, arguments.tag)
     elif arguments.command == "bench":
         from cnnlab.bench import bench
 

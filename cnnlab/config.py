@@ -180,6 +180,8 @@ class Config:
     fold: Whole | None  # the one of them that this run validates on
     plots: Literal["on", "off"] = "on"  # pictures at the end of a run
     logger: Loggers = Loggers()
+    tags: list[str] = field(default_factory=list)  # the user's own, by which runs are found again
+    note: str | None = None
 
     @property
     def num_runs(self) -> int:

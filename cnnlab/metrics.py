@@ -26,14 +26,15 @@ METRICS = ("auc", "macro_f1", "balanced_accuracy", "kappa", "quadratic_kappa", "
 
 # Of an evaluation, by what the labels are.
 OF_CLASSES = ("loss", "accuracy", "log_loss")
+OF_LABELS = ("loss", "label_accuracy", "macro_f1", "micro_f1")  # several an image
 OF_NUMBERS = ("loss", "mae")
 
 # What a best checkpoint can be selected by, and what can be watched, in some task; metrics on request come last.
 ON_REQUEST = tuple(f"valid_{name}" for name in METRICS)
-VALID_COLUMNS = (*(f"valid_{name}" for name in dict.fromkeys((*OF_CLASSES, *OF_NUMBERS))), *ON_REQUEST)
-COLUMNS = ("train_loss", "train_accuracy", "train_mae", *VALID_COLUMNS)
+VALID_COLUMNS = (*(f"valid_{name}" for name in dict.fromkeys((*OF_CLASSES, *OF_LABELS, *OF_NUMBERS))), *ON_REQUEST)
+COLUMNS = ("train_loss", "train_accuracy", "train_label_accuracy", "train_mae", *VALID_COLUMNS)
 TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
-HIGHER_IS_BETTER = ("accuracy", *METRICS)
+HIGHER_IS_BETTER = ("accuracy", "label_accuracy", "micro_f1", *METRICS)
 
 
 def is_higher_better(column: str) -> bool:

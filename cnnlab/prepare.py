@@ -52,6 +52,8 @@ def prepare(
 
 
 def prepare_pictures(config: Config, dataset: Dataset, output: str | None, *, verify: bool, strict: bool) -> bool:
+    if output is not None and not dataset.facts.task.has_classes:
+        raise ConfigError(f"--layout: {config.dataset.name} is {dataset.facts.task}; expected a class for each picture")
     found = audit(dataset.files)
     skip = config.dataset.arguments.get("on_bad_image") == "skip"
     parts, problems = dict(dataset.files), []
@@ -123,9 +125,12 @@ def print_contents(name: str, classes: Sequence[str], parts: Mapping[str, Pictur
 
 
 def print_classes(classes: Sequence[str], labels: Mapping[str, Tensor]) -> None:
-    """A line a class with its number of images in each part; `labels` int64 (N,) by the part."""
+    """A line a class, or label, with its number of images in each part; `labels` by the part as in an ImageSet."""
     labelled = [part for part in ("train", "valid", "test") if part in labels]
-    counts = {part: torch.bincount(labels[part], minlength=len(classes)).tolist() for part in labelled}
+    counts = {
+        part: (of_part.sum(0) if of_part.ndim == 2 else torch.bincount(of_part, minlength=len(classes))).int().tolist()
+        for part, of_part in labels.items()
+    }
     rows = [(printable(each), *(f"{counts[part][label]:,}" for part in labelled)) for label, each in enumerate(classes)]
     table = [("class", *labelled), *rows, ("all", *(f"{len(labels[part]):,}" for part in labelled))]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
@@ -137,7 +142,7 @@ def print_classes(classes: Sequence[str], labels: Mapping[str, Tensor]) -> None:
 def name_labels(dataset: Dataset) -> dict[Path, str]:
     """What each labelled file is said to be."""
     return {
-        path: dataset.facts.classes[label]
+        path: dataset.facts.name(label)
         for pictures in dataset.files.values()
         for path, label in zip(pictures.paths, pictures.labels or (), strict=False)
     }

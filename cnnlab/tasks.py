@@ -1,8 +1,10 @@
-"""The three kinds of problem: what a network's outputs mean, how well they fit, and the columns that tell it.
+"""The four kinds of problem: what a network's outputs mean, how well they fit, and the columns that tell it.
 
     task         labels                    outputs                     score
     multiclass   int64 (N,), the class     (N, classes), the largest   accuracy
     binary       int64 (N,), 0 or 1        (N, 1), above 0 means 1     accuracy
+    multilabel   float32 (N, labels), 0/1  (N, labels), above 0 means  label_accuracy: the share of labels that are
+                                           that it has the label       right
     regression   float32 (N, targets)      (N, targets)                mae: mean absolute error
 
 A dataset has a task, a loss fits some of them, and the loop does not care. Where two images were made one, classes
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnlab.metrics import OF_CLASSES, OF_NUMBERS
+from cnnlab.metrics import OF_CLASSES, OF_LABELS, OF_NUMBERS
 
 LEAST_PROBABILITY = 1e-15  # in the log loss
 
@@ -77,13 +79,14 @@ def surprise(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 class Task(ABC):
-    """One of the three, by what they have in common. `score` is the metric that is counted in training as well."""
+    """One of the four, by what they have in common. `score` is the metric that is counted in training as well."""
 
     name: str
     score: str
     metrics: tuple[str, ...]  # of an evaluation
     selects_by: str  # the column that one wants to be good at
-    has_classes: bool
+    has_classes: bool  # of which each image is of one
+    has_probabilities: bool
 
     def __str__(self) -> str:
         return self.name
@@ -112,6 +115,7 @@ class Classification(Task):
     metrics = OF_CLASSES
     selects_by = "valid_accuracy"
     has_classes = True
+    has_probabilities = True
 
     @abstractmethod
     def predict(self, outputs: Tensor) -> Tensor:
@@ -159,6 +163,41 @@ class Binary(Classification):
         return torch.cat([(-outputs).sigmoid(), outputs.sigmoid()], 1)
 
 
+class MultiLabel(Task):
+    """Any number of labels an image, a logit for each."""
+
+    name = "multilabel"
+    score = "label_accuracy"
+    metrics = OF_LABELS
+    selects_by = "valid_macro_f1"
+    has_classes = False
+    has_probabilities = True
+
+    def add_up_score(self, outputs: Tensor, labels: Labels) -> Tensor:
+        assert isinstance(labels, Tensor), "labels of two images are mixed as numbers are"
+        return ((outputs > 0) == (labels > 0.5)).double().mean(1).sum()
+
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        return outputs.sigmoid()
+
+    def count_hits(self, has: Tensor, labels: Tensor) -> Tensor:
+        """How many images each label was rightly, wrongly and wrongly not told of: int64 (3, labels).
+
+        `has`: bool (N, labels), what is predicted.
+        """
+        is_so = labels > 0.5
+        return torch.stack([(has & is_so).sum(0), (has & ~is_so).sum(0), (~has & is_so).sum(0)])
+
+    def measure_f1(self, hits: Tensor) -> dict[str, float]:
+        """The mean of the labels' F1 (0 where a label is neither there nor told), and F1 over all labels together."""
+        right, wrong, missed = hits.double()
+        total = hits.sum(1).tolist()
+        return {
+            "macro_f1": (2 * right / (2 * right + wrong + missed).clamp(min=1)).mean().item(),
+            "micro_f1": 2 * total[0] / max(2 * total[0] + total[1] + total[2], 1),
+        }
+
+
 class Regression(Task):
     """Numbers."""
 
@@ -167,6 +206,7 @@ class Regression(Task):
     metrics = OF_NUMBERS
     selects_by = "valid_loss"
     has_classes = False
+    has_probabilities = False
 
     def add_up_score(self, outputs: Tensor, labels: Labels) -> Tensor:
         assert isinstance(labels, Tensor), "numbers are mixed themselves"
@@ -176,5 +216,5 @@ class Regression(Task):
         return outputs
 
 
-MULTICLASS, BINARY, REGRESSION = Multiclass(), Binary(), Regression()
-TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS, BINARY, REGRESSION)}
+MULTICLASS, BINARY, MULTILABEL, REGRESSION = Multiclass(), Binary(), MultiLabel(), Regression()
+TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS, BINARY, MULTILABEL, REGRESSION)}

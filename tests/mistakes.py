@@ -16,7 +16,7 @@ from tests.conftest import compose_tree
 
 # A run of one step, where a mistake is not noticed.
 QUICK = ("dataset.image_size=12", "steps=1", "engine.device=cpu")
-FREE = ("name", "output_dir", "engine.device")  # any text might be one
+FREE = ("name", "output_dir", "engine.device", "note")  # any text might be one
 FRACTIONS = ("schedule.every",)  # a whole number by chance
 EVERYTHING = ("augment=[shift,mixup]", "optimizer=sgd", "schedule=step", "average=ema")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnnlab.cli import main
 from cnnlab.config import parse
 from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import improves
@@ -20,7 +21,7 @@ from cnnlab.runs.classes import find_never_predicted
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.start import resume, start
 from cnnlab.tasks import MULTICLASS
-from tests.conftest import compose_tree, small_config
+from tests.conftest import SMALL, compose_tree, small_config
 
 RNG = np.random.default_rng(0)
 
@@ -166,3 +167,11 @@ def test_a_run_goes_on_with_the_metrics_it_began_with(tmp_path):
     with pytest.raises(ConfigError, match="the run has the metrics kappa, and would have auc, kappa"):
         resume(str(run.path), ["epochs=2", "engine.stop_by=valid_auc"])
     assert len(resume(str(run.path), ["epochs=2", "engine.stop_by=valid_kappa"]).read_metrics()) == 2
+
+
+def test_what_trials_are_compared_by_they_measure(tmp_path):
+    keys = ["engine.metrics=[kappa]", "sweep.metric=valid_auc", f"output_dir={tmp_path}", *SMALL]
+    assert main(["train", "-m", "optimizer.lr=0.001,0.01", "epochs=1", *keys]) == 0
+    (table,) = tmp_path.glob("sweeps/*/trials.csv")
+    scores = np.genfromtxt(table, delimiter=",", names=True, dtype=None, encoding="utf-8")["valid_auc"]
+    assert ((scores > 0.5) & (scores <= 1)).all()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnlab.data.dataset import Pictures
+from cnnlab.data.dataset import Label, Pictures
 from cnnlab.data.files import read_regular
 from cnnlab.data.pack import in_threads
 from cnnlab.data.pictures import read_picture
@@ -50,7 +50,7 @@ def audit(files: Mapping[str, Pictures]) -> Audit:
     results = zip(paths, in_threads(read_content, paths, "checking"), strict=True)
     contents = {path: content for path, (content, _) in results if content}
     part_of: dict[Path, str] = {}
-    label_of: dict[Path, int] = {}
+    label_of: dict[Path, Label] = {}
     for part, pictures in files.items():
         part_of |= dict.fromkeys(pictures.paths, part)
         label_of |= dict(zip(pictures.paths, pictures.labels or (), strict=False))

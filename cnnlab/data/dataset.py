@@ -16,7 +16,9 @@ from torch import Tensor
 
 from cnnlab.data.store import Resident, Store
 from cnnlab.signature import Range
-from cnnlab.tasks import BINARY, MULTICLASS, REGRESSION, Task
+from cnnlab.tasks import BINARY, MULTICLASS, MULTILABEL, REGRESSION, Task
+
+Label = int | tuple[int, ...]  # the class; 0 or 1 for each label, where an image has several
 
 # Pixels of an image's side, as users may ask for them: no network or memory is made for more.
 Side = Annotated[int, Range(at_least=1, at_most=8192)]
@@ -29,7 +31,7 @@ class Facts:
     Without `mean` and `std` (of pixels in 0…1, one number a channel) they are computed from the training images.
     """
 
-    classes: tuple[str, ...]  # for regression, the names of the targets
+    classes: tuple[str, ...]  # of several an image, the labels; for regression, the names of the targets
     channels: int
     image_size: int  # pixels a side; images are square
     mean: tuple[float, ...] | None = None
@@ -47,6 +49,12 @@ class Facts:
         """Pixels of a picture's shorter side before its centre is cut out."""
         return self.resize or self.image_size
 
+    def name(self, label: Label) -> str:
+        """The class, or the labels that an image has."""
+        if isinstance(label, tuple):
+            return " ".join(name for name, is_so in zip(self.classes, label, strict=True) if is_so)
+        return self.classes[label]
+
     @property
     def maps_number_to_number(self) -> bool:
         """Whether a plane can show all of it."""
@@ -58,7 +66,7 @@ class ImageSet:
     """Images with their labels."""
 
     images: Store
-    labels: Tensor  # int64 (N,); float32 (N, targets) for regression
+    labels: Tensor  # int64 (N,); float32 (N, labels) of 0 and 1 where an image has several, (N, targets) for regression
     files: Pictures | None = None  # that they were read from, one each
 
     def __len__(self) -> int:
@@ -104,6 +112,12 @@ class Competition:
     id_column: str = "id"
     value_column: str = "label"  # for "probabilities" the columns are the classes
     sample: Path | None = None
+    separator: str | None = None  # between the names in one cell, where an image has several labels; None: columns
+
+    def columns(self, facts: Facts) -> tuple[str, ...]:
+        """Those after the ids."""
+        is_wide = self.value == "probabilities" or (facts.task is MULTILABEL and self.separator is None)
+        return facts.classes if is_wide else (self.value_column,)
 
 
 @dataclass(frozen=True)
@@ -112,16 +126,17 @@ class Pictures:
 
     paths: tuple[Path, ...]
     ids: tuple[str, ...]  # what a table calls each: a competition's id, a file's name, its path below the root
-    labels: tuple[int, ...] | None = None  # None: not known, as of the images that a competition asks about
+    labels: tuple[Label, ...] | None = None  # None: not known, as of the images that a competition asks about
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # others of the table that has the labels
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def label_tensor(self) -> Tensor:
-        """int64 (N,)"""
+        """As in an ImageSet."""
         assert self.labels is not None, "asked of pictures whose labels are known"
-        return torch.tensor(self.labels, dtype=torch.long)
+        has_several = len(self.labels) > 0 and isinstance(self.labels[0], tuple)
+        return torch.tensor(self.labels, dtype=torch.float32 if has_several else torch.long)
 
     def select(self, indices: Iterable[int]) -> Pictures:
         """Some of them, in the order of `indices`."""

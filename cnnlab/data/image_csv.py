@@ -1,6 +1,6 @@
 """A folder of pictures and a table that says what each is: your own data in the shape of a competition's.
 
-    root/labels.csv     a column of ids and a column of labels; others are passed over
+    root/labels.csv     a column of ids and a column of labels, or one for each of several; others are passed over
     root/train/…        the pictures: an id is a file's name, with or without its ending
     root/test/…         optional: pictures to predict
 
@@ -15,6 +15,7 @@ from cnnlab.data.dataset import Dataset, Side
 from cnnlab.data.pictures import OnBadImage, PictureDecoder, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.tables import find_by_table
+from cnnlab.errors import ConfigError
 from cnnlab.signature import Meaning
 
 
@@ -27,6 +28,8 @@ def image_csv(
     label_column: str = "label",
     folder: str = "train",
     test_folder: str = "test",
+    label_columns: tuple[str, ...] = (),
+    label_separator: str | None = None,
     submission: Literal["class", "probability", "probabilities"] = "class",
     image_size: Side = 64,
     resize: Side | None = None,
@@ -37,11 +40,27 @@ def image_csv(
     """Any pictures in a folder, labelled by a CSV table beside it; classes are its labels, sorted.
 
     `table`, `folder` and `test_folder` are paths below `root`; `submission` is what is asked of the pictures to
-    predict: the name of the class, the probability of the second, or that of each. Raises DataError with everything
-    that is wrong.
+    predict: the name of the class, the probability of the second, or that of each. A picture has several labels where
+    there are `label_columns`, of 0 and 1, or a `label_separator` between names in the one column; a submission tells
+    them alike. Raises DataError with everything that is wrong.
     """
-    skip = on_bad_image == "skip"
-    found = find_by_table(root, table, id_column, label_column, folder, test_folder, value=submission, skip=skip)
+    if label_columns and label_separator is not None:
+        raise ConfigError(
+            "dataset.label_columns, dataset.label_separator: both were given; expected columns of 0 and 1, or what is "
+            "between the names in one column"
+        )
+    found = find_by_table(
+        root,
+        table,
+        id_column,
+        label_column,
+        folder,
+        test_folder,
+        value=submission,
+        skip=on_bad_image == "skip",
+        label_columns=label_columns,
+        separator=label_separator,
+    )
     return dataset_of_pictures(
         root,
         found.classes,
@@ -50,4 +69,5 @@ def image_csv(
         cache,
         on_bad_image,
         competition=found.competition,
+        task=found.task,
     )

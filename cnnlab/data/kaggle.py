@@ -196,7 +196,7 @@ def digit_recognizer(*, root: DigitsRoot, image_size: Side = 28) -> Dataset:
         problems.append("train.csv: no row below its header")
     ids = tuple(str(number) for number in range(1, num_test + 1))
     competition = Competition("class", "ImageId", "Label", find_sample(base))
-    check_sample(competition, DIGITS, ids or None, problems)
+    check_sample(competition, (competition.value_column,), ids or None, problems)
     if problems:
         raise UnsoundPictures(base, problems, {})
 

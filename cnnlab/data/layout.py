@@ -42,7 +42,7 @@ def plan_tree(parts: Mapping[str, Pictures], classes: tuple[str, ...]) -> dict[P
             ("valid", "train_valid"),
         )  # fmt: skip
         if part in parts
-        for path, label in zip(parts[part].paths, parts[part].labels or (), strict=True)
+        for path, label in zip(parts[part].paths, parts[part].label_tensor().tolist(), strict=True)
     ]
     if "unlabelled" in parts:
         wanted += [(Path("test", UNKNOWN, path.name), path) for path in parts["unlabelled"].paths]

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from cnnlab.data.dataset import Dataset, ImageSet
 from cnnlab.errors import DataError, tell
@@ -102,15 +103,18 @@ def split_off(
     """
     if fraction == 0:
         return torch.arange(len(labels)), torch.empty(0, dtype=torch.long)
-    labels = _as_classes(labels)
-    _refuse_lonely(labels, classes, f"split.{purpose}={fraction:g}", f"split.{purpose}=0")
+    if groups is None and are_label_sets(labels):
+        groups = torch.arange(len(labels))
     if groups is not None:
-        is_taken = share_out_groups(labels, groups, [1 - fraction, fraction], derive_seed(seed, "split", purpose)) == 1
-        for label in labels.unique().tolist():  # a class that nothing could be learned of comes back, one group of it
-            of_class = labels == label
-            if is_taken[of_class].all():
+        members = list_members(labels)
+        shares = [1 - fraction, fraction]
+        is_taken = share_out_groups(members, groups, shares, derive_seed(seed, "split", purpose)) == 1
+        for of_class in members.T.bool():  # a class that nothing could be learned of comes back, one group of it
+            if of_class.any() and is_taken[of_class].all():
                 is_taken[groups == groups[of_class].mode().values] = False
         return (~is_taken).nonzero().flatten(), is_taken.nonzero().flatten()
+    labels = _as_classes(labels)
+    _refuse_lonely(labels, classes, f"split.{purpose}={fraction:g}", f"split.{purpose}=0")
     counts = torch.bincount(labels)
     quota = counts * fraction
     take = quota.floor()
@@ -139,11 +143,14 @@ def assign_folds(
     """
     if len(labels) < num_folds:
         raise DataError(f"folds={num_folds}: there are {len(labels)} images to train on; expected as many as folds")
+    if groups is None and are_label_sets(labels):
+        groups = torch.arange(len(labels))
+    if groups is not None:
+        members = list_members(labels)
+        _refuse_too_few_groups(members, groups, num_folds, classes)
+        return share_out_groups(members, groups, [1 / num_folds] * num_folds, derive_seed(seed, "folds", num_folds))
     labels = _as_classes(labels)
     _refuse_lonely(labels, classes, f"folds={num_folds}", "folds=null")
-    if groups is not None:
-        _refuse_too_few_groups(labels, groups, num_folds, classes)
-        return share_out_groups(labels, groups, [1 / num_folds] * num_folds, derive_seed(seed, "folds", num_folds))
     generator = torch.Generator().manual_seed(derive_seed(seed, "folds", num_folds))
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
@@ -152,22 +159,37 @@ def assign_folds(
     return folds
 
 
-def share_out_groups(labels: Tensor, groups: Tensor, shares: Sequence[float], seed: int) -> Tensor:
+def are_label_sets(labels: Tensor) -> bool:
+    """Whether each image has any number of labels, 0 or 1 for each, (N, labels)."""
+    return labels.is_floating_point() and bool(((labels == 0) | (labels == 1)).all())
+
+
+def list_members(labels: Tensor) -> Tensor:
+    """0 or 1 for each class that an image may be of, float64 (N, classes); all are of the last one."""
+    everyone = torch.ones(len(labels), 1, dtype=torch.float64)
+    if are_label_sets(labels):
+        return torch.cat([labels.double(), everyone], 1)
+    return everyone if labels.is_floating_point() else torch.cat([one_hot(labels).double(), everyone], 1)
+
+
+def share_out_groups(members: Tensor, groups: Tensor, shares: Sequence[float], seed: int) -> Tensor:
     """Which of the parts with these `shares` (together 1) each image belongs to, int64 (N,): each group to one.
 
-    The largest groups come first, equal ones by chance. Each goes where it brings the parts nearest to their share of
-    every class: to where Σ (lacking / all of the class)² falls the most, as scikit-learn's StratifiedGroupKFold does.
+    `members`: see `list_members`. The largest groups come first, equal ones by chance. Each goes where it brings the
+    parts nearest to their share of every class: to where Σ (lacking / all of the class)² / share falls the most, much
+    as in scikit-learn's StratifiedGroupKFold.
     """
-    num_groups, num_classes = int(groups.max()) + 1, int(labels.max()) + 1
-    counts = torch.zeros(num_groups, num_classes, dtype=torch.float64)
-    counts.index_put_((groups, labels), torch.ones((), dtype=torch.float64), accumulate=True)
+    num_groups, num_classes = int(groups.max()) + 1, members.shape[1]
+    counts = torch.zeros(num_groups, num_classes, dtype=torch.float64).index_add_(0, groups, members)
     counts = counts / counts.sum(0).clamp(min=1)  # of all images of the class
     shuffled = torch.randperm(num_groups, generator=torch.Generator().manual_seed(seed))
     sizes = torch.bincount(groups, minlength=num_groups)[shuffled]
-    lacking = torch.tensor(shares, dtype=torch.float64).unsqueeze(1).repeat(1, num_classes)
+    wanted = torch.tensor(shares, dtype=torch.float64)
+    lacking = wanted.unsqueeze(1).repeat(1, num_classes)
     part = torch.zeros(num_groups, dtype=torch.long)
     for group in shuffled[sizes.argsort(descending=True, stable=True)].tolist():
-        part[group] = (lacking @ counts[group]).argmax()
+        own = counts[group]
+        part[group] = ((2 * lacking @ own - own @ own) / wanted).argmax()
         lacking[part[group]] -= counts[group]
     return part[groups]
 
@@ -193,12 +215,12 @@ def _as_classes(labels: Tensor) -> Tensor:
     return torch.zeros(len(labels), dtype=torch.long) if labels.is_floating_point() else labels
 
 
-def _refuse_too_few_groups(labels: Tensor, groups: Tensor, num_folds: int, classes: Sequence[str]) -> None:
+def _refuse_too_few_groups(members: Tensor, groups: Tensor, num_folds: int, classes: Sequence[str]) -> None:
     """Raises DataError for fewer groups than folds, and naming the classes that lie in a single group."""
     num_groups = len(groups.unique())
     if num_groups < num_folds:
         raise DataError(f"folds={num_folds}: there are {num_groups} groups to train on; expected as many as folds")
-    single = [label for label in labels.unique().tolist() if len(groups[labels == label].unique()) == 1]
+    single = [label for label, of_class in enumerate(members.T.bool()) if len(groups[of_class].unique()) == 1]
     if single:
         names = [classes[label] if classes else str(label) for label in single]
         raise DataError(

@@ -23,6 +23,7 @@ from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
 from cnnlab.data.store import Store
 from cnnlab.errors import ConfigError, DataError, tell
+from cnnlab.tasks import MULTICLASS, Task
 
 with suppress(ImportError):
     from pillow_heif import register_heif_opener
@@ -226,6 +227,7 @@ def dataset_of_pictures(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     competition: Competition | None = None,
+    task: Task = MULTICLASS,
 ) -> Dataset:
     """The dataset that picture files make up: `files` has those of each part, and "unlabelled" ones."""
     folders = cache_folders(Path(root), cache)
@@ -240,7 +242,7 @@ def dataset_of_pictures(
             read(part, verify=True)
 
     return Dataset(
-        Facts(classes, decoder.channels, decoder.image_size, mean, std, resize=decoder.resize),
+        Facts(classes, decoder.channels, decoder.image_size, mean, std, task, decoder.resize),
         parts=parts,
         read=partial(read, verify=mean is None),  # all pixels are read then, for their mean
         unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, decoder.grey),

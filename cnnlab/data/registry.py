@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -19,6 +19,9 @@ class ForEveryDataset:
     # By the training images' own mean and std, ImageNet's, the course notes' for CIFAR-10, or a given "mean" and "std";
     # "model": those that model.weights tell; None: these if there are weights that do, else as the dataset says.
     normalize: Literal["auto", "imagenet", "course", "model"] | dict[str, list[float]] | None = None
+
+    # The new name of a class, by its old one; None: its images are left out.
+    label_map: dict[str | int, str | int | None] = field(default_factory=dict)
 
     def find_problems(self) -> list[str]:
         given = self.normalize

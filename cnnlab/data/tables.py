@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from cnnlab.data.dataset import Competition, Pictures
+from cnnlab.data.dataset import Competition, Facts, Label, Pictures
 from cnnlab.data.files import (
     ENDINGS,
     check_classes,
@@ -27,6 +27,7 @@ from cnnlab.data.files import (
 )
 from cnnlab.data.pictures import UnsoundPictures
 from cnnlab.errors import DataError, abridge, tell
+from cnnlab.tasks import MULTICLASS, MULTILABEL, Task
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # of tables that are no CSV with commas
 SAMPLES = ("sampleSubmission.csv", "sample_submission.csv")  # as competitions name the sample of a submission
@@ -39,6 +40,7 @@ class Found:
     classes: tuple[str, ...]
     files: dict[str, Pictures]  # "train" and, where they are there, "unlabelled"
     competition: Competition
+    task: Task = MULTICLASS
 
 
 def find_by_table(
@@ -53,25 +55,38 @@ def find_by_table(
     classes: tuple[str, ...] | None = None,
     skip: bool = False,
     with_sample: bool = True,
+    label_columns: Sequence[str] = (),
+    separator: str | None = None,
 ) -> Found:
     """Pictures in `folder` that `table` labels, those in `test_folder` to predict, and the sample of a submission.
 
     Without `classes` they are the table's labels, sorted. With `skip` an id without a file is left out, as a file
-    that cannot be decoded is; without `with_sample` one that lies there is of other pictures, and passed over. Raises
+    that cannot be decoded is; without `with_sample` one that lies there is of other pictures, and passed over. With
+    `label_columns`, of 0 and 1, or a `separator` between names in one column, an image has several labels. Raises
     UnsoundPictures with all problems.
     """
     base = require_folder(root)
     problems: list[str] = []
-    labels = read_labels(base / table, id_column, label_column, problems)
-    if classes is None:
-        classes = tuple(sorted(set(labels.values())))
-        check_classes(classes, problems)
-    train = match_labels(base / folder, labels, classes, table, problems, skip=skip)
+    labels: Mapping[str, Label | None]
+    task: Task = MULTILABEL
+    if label_columns:
+        labels, classes = read_indicators(base / table, id_column, label_columns, problems), tuple(label_columns)
+    elif separator is not None:
+        labels, classes = read_label_lists(base / table, id_column, label_column, separator, problems)
+    else:
+        task = MULTICLASS
+        names = read_labels(base / table, id_column, label_column, problems)
+        if classes is None:
+            classes = tuple(sorted(set(names.values())))
+            check_classes(classes, problems)
+        labels = number_labels(names, classes, table, problems)
+    train = match_labels(base / folder, labels, table, problems, skip=skip)
     if not problems:
-        train = replace(train, columns=read_columns(base / table, id_column, label_column, train.ids))
+        own = (id_column, *(label_columns or (label_column,)))
+        train = replace(train, columns=read_columns(base / table, own, train.ids))
     test = unlabelled_pictures(base / test_folder, with_ending=has_endings(labels), below=has_folders(labels))
-    competition = Competition(value, id_column, label_column, find_sample(base) if with_sample else None)
-    return join_found(base, classes, train, test, competition, problems)
+    competition = Competition(value, id_column, label_column, find_sample(base) if with_sample else None, separator)
+    return join_found(base, classes, train, test, competition, problems, task)
 
 
 def require_folder(root: str) -> Path:
@@ -91,15 +106,17 @@ def join_found(
     test: Pictures | None,
     competition: Competition,
     problems: list[str],
+    task: Task = MULTICLASS,
 ) -> Found:
     """All of it together, held against the sample. Raises UnsoundPictures for `problems` and what that adds."""
-    check_sample(competition, classes, None if test is None else test.ids, problems)
+    wanted = competition.columns(Facts(classes, 1, 1, task=task))
+    check_sample(competition, wanted, None if test is None else test.ids, problems)
     if not problems and not len(train):
         problems.append("no labelled picture to train on")
     files = {"train": train} if test is None else {"train": train, "unlabelled": test}
     if problems:
         raise UnsoundPictures(base, problems, files)
-    return Found(classes, files, competition)
+    return Found(classes, files, competition, task)
 
 
 # --- Labels -------------------------------------------------------------------------------------------
@@ -117,11 +134,53 @@ def read_labels(path: Path, id_column: str, label_column: str, problems: list[st
     return {row[0]: row[1] for row in rows}
 
 
-def read_columns(path: Path, id_column: str, label_column: str, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The other columns of a sound table of labels, their cells in the order of `ids`."""
+def number_labels(
+    names: Mapping[str, str], classes: Sequence[str], table: str, problems: list[str]
+) -> dict[str, int | None]:
+    """id → which of the classes it is; None, and a problem, where it is none of them."""
+    unknown = sorted(set(names.values()) - set(classes))
+    if unknown:
+        problems.append(f"{tell(f'{table}: labels that are no class', unknown)}; expected {abridge(classes)}")
+    numbers = {name: number for number, name in enumerate(classes)}
+    return {each: numbers.get(name) for each, name in names.items()}
+
+
+def read_indicators(
+    path: Path, id_column: str, label_columns: Sequence[str], problems: list[str]
+) -> dict[str, tuple[int, ...]]:
+    """id → 0 or 1 for each label, of a table with a column for each."""
+    rows = read_rows(path, (id_column, *label_columns), problems)
+    strange = [row[0] for row in rows if not set(row[1:]) <= {"0", "1"}]
+    if strange:
+        problems.append(f"{tell(f'{path.name}: ids with another label than 0 or 1', strange)}; expected one of these")
+    twice = find_repeated(row[0] for row in rows)
+    if twice:
+        problems.append(tell(f"{path.name}: ids that stand twice", twice))
+    return {row[0]: tuple(int(cell == "1") for cell in row[1:]) for row in rows}
+
+
+def read_label_lists(
+    path: Path, id_column: str, label_column: str, separator: str, problems: list[str]
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """id → 0 or 1 for each label, of a table with the names of those that it has in one column; and all names, sorted.
+
+    An empty cell is an image without a label.
+    """
+    rows = read_rows(path, (id_column, label_column), problems, may_be_empty=label_column)
+    lists = {row[0]: {name for each in row[1].split(separator) if (name := each.strip())} for row in rows}
+    twice = find_repeated(row[0] for row in rows)
+    if twice:
+        problems.append(tell(f"{path.name}: ids that stand twice", twice))
+    classes = tuple(sorted(set().union(*lists.values())))
+    check_classes(classes, problems)
+    return {each: tuple(int(name in names) for name in classes) for each, names in lists.items()}, classes
+
+
+def read_columns(path: Path, own: Sequence[str], ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The columns of a sound table of labels that are not its `own`, ids first; their cells in the order of `ids`."""
     header, numbered = read_csv(path)
-    by_id = {row[header.index(id_column)].strip(): row for _, row in numbered}
-    names = [name for name in header if name not in (id_column, label_column) and header.count(name) == 1]
+    by_id = {row[header.index(own[0])].strip(): row for _, row in numbered}
+    names = [name for name in header if name not in own and header.count(name) == 1]
     return {name: tuple(by_id[each][header.index(name)].strip() for each in ids) for name in names}
 
 
@@ -130,8 +189,13 @@ def find_repeated(names: Iterable[str]) -> dict[str, int]:
     return {name: count for name, count in Counter(names).items() if count > 1}
 
 
-def read_rows(path: Path, columns: Sequence[str], problems: list[str]) -> list[tuple[str, ...]]:
-    """The cells of some columns of a CSV table, row by row. Rows that are not whole are left out, as a problem."""
+def read_rows(
+    path: Path, columns: Sequence[str], problems: list[str], may_be_empty: str | None = None
+) -> list[tuple[str, ...]]:
+    """The cells of some columns of a CSV table, row by row. Rows that are not whole are left out, as a problem.
+
+    Of one of the columns a cell `may_be_empty`.
+    """
     expected = f"expected a table with the columns {', '.join(columns)}"
     try:
         header, numbered = read_csv(path)
@@ -153,7 +217,7 @@ def read_rows(path: Path, columns: Sequence[str], problems: list[str]) -> list[t
             torn.append(line)
             continue
         cells = tuple(row[index].strip() for index in indices)
-        if all(cells):
+        if all(cell or column == may_be_empty for cell, column in zip(cells, columns, strict=True)):
             rows.append(cells)
         else:
             empty.append(line)
@@ -190,9 +254,9 @@ def read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def match_labels(
-    folder: Path, labels: dict[str, str], classes: Sequence[str], table: str, problems: list[str], *, skip: bool
+    folder: Path, labels: Mapping[str, Label | None], table: str, problems: list[str], *, skip: bool
 ) -> Pictures:
-    """The pictures of a folder with what a table says of them, in the order of the files."""
+    """The pictures of a folder with what a table says of them, in the order of the files; without label None."""
     if not folder.is_dir():
         problems.append(f"{folder.name}/: missing; expected a folder of pictures ({', '.join(ENDINGS)})")
         return Pictures((), (), ())
@@ -205,12 +269,9 @@ def match_labels(
         say(tell(f"{folder.parent / table}: ids left out, they have no file in {folder.name}/", absent))
     elif absent:
         problems.append(tell(f"{table}: ids without a file in {folder.name}/", absent))
-    numbers = {name: number for number, name in enumerate(classes)}
-    unknown = sorted(set(labels.values()) - set(classes))
-    if unknown:
-        problems.append(f"{tell(f'{table}: labels that are no class', unknown)}; expected {abridge(classes)}")
-    known = {name: path for name, path in files.items() if labels.get(name) in numbers}
-    return Pictures(tuple(known.values()), tuple(known), tuple(numbers[labels[name]] for name in known))
+    known = {name: (path, label) for name, path in files.items() if (label := labels.get(name)) is not None}
+    paths, found = zip(*known.values(), strict=True) if known else ((), ())
+    return Pictures(paths, tuple(known), found)
 
 
 def index_files(folder: Path, ids: Collection[str], problems: list[str]) -> dict[str, Path]:
@@ -239,9 +300,9 @@ def has_folders(ids: Collection[str]) -> bool:
 
 
 def check_sample(
-    competition: Competition, classes: Sequence[str], ids: Sequence[str] | None, problems: list[str]
+    competition: Competition, wanted: Sequence[str], ids: Sequence[str] | None, problems: list[str]
 ) -> None:
-    """What in the sample of a submission does not fit the classes and the ids (None: none are there yet)."""
+    """What in the sample of a submission does not fit the columns wanted, and the ids (None: none are there yet)."""
     path = competition.sample
     if path is None:
         return
@@ -253,9 +314,7 @@ def check_sample(
     repeated = find_repeated(header)
     if repeated:
         problems.append(tell(f"{path.name}: columns that stand twice", repeated))
-    kind, wanted = "columns", [competition.value_column]
-    if competition.value == "probabilities":
-        kind, wanted = "classes", list(classes)
+    kind = "columns" if list(wanted) == [competition.value_column] else "classes"
     asked = dict.fromkeys(row[0].strip() for _, row in rows)
     known = set(asked if ids is None else ids)
     found = {

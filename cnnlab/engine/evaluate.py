@@ -12,7 +12,7 @@ from torch import Tensor
 from cnnlab.distributed import add_up, copy_from_main, gather, is_main, num_processes, rank
 from cnnlab.engine.network import Network
 from cnnlab.metrics import measure
-from cnnlab.tasks import Classification, Labels, Task
+from cnnlab.tasks import Classification, Labels, MultiLabel, Task
 
 
 class BatchSource(Protocol):
@@ -114,6 +114,26 @@ class ClassCounts:
         return self._log_loss.item(), self._confusion.cpu()
 
 
+class LabelCounts:
+    """How often each label was told rightly and wrongly, counted on the device as `Sums` does."""
+
+    def __init__(self, device: torch.device, task: MultiLabel, num_outputs: int):
+        self._task = task
+        self._hits = torch.zeros(3, num_outputs, dtype=torch.long, device=device)
+
+    def add(self, outputs: Tensor, labels: Tensor) -> None:
+        self._hits.add_(self._task.count_hits(outputs > 0, labels))
+
+    def read(self) -> Tensor:
+        return self._hits.cpu()
+
+
+def add_label_counts(means: dict[str, float], task: MultiLabel, counts: LabelCounts | None) -> Metrics:
+    """With what is counted by label, of all processes together; one that has had no batch has no `counts`."""
+    counted = [read for read in gather(counts.read() if counts else None) if read is not None]
+    return Metrics({**means, **task.measure_f1(torch.stack(counted).sum(0))})
+
+
 def add_class_counts(means: dict[str, float], counts: ClassCounts | None) -> Metrics:
     """With what is counted by class, of all processes together; one that has had no batch has no `counts`."""
     counted = [read for read in gather(counts.read() if counts else None) if read is not None]
@@ -149,7 +169,9 @@ def evaluate(
     model.eval()
     copy_from_main(model.buffers())
     sums = Sums(network.device, task)
+    extra = [name for name in extra if name not in task.metrics]
     counts: ClassCounts | None = None
+    label_counts: LabelCounts | None = None
     scored: dict[
         int, tuple[Tensor, ...]
     ] = {}  # probabilities and labels by the batch's number, where a metric needs all
@@ -169,9 +191,15 @@ def evaluate(
                     if keep_predictions:
                         probabilities = task.to_scores(outputs.float())
                         kept[number] = task.predict(outputs), probabilities.amax(1)
+                if isinstance(task, MultiLabel):
+                    assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
+                    label_counts = label_counts or LabelCounts(network.device, task, outputs.shape[1])
+                    label_counts.add(outputs, labels)
     finally:
         for module, mode in modes.items():
             module.training = mode
+    if isinstance(task, MultiLabel):
+        return add_label_counts(sums.means(), task, label_counts)
     metrics = add_class_counts(sums.means(), counts)
     if extra:
         scores, known = (column.numpy() for column in join_batches(scored))

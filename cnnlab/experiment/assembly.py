@@ -25,6 +25,7 @@ from cnnlab.models.head import find_head
 from cnnlab.models.shapes import keep_modes
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
+from cnnlab.tasks import MULTILABEL
 
 IN_PIXELS = ("size", "padding", "pixels")  # arguments of augmentations
 
@@ -80,7 +81,10 @@ def build_criterion(
     """
     counts = None
     if train_labels is not None and needs_class_counts(config.loss):
-        counts = torch.bincount(train_labels, minlength=len(facts.classes))
+        if facts.task is MULTILABEL:
+            counts = torch.stack([(train_labels == 0).sum(0), (train_labels == 1).sum(0)])
+        else:
+            counts = torch.bincount(train_labels, minlength=len(facts.classes))
     return build_loss(config.loss, facts.task, len(facts.classes), device, counts)
 
 
@@ -136,9 +140,10 @@ def require_metrics(config: Config, dataset: Dataset) -> None:
         expected = " or ".join(valid_columns)
         problems.append(f"engine.select_by: {select_by} was given; expected auto, {expected} for {task}")
     if config.sampling == "balanced" and not task.has_classes:
-        problems.append("sampling: balanced was given; expected shuffled: regression has no classes to balance")
-    if config.metrics and not task.has_classes:
-        problems.append(f"engine.metrics: {', '.join(config.metrics)} are of classes, and {task} has none; expected []")
+        problems.append(f"sampling: balanced was given; expected shuffled: {task} has no classes to balance")
+    strange = [name for name in config.metrics if name not in task.metrics]
+    if strange and not task.has_classes:
+        problems.append(f"engine.metrics: {', '.join(strange)} are of classes, and {task} has none; expected []")
     if "top5_accuracy" in config.metrics and len(dataset.facts.classes) <= 5:
         problems.append(
             f"engine.metrics: top5_accuracy was given; {config.dataset.name} has {len(dataset.facts.classes)} classes, "

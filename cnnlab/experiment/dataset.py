@@ -11,6 +11,7 @@ from cnnlab.config import Config
 from cnnlab.data import Dataset, Facts, ImageSet
 from cnnlab.data.batches import Augment, Batches
 from cnnlab.data.groups import find_groups, join_twins
+from cnnlab.data.label_map import map_labels
 from cnnlab.data.normalise import NAMED, Normalise, measure_pixels
 from cnnlab.data.parts import Part, divide, join_valid
 from cnnlab.errors import ConfigError, DataError
@@ -23,6 +24,10 @@ def build_dataset(config: Config) -> Dataset:
     Raises DataError for a dataset that is not there, or that has one class only.
     """
     dataset: Dataset = config.dataset.build()
+    given = config.dataset.shared.label_map
+    if given:  # names that are numbers are such in YAML
+        mapping = {str(old): None if new is None else str(new) for old, new in given.items()}
+        dataset = map_labels(dataset, mapping)
     if dataset.facts.task.has_classes and len(dataset.facts.classes) < 2:
         raise DataError(
             f"dataset {config.dataset.name}: has {len(dataset.facts.classes)} class; expected two or more, which a "

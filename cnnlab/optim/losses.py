@@ -18,7 +18,7 @@ from cnnlab.errors import ConfigError
 from cnnlab.optim.registry import LOSSES, Loss
 from cnnlab.registry import Component
 from cnnlab.signature import Fraction, NonNegative, Positive
-from cnnlab.tasks import BINARY, MULTICLASS, REGRESSION, TASKS, Labels, Mixed, Task, surprise
+from cnnlab.tasks import BINARY, MULTICLASS, MULTILABEL, REGRESSION, TASKS, Labels, Mixed, Task, surprise
 
 Builder = TypeVar("Builder", bound=Callable[..., Loss])
 Weights = tuple[Positive, ...] | Literal["auto"] | None  # one for each class; None: all count alike
@@ -33,8 +33,8 @@ def build_loss(
 ) -> Criterion:
     """The loss that is chosen. Raises ConfigError if it does not fit the task.
 
-    `class_counts` (classes,) are the numbers of training images, which weights that are "auto" come from; before
-    they are known all classes count alike.
+    `class_counts` (classes,) are the numbers of training images, which weights that are "auto" come from, of many
+    labels (2, labels) those without and with each; before they are known all classes count alike.
     """
     fitting = [name for name in LOSSES if task in tasks_of(name)]
     if chosen.name not in fitting:
@@ -117,15 +117,25 @@ def nll(
 
 
 @LOSSES.register
-@fits(BINARY)
-def bce_with_logits(*, class_counts: Tensor | None = None, pos_weight: Positive | Literal["auto"] = 1.0) -> Loss:
-    """Binary cross-entropy of a logit; an image of class 1 counts `pos_weight` times ("auto": both classes as much)."""
-    if pos_weight == "auto":
-        pos_weight = 1.0 if class_counts is None else float(class_counts[0] / class_counts[1].clamp(min=1))
+@fits(BINARY, MULTILABEL)
+def bce_with_logits(
+    *, device: torch.device, class_counts: Tensor | None = None, pos_weight: Positive | Literal["auto"] = 1.0
+) -> Loss:
+    """Binary cross-entropy of a logit, or the mean over those of several labels.
+
+    An image of class 1, or that has a label, counts `pos_weight` times; "auto": both classes as much, for each label.
+    """
+    weight: float | Tensor = 1.0 if pos_weight == "auto" else pos_weight
+    if pos_weight == "auto" and class_counts is not None:
+        weight = (class_counts[0] / class_counts[1].clamp(min=1)).float().to(device)
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        weights = 1 + (pos_weight - 1) * labels
-        return (weights * surprise(outputs, labels)).mean()
+        weights = 1 + (weight - 1) * labels
+        if labels.is_floating_point():  # (N, labels)
+            each = F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
+        else:
+            each = surprise(outputs, labels)
+        return (weights * each).mean()
 
     return loss
 

@@ -17,10 +17,13 @@ from cnnlab.runs.saved import read_saved
 from cnnlab.sweeps.directory import SweepDirectory
 
 
-def report(given: str, overrides: Sequence[str], output: str | None, opens: bool) -> Path:
-    """Write the page of what lies at a path; returns the file. Raises ConfigError where there is nothing to tell of."""
+def report(given: str, overrides: Sequence[str], output: str | None, opens: bool, tags: Sequence[str] = ()) -> Path:
+    """Write the page of what lies at a path, of a folder's runs those that have all `tags`; returns the file.
+
+    Raises ConfigError where there is nothing to tell of.
+    """
     path = Path(given)
-    text = choose_page(path, overrides)
+    text = choose_page(path, overrides, tags)
     target = check_output(output) if output is not None else RunDirectory(path).report
     announce(target)
     write_page(target, text)
@@ -29,7 +32,7 @@ def report(given: str, overrides: Sequence[str], output: str | None, opens: bool
     return target
 
 
-def choose_page(path: Path, overrides: Sequence[str]) -> str:
+def choose_page(path: Path, overrides: Sequence[str], tags: Sequence[str] = ()) -> str:
     """The page of a run, of a sweep, or of the runs below a folder; a cross-validation is the folder of its folds."""
     run = RunDirectory(path)
     if run.config.is_file() and not run.fold(0).path.is_dir():
@@ -45,4 +48,4 @@ def choose_page(path: Path, overrides: Sequence[str]) -> str:
             f"{path}: no run here, and none below; expected a run directory such as outputs/NAME/DATE_TIME, or a "
             "folder of them such as outputs"
         )
-    return write_folder_page(path)
+    return write_folder_page(path, tags)

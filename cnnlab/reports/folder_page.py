@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from cnnlab.reports.evidence import Evidence, as_mapping, read_evidence
 from cnnlab.reports.page import render
-from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.directory import RunDirectory, has_tags
 
 HEADINGS = (
     "run", "status", "model", "dataset", "epochs", "best epoch", "valid accuracy", "valid loss", "test accuracy",
-    "test log loss", "parameters", "seconds",
+    "test log loss", "parameters", "seconds", "tags", "note",
 )  # fmt: skip
 
 
@@ -31,10 +31,11 @@ class IndexRow:
     spark: str
 
 
-def write_folder_page(folder: Path) -> str:
-    """The index of all runs below a folder."""
-    runs = list(find_runs(folder))
-    rows = [tell_run(folder, read_evidence(run)) for run in runs]
+def write_folder_page(folder: Path, tags: Sequence[str] = ()) -> str:
+    """The index of all runs below a folder that have all of these tags."""
+    found = [read_evidence(run) for run in find_runs(folder)]
+    runs = [each for each in found if has_tags(each.config, tags)]
+    rows = [tell_run(folder, each) for each in runs]
     return render(
         "folder.html",
         [],
@@ -66,6 +67,7 @@ def tell_run(folder: Path, found: Evidence) -> IndexRow:
         summary.get("status"), *names, totals.get("epochs"), best.get("epoch"),
         final.get("valid_accuracy", mean.get("accuracy")), final.get("valid_loss"), test.get("accuracy"),
         test.get("log_loss"), summary.get("parameters"), totals.get("seconds"),
+        ", ".join(map(str, found.config.get("tags") or ())), found.config.get("note") or "",
     ]  # fmt: skip
     column = next(
         (c for c in ("valid_accuracy", "valid_loss", "train_loss") if any(r.get(c) is not None for r in found.rows)), ""

@@ -106,6 +106,9 @@ def describe(found: Evidence) -> str:
         chosen = found.config.get(group)
         if isinstance(chosen, dict) and "name" in chosen:
             parts.append(f"{group} {chosen['name']}")
+    parts += [str(tag) for tag in found.config.get("tags") or ()]
+    if found.config.get("note"):
+        parts.append(str(found.config["note"]))
     if found.summary.get("reason"):
         parts.append(str(found.summary["reason"]))
     return " · ".join(parts)

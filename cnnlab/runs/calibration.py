@@ -96,7 +96,7 @@ def calibrate(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     trained = load_trained(run, overrides=overrides)
     task = trained.facts.task
     if not isinstance(task, Classification):
-        raise ConfigError(f"{run}: predicts numbers ({task}); expected a run with classes, which have probabilities")
+        raise ConfigError(f"{run}: is of a {task} problem; expected a run whose images have one class each")
     parts = trained.read_parts()
     if "valid" not in parts:
         raise ConfigError(

@@ -355,6 +355,11 @@ def make_whole(path: Path, fill: Callable[[RunDirectory], None]) -> bool:
             shutil.rmtree(aside.path, ignore_errors=True)
 
 
+def has_tags(config: Mapping[str, Any], tags: Iterable[str]) -> bool:
+    """Whether a run with this configuration has all of these tags."""
+    return set(tags) <= set(map(str, config.get("tags") or ()))
+
+
 def _read_umask() -> int:
     """The bits that new files do not get, which can only be read by setting them."""
     umask = os.umask(0o022)

@@ -167,7 +167,7 @@ library_name: {"onnxruntime" if kind == "onnx" else "pytorch"}
 shorter side scaled to {facts.shorter_side} pixels, the centre cut out, values in 0…1, then (x - mean) / std with mean \
 {mean} and std {std}.
 
-**Output:** {"the numbers that are predicted" if not facts.task.has_classes else "logits"} (N, {facts.num_outputs}).
+**Output:** {"logits" if facts.task.has_probabilities else "the numbers that are predicted"} (N, {facts.num_outputs}).
 
 **Size:** {count_learning(trained.network.model):,} parameters that learn.
 
@@ -211,6 +211,7 @@ LOADING = {
 PROBABILITIES = {
     "multiclass": "scores = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()",
     "binary": "scores = 1 / (1 + np.exp(np.concatenate([logits, -logits])))",
+    "multilabel": "scores = 1 / (1 + np.exp(-logits))",
     "regression": "scores = logits",
 }
 

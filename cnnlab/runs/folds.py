@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cnnlab import metrics
@@ -24,12 +25,13 @@ from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.predict import format_table, predict_in_chunks, read_part
+from cnnlab.runs.submission import EVEN
 from cnnlab.runs.summary import Summary
 from cnnlab.runs.trained import load_trained
 from cnnlab.runs.training import require_same_images, train
 from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
-from cnnlab.tasks import LEAST_PROBABILITY, Task
+from cnnlab.tasks import LEAST_PROBABILITY, MultiLabel, Task
 
 
 def train_folds(whole: RunDirectory, config: Config, stop: StopRequest, repeats: RunDirectory | None = None) -> None:
@@ -97,10 +99,16 @@ def collect_out_of_fold(whole: RunDirectory, config: Config) -> dict[str, Any]:
 
 
 def measure(task: Task, scores: np.ndarray, labels: Tensor, extra: Sequence[str] = ()) -> dict[str, float]:
-    """Accuracy and log loss of probabilities (N, classes) for labels (N,), or the mean absolute error of numbers.
+    """Accuracy and log loss of probabilities (N, classes) for labels (N,), F1 of those of several labels an image.
+
+    Of numbers the mean absolute error.
 
     `extra` are the metrics of `metrics.py` that are wanted beside.
     """
+    if isinstance(task, MultiLabel):
+        has = torch.from_numpy(scores > EVEN)
+        right = (has == (labels == 1)).double().mean().item()
+        return {"label_accuracy": right, **task.measure_f1(task.count_hits(has, labels))}
     if not task.has_classes:
         return {"mae": float(np.abs(scores - labels.numpy()).mean())}
     right = scores[np.arange(len(scores)), labels.numpy()]

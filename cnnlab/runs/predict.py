@@ -30,12 +30,14 @@ from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
 from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.ensemble import HeldOut, choose_thresholds, choose_weights
 from cnnlab.runs.output import announce, check_output, require_replaceable
 from cnnlab.runs.saved import read_saved
 from cnnlab.runs.scores import Scores
 from cnnlab.runs.submission import (
     Layout,
     Value,
+    decide,
     format_number,
     format_submission,
     plan_submission,
@@ -72,23 +74,34 @@ def predict(
     value: Value | None = None,
     calibrated: bool = False,
     on_bad_image: OnBadImage | None = None,
+    weights: str | None = None,
+    clip: float = 0.0,
+    threshold: str | None = None,
 ) -> list[Path]:
     """Predict the images that the first run's dataset asks about, or `images` (a file or a folder), or a `part`.
 
     Several runs, or a cross-validation's folds, predict together: the mean of what each says, at its own temperature
-    where they are to be `calibrated`. Writes predictions.csv and, for what a competition asks about, submission.csv
-    into the first run's directory, or predictions_images.csv or that of the part, and returns the files; with `output`
-    the submission, or the table where there is none, is written there and nothing else. What happens to images that
-    cannot be decoded is the first run's `dataset.on_bad_image`, unless it is given. Raises ConfigError for runs that do
-    not go together, DataError for such images and for a submission that would be wrong; nothing is written then.
+    where they are to be `calibrated`, by their `weights` where such are given. Of a submission probabilities are kept
+    `clip` away from 0 and 1, and a class is told where its probability is at least the `threshold`. Weights and
+    threshold are numbers, with commas, or "fit": to images that were held out. Writes predictions.csv and, for what a
+    competition asks about, submission.csv into the first run's directory, or predictions_images.csv or that of the
+    part, and returns the files; with `output` the submission, or the table where there is none, is written there and
+    nothing else. What happens to images that cannot be decoded is the first run's `dataset.on_bad_image`, unless it is
+    given. Raises ConfigError for runs that do not go together, DataError for such images and for a submission that
+    would be wrong; nothing is written then.
     """
     home = RunDirectory.open(paths[0])
     chosen = None if output is None else check_output(output)
-    members = [load_trained(run) for path in paths for run in find_members(path)]
+    runs = [[load_trained(run) for run in find_members(path)] for path in paths]
     if calibrated:
-        members = [replace(member, temperature=read_temperature(member)) for member in members]
-    require_agreement(members)
-    first = members[0]
+        runs = [[replace(member, temperature=read_temperature(member)) for member in run] for run in runs]
+    require_agreement([member for run in runs for member in run])
+    first = runs[0][0]
+    held_out = [predict_held_out(run, views, average) for run in runs] if "fit" in (weights, threshold) else []
+    if weights is not None:
+        given = choose_weights(paths, weights, first.facts, held_out, average)
+        runs = [weigh_members(run, weight) for run, weight in zip(runs, given, strict=True)]
+    members = [member for run in runs for member in run]
     series, competition = choose_series(first, images, part)
     if views == "multicrop":
         require_margins(members, series.images)
@@ -96,7 +109,16 @@ def predict(
         competition = Competition(value)
     if value is not None and (images is not None or part is not None):
         raise ConfigError(f"--format {value}: is for a submission, and --images and --part make a table")
-    layout = plan_submission(first.facts, competition, series.images.ids, value) if competition else None
+    thresholds = None
+    if threshold is not None:
+        thresholds = choose_thresholds(
+            paths, threshold, first.facts, held_out, [run[0].weight * len(run) for run in runs]
+        )
+    layout = None
+    if competition is not None:
+        layout = plan_submission(first.facts, competition, series.images.ids, value, clip, thresholds)
+    elif clip:
+        raise ConfigError(f"--clip {clip:g}: is for a submission, and --images and --part make a table")
     skip = (on_bad_image or first.config.dataset.arguments.get("on_bad_image")) == "skip"
     subject = {**describe_subject(members, series, views, average), "skip": skip}
     chunk = choose_chunk_size(find_framings(members), views == "multicrop")
@@ -109,8 +131,9 @@ def predict(
         scores = Scores(home.scores, subject, len(first.facts.classes), chunk)
         fill(scores, members, series.images, views, average, skip)
         table = scores.read()
-        require_sound(first.facts, series.images.ids, table[~find_skipped(table)])
-        write_files(home, files, first.facts, series, table, layout)
+        kept = np.flatnonzero(~find_skipped(table))
+        require_sound(first.facts, [series.images.ids[index] for index in kept], table[kept])
+        write_files(home, files, first.facts, series, table, layout, thresholds)
         home.scores.unlink()
     return files
 
@@ -237,6 +260,7 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
     return {
         "networks": [member.identify() for member in members],
         "temperatures": [member.temperature for member in members],
+        "weights": [member.weight for member in members],
         "views": views,
         "average": average,
         "source": series.source,
@@ -293,16 +317,39 @@ def predict_in_chunks(
 def average_views(members: Sequence[Trained], crops: dict, views: Views, average: Averaging) -> Tensor:
     """The mean of all members over all views of some images: of their probabilities, or of their logits.
 
-    `crops`: for each framing uint8 (N, crops, size, size, C). Returns float64 (N, scores).
+    Each member counts by its weight, each of its views as much as another. `crops`: for each framing uint8
+    (N, crops, size, size, C). Returns float64 (N, scores).
     """
     to_scores = members[0].facts.task.to_scores
     each = to_scores if average == "probabilities" else Tensor.double
     found = []
     for member in members:
-        for pixels in crops[member.framing].unbind(1):
-            found += member.map_views(pixels, views != "none", each)
-    mean = torch.stack(found).mean(0)
+        of_crops = [member.map_views(pixels, views != "none", each) for pixels in crops[member.framing].unbind(1)]
+        found.append(torch.stack([view for of_crop in of_crops for view in of_crop]).mean(0))
+    weights = torch.tensor([member.weight for member in members], dtype=torch.float64)
+    mean = torch.einsum("m,mns->ns", weights / weights.sum(), torch.stack(found))
     return to_scores(mean) if average == "logits" else mean
+
+
+# --- What is fitted to images that were held out ----------------------------------------------------------
+
+
+def predict_held_out(members: Sequence[Trained], views: Views, average: Averaging) -> HeldOut:
+    """The validation images of a run, or of all folds, in the order of the dataset. Raises ConfigError, DataError."""
+    parts = [read_part(member, "valid") for member in members]
+    scores = [
+        np.concatenate(list(predict_in_chunks([member], part.images, views, average)))
+        for member, part in zip(members, parts, strict=True)
+    ]
+    order = np.argsort([index for part in parts for index in part.indices], kind="stable").tolist()
+    names = [name for part in parts for name in part.images.ids]
+    labels = torch.cat([part.labels for part in parts if part.labels is not None]).cpu().numpy()
+    return HeldOut([names[index] for index in order], np.concatenate(scores)[order], labels[order])
+
+
+def weigh_members(members: Sequence[Trained], weight: float) -> list[Trained]:
+    """The folds of a cross-validation share its weight."""
+    return [replace(member, weight=float(weight) / len(members)) for member in members]
 
 
 # --- Files --------------------------------------------------------------------------------------------
@@ -316,7 +363,13 @@ def name_files(predictions: Path, submission: Path | None, chosen: Path | None) 
 
 
 def write_files(
-    home: RunDirectory, files: Sequence[Path], facts: Facts, series: Series, scores: np.ndarray, layout: Layout | None
+    home: RunDirectory,
+    files: Sequence[Path],
+    facts: Facts,
+    series: Series,
+    scores: np.ndarray,
+    layout: Layout | None,
+    thresholds: tuple[float, ...] | None,
 ) -> None:
     """The table of predictions and after it, if there is a layout for it, the submission; or the submission alone."""
     for file in files:
@@ -326,9 +379,9 @@ def write_files(
         series, scores = leave_out(series, scores, skipped, layout is not None)
     kept = scores[~skipped]
     if layout is None or len(files) == 2:
-        home.write_csv(files[0], format_table(facts, series, kept))
+        home.write_csv(files[0], format_table(facts, series, kept, thresholds))
     if layout is None:
-        print_table(facts, series, kept)
+        print_table(facts, series, kept, thresholds)
     else:
         home.write_csv(files[-1], format_submission(layout, scores))
 
@@ -352,14 +405,15 @@ def leave_out(series: Series, scores: np.ndarray, skipped: np.ndarray, is_submit
     return replace(series, images=replace(series.images, ids=tuple(ids[~skipped]))), scores
 
 
-def format_table(facts: Facts, series: Series, scores: np.ndarray) -> Iterator[list[str]]:
-    """Header and rows: the image's id, its label if that is known, the likeliest class, the score of each class.
+def format_table(
+    facts: Facts, series: Series, scores: np.ndarray, thresholds: tuple[float, ...] | None = None
+) -> Iterator[list[str]]:
+    """Header and rows: the image's id, its label if that is known, what is predicted, the score of each class.
 
     Of labelled images that are files the path stands after the id. For regression the row is the id, the numbers that
     are known, the numbers that are predicted.
     """
-    is_number = not facts.task.has_classes
-    likeliest = scores.argmax(1).tolist()
+    is_number = not facts.task.has_probabilities
     known: list[list[str]] = [[]] * len(scores)
     titles: list[str] = []
     if series.labels is not None and is_number:
@@ -367,25 +421,28 @@ def format_table(facts: Facts, series: Series, scores: np.ndarray) -> Iterator[l
         known = [[format_number(value) for value in row] for row in series.labels.tolist()]
     elif series.labels is not None:
         titles = ["label"]
-        known = [[guard(facts.classes[label])] for label in series.labels.tolist()]
+        labels = series.labels.long().tolist()
+        known = [[guard(facts.name(tuple(label) if isinstance(label, list) else label))] for label in labels]
     if series.paths is not None:
         titles = ["path", *titles]
         known = [[guard(str(path)), *labels] for path, labels in zip(series.paths, known, strict=True)]
     columns = title_scores(facts.classes, {*COLUMNS, *titles})
     yield ["id", *map(guard, titles), *([] if is_number else ["prediction"]), *columns]
-    for name, labels, first, numbers in zip(series.images.ids, known, likeliest, scores, strict=True):
-        prediction = [] if is_number else [guard(facts.classes[first])]
+    for name, labels, numbers in zip(series.images.ids, known, scores, strict=True):
+        prediction = [] if is_number else [guard(facts.name(decide(facts, numbers, thresholds)))]
         yield [guard(name), *labels, *prediction, *map(format_number, numbers.tolist())]
 
 
-def print_table(facts: Facts, series: Series, scores: np.ndarray) -> None:
+def print_table(facts: Facts, series: Series, scores: np.ndarray, thresholds: tuple[float, ...] | None = None) -> None:
     """A line for each of the first images: what it is called, what is predicted, and how sure."""
     names = [printable(name) for name in series.images.ids[:MAX_PRINTED]]
     width = max(map(len, names))
     for name, numbers in zip(names, scores, strict=False):
-        if not facts.task.has_classes:
-            print(f"{name:{width}}  {' '.join(f'{number:.4f}' for number in numbers)}")
-        else:
-            print(f"{name:{width}}  {printable(facts.classes[int(numbers.argmax())])}  {numbers.max():.4f}")
+        told = " ".join(f"{number:.4f}" for number in numbers)
+        if facts.task.has_probabilities:
+            label = decide(facts, numbers, thresholds)
+            certainty = f"{numbers[label]:.4f}" if isinstance(label, int) else told
+            told = f"{printable(facts.name(label))}  {certainty}"
+        print(f"{name:{width}}  {told}")
     if len(scores) > MAX_PRINTED:
         print(f"… and {len(scores) - MAX_PRINTED:,} more")

@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from cnnlab.data import Competition, Facts
+from cnnlab.data.dataset import Label
 from cnnlab.data.tables import check_sample, find_repeated, read_csv
-from cnnlab.errors import ConfigError, DataError, tell
+from cnnlab.errors import ConfigError, DataError, abridge, tell
 
 Value = Literal["class", "number", "probability", "probabilities"]
 TOLERANCE = 1e-6  # of the sum of an image's probabilities
+EVEN = 0.5  # the threshold where none is given
+ROUNDED = 1e-3  # of that sum in a file, where somebody may have rounded them
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,21 @@ class Layout:
     header: tuple[str, ...]
     ids: tuple[str, ...]  # row by row
     indices: tuple[int, ...]  # of the row's image in the series that is predicted
-    names: tuple[str, ...]  # of the scores' columns
-    columns: tuple[int, ...]  # of the scores, for "probabilities", in the order of the header
+    columns: tuple[int, ...]  # of the scores, where each has one, in the order of the header
+    facts: Facts
+    clip: float = 0.0  # what probabilities are kept away from 0 and 1
+    thresholds: tuple[float, ...] | None = None  # see `decide`
+    separator: str | None = None  # between the labels of an image; None: a column for each
 
 
-def plan_submission(facts: Facts, competition: Competition, ids: Sequence[str], value: Value | None) -> Layout:
+def plan_submission(
+    facts: Facts,
+    competition: Competition,
+    ids: Sequence[str],
+    value: Value | None,
+    clip: float = 0.0,
+    thresholds: tuple[float, ...] | None = None,
+) -> Layout:
     """The layout for images called `ids`; `value` overrides the competition's.
 
     Raises ConfigError for a format that the task does not have, DataError telling all that does not fit
@@ -45,18 +59,26 @@ def plan_submission(facts: Facts, competition: Competition, ids: Sequence[str], 
     """
     competition = replace(competition, value=value or competition.value)
     require_format(facts, competition.value)
+    tells_probability = competition.value in ("probability", "probabilities")
+    if clip and not (tells_probability and facts.task.has_probabilities and clip * len(facts.classes) < 1):
+        raise ConfigError(
+            f"--clip {clip:g}: is for probabilities, of {len(facts.classes)} classes less than "
+            f"{1 / len(facts.classes):g}; expected such a number, and the format probability or probabilities"
+        )
+    if thresholds is not None and tells_probability:
+        raise ConfigError(f"--threshold: is for classes, and the submission tells {competition.value}; expected none")
     problems: list[str] = []
     twice = find_repeated(ids)
     if twice:
         problems.append(tell("ids of more than one image", twice))
-    check_sample(competition, facts.classes, ids, problems)
-    if competition.value == "probabilities" and competition.id_column in facts.classes:
+    columns = competition.columns(facts)
+    check_sample(competition, columns, ids, problems)
+    if columns == facts.classes and competition.id_column in facts.classes:
         problems.append(f"a class is called {competition.id_column}, as the column of the ids; rename one of them")
     if problems:
         raise DataError("no submission is written:" + "".join(f"\n  - {problem}" for problem in problems))
-    tells_all = competition.value == "probabilities"
     if competition.sample is None:
-        header = [competition.id_column, *(facts.classes if tells_all else [competition.value_column])]
+        header = [competition.id_column, *columns]
         wanted = list(ids)
     else:
         header, rows = read_csv(competition.sample)
@@ -67,8 +89,11 @@ def plan_submission(facts: Facts, competition: Competition, ids: Sequence[str], 
         header=tuple(header),
         ids=tuple(wanted),
         indices=tuple(index[name] for name in wanted),
-        names=facts.classes,
-        columns=tuple(map(facts.classes.index, header[1:])) if tells_all else (),
+        columns=tuple(map(facts.classes.index, header[1:])) if columns == facts.classes else (),
+        facts=facts,
+        clip=clip,
+        thresholds=thresholds,
+        separator=competition.separator,
     )
 
 
@@ -81,7 +106,7 @@ def require_format(facts: Facts, value: Value) -> None:
         )
     if value == "number" and not facts.task.has_classes:
         raise ConfigError(f"--format number: is that of a class, and {facts.task} has none; expected class")
-    if not facts.task.has_classes and (value == "probabilities") != (len(facts.classes) > 1):
+    if not facts.task.has_probabilities and (value == "probabilities") != (len(facts.classes) > 1):
         raise ConfigError(
             f"--format {value}: there are {len(facts.classes)} numbers to tell of each image; "
             "expected class for one, probabilities for several"
@@ -96,31 +121,108 @@ def format_submission(layout: Layout, scores: np.ndarray) -> Iterator[list[str]]
 
 
 def format_prediction(layout: Layout, scores: np.ndarray) -> list[str]:
+    if layout.clip:
+        scores = clip_probabilities(layout.facts, scores, layout.clip)
     if layout.value == "probabilities":
         return [format_number(scores[column]) for column in layout.columns]
     if layout.value == "probability":
         return [format_number(scores[1])]
-    if len(scores) == 1:  # a number
+    if not layout.facts.task.has_probabilities:
         return [format_number(scores[0])]
-    likeliest = int(scores.argmax())
-    return [str(likeliest) if layout.value == "number" else layout.names[likeliest]]
+    label = decide(layout.facts, scores, layout.thresholds)
+    if isinstance(label, int):
+        return [str(label) if layout.value == "number" else layout.facts.classes[label]]
+    if layout.separator is None:
+        return [str(label[column]) for column in layout.columns]
+    return [layout.separator.join(layout.facts.classes[number] for number in np.flatnonzero(label))]
+
+
+def decide(facts: Facts, scores: np.ndarray, thresholds: tuple[float, ...] | None = None) -> Label:
+    """What probabilities (classes,) tell: the likeliest class or, where there is a threshold, the second from that on.
+
+    Of several labels an image those above a half, or from their own thresholds on.
+    """
+    if facts.task.has_classes:
+        return int(scores.argmax()) if thresholds is None else int(scores[1] >= thresholds[0])
+    return tuple((scores > EVEN if thresholds is None else scores >= np.array(thresholds)).astype(int).tolist())
+
+
+def clip_probabilities(facts: Facts, scores: np.ndarray, least: float) -> np.ndarray:
+    """Probabilities (classes,) none of which is below `least`, or above 1 - `least`; they sum to one if they did."""
+    if not facts.task.has_classes:
+        return scores.clip(least, 1 - least)
+    raised = scores < least
+    while raised.any():
+        left = 1 - least * raised.sum()
+        clipped = np.where(raised, least, scores * left / scores[~raised].sum())
+        if not (more := ~raised & (clipped < least)).any():
+            return clipped
+        raised |= more
+    return scores
 
 
 def format_number(value: float) -> str:
     return f"{value:.9g}"
 
 
+def find_mistakes(path: Path, facts: Facts, competition: Competition, ids: Sequence[str] | None) -> list[str]:
+    """What a competition would refuse, or score other than it is meant, in a submission that anybody wrote.
+
+    `ids` are those of the images that it asks about, or of its sample; None: neither is there.
+    """
+    problems: list[str] = []
+    columns = competition.columns(facts)
+    check_sample(replace(competition, sample=path), columns, ids, problems)
+    if problems:
+        return problems
+    header, rows = read_csv(path)
+    torn = [line for line, row in rows if len(row) != len(header)]
+    if torn:
+        return [tell(f"lines without {len(header)} cells", torn)]
+    cells = [[cell.strip() for cell in row[1:]] for _, row in rows]
+    lines = [line for line, _ in rows]
+    if competition.value == "class" and facts.task.has_probabilities and columns != facts.classes:
+        told = [row[0].split(competition.separator) if competition.separator else row for row in cells]
+        strange = [line for line, names in zip(lines, told, strict=True) if not {*names} - {""} <= {*facts.classes}]
+        if facts.task.has_classes:
+            strange = [line for line, (name,) in zip(lines, cells, strict=True) if name not in facts.classes]
+        expected = f"; expected {abridge(facts.classes)}"
+        return [tell("lines whose label is no class", strange) + expected] if strange else []
+    numbers = np.array([[read_number(cell) for cell in row] for row in cells]).reshape(len(rows), len(header) - 1)
+    is_number = np.isfinite(numbers).all(1)
+    found = {"lines with a cell that is no finite number": ~is_number}
+    if competition.value == "number":
+        is_class = np.isin(numbers, np.arange(len(facts.classes))).all(1)
+        found[f"lines whose label is none of 0 … {len(facts.classes) - 1}"] = is_number & ~is_class
+    elif competition.value == "class" and facts.task.has_probabilities:
+        found["lines with a cell that is neither 0 nor 1"] = is_number & ~np.isin(numbers, (0, 1)).all(1)
+    elif facts.task.has_probabilities:
+        found["lines with a probability outside 0 … 1"] = is_number & ((numbers < 0) | (numbers > 1)).any(1)
+    if competition.value == "probabilities" and facts.task.has_classes:
+        found["lines whose probabilities do not sum to one"] = is_number & (abs(numbers.sum(1) - 1) > ROUNDED)
+    return [tell(what, np.array(lines)[bad].tolist()) for what, bad in found.items() if bad.any()]
+
+
+def read_number(cell: str) -> float:
+    """Not a number where the cell is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
+
+
 def require_sound(facts: Facts, ids: Sequence[str], scores: np.ndarray) -> None:
     """Raises DataError, naming ids, for scores that nobody could have meant."""
-    if not facts.task.has_classes:
+    if not facts.task.has_probabilities:
         found = {"predictions that are no finite numbers": ~np.isfinite(scores).all(1)}
     else:
         finite = np.isfinite(scores).all(1)
         found = {
             "probabilities that are no finite numbers": ~finite,
             "probabilities outside 0 … 1": finite & ((scores < 0) | (scores > 1)).any(1),
-            "probabilities that do not sum to one": finite & (abs(scores.sum(1) - 1) > TOLERANCE),
         }
+    if facts.task.has_classes:
+        found["probabilities that do not sum to one"] = finite & (abs(scores.sum(1) - 1) > TOLERANCE)
     problems = [
         tell(what, (ids[index] for index in np.flatnonzero(bad).tolist())) for what, bad in found.items() if bad.any()
     ]

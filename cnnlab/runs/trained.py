@@ -45,6 +45,7 @@ class Trained:
     weights: Path
     network: Network
     temperature: float = 1.0  # that outputs are divided by
+    weight: float = 1.0  # among others that predict together
 
     @property
     def framing(self) -> Framing:

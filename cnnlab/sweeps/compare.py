@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.metrics import is_higher_better
-from cnnlab.runs.directory import RunDirectory
+from cnnlab.runs.directory import RunDirectory, has_tags
 from cnnlab.signature import flatten
 from cnnlab.sweeps.directory import SweepDirectory, read_score
 
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 NUM_RESAMPLES = 10_000
 LEVEL = 0.05  # below which a difference is called shown
 # Of a configuration: what says where, not what.
-NOT_COMPARED = ("name", "output_dir", "imports", "seed", "engine.threads", "engine.device")
+NOT_COMPARED = ("name", "output_dir", "imports", "seed", "engine.threads", "engine.device", "tags", "note")
 
 
-def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str) -> None:
+def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str, tags: Sequence[str] = ()) -> None:
     """Print a row for each configuration, runs that differ in the seed alone in one; best first.
 
-    `form` is "text", "csv" or "json". Raises ConfigError for what is no run, or has no such metric or key.
+    `form` is "text", "csv" or "json"; with `tags` only runs that have all of these count. Raises ConfigError for what
+    is no run, or has no such metric, key or tag.
     """
-    runs = [run for path in paths for run in find_runs(path)]
+    runs = [run for path in paths for run in find_runs(path) if has_tags(run.read_config(), tags)]
+    if not runs:
+        raise ConfigError(f"--tag: no run here is tagged {' and '.join(tags)}; expected tags that some run has")
     rows = [read_row(run) for run in runs]
     metric = metric or choose_metric(rows, runs)
     table = tabulate(runs, rows, by, metric)
@@ -109,6 +112,8 @@ def tabulate(
         [
             {
                 **{key: write_value(row.get(key)) for key in shown},
+                "tags": ", ".join(row.get("tags") or ()),
+                "note": row.get("note") or "",
                 "score": score,
                 "run": run.path.name,
                 "status": s.get("status"),
@@ -121,7 +126,9 @@ def tabulate(
         **{metric: ("score", "mean"), "std": ("score", "std"), "runs": ("score", "count")},
         best_run=("run", "first"),
         status=("status", lambda values: ", ".join(sorted(set(map(str, values))))),
+        **{name: (name, lambda values: "; ".join(v for v in dict.fromkeys(values) if v)) for name in ("tags", "note")},
     )
+    table = table.drop(columns=[name for name in ("tags", "note") if not table[name].any()])
     best = found.loc[found["score"].dropna().index]
     if len(best):
         pick = "idxmax" if is_higher_better(metric) else "idxmin"

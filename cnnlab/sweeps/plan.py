@@ -19,6 +19,7 @@ from cnnlab.sweeps.launching import require_launcher, split_launcher
 from cnnlab.sweeps.proposals import draw, import_optuna, list_combinations, list_ends
 from cnnlab.sweeps.settings import Settings, parse_settings
 from cnnlab.sweeps.space import Axis, is_value, split_overrides
+from cnnlab.tasks import ON_REQUEST
 
 
 def plan_sweep(overrides: list[str], folders: list[Path]) -> SweepDirectory:
@@ -128,6 +129,9 @@ def make_trials(
                 OmegaConf.update(composed, override.key_or_group, override.value(), force_add=True)
         try:
             tree = resolve(composed)
+            name = settings.metric.removeprefix("valid_")
+            if settings.metric in ON_REQUEST and name not in tree["engine"]["metrics"]:
+                tree["engine"]["metrics"] = [*tree["engine"]["metrics"], name]  # which the trials have to measure
             for index in range(settings.seeds):
                 seeded = {**tree, "seed": tree["seed"] + index} if index else tree
                 checked = as_yaml(parse(seeded))

@@ -56,6 +56,17 @@ def test_a_share_is_missed_by_less_than_a_group(sizes, seed, fraction):
     assert abs(len(taken) - fraction * len(groups)) <= max(sizes)
 
 
+def test_a_share_is_taken_of_rare_classes_too_even_of_those_in_the_largest_groups():
+    groups = torch.arange(90).repeat_interleave(6)
+    labels = torch.arange(540) // 54
+    rare = torch.arange(25)  # one more image in each of these, of an eleventh class
+    groups, labels = torch.cat([groups, rare]), torch.cat([labels, torch.full((25,), 10)])
+    for seed in range(5):
+        _, taken = split_off(labels, 0.2, seed, "test", groups=groups)
+        shares = torch.bincount(labels[taken], minlength=11) / torch.bincount(labels)
+        assert (shares - 0.2).abs().max() < 0.05
+
+
 def test_folds_are_as_even_as_scikit_learns():
     """Patients of one to thirty images, each with a leaning to some classes: the largest share that is off."""
     rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cnnlab.errors import ConfigError
 from cnnlab.optim import LOSSES
 from cnnlab.optim.losses import build_loss, tasks_of
-from cnnlab.tasks import BINARY, MULTICLASS, REGRESSION, TASKS
+from cnnlab.tasks import BINARY, MULTICLASS, MULTILABEL, REGRESSION, TASKS
 from tests.conftest import choose
 
 CPU = torch.device("cpu")
@@ -20,6 +20,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 LOGITS, CLASSES = torch.randn(7, 5, generator=GENERATOR) * 3, torch.arange(7) % 5
 LOGIT, OUTCOMES = torch.randn(7, 1, generator=GENERATOR) * 3, torch.tensor([0, 1, 1, 0, 1, 0, 0])
 NUMBERS, TARGETS = torch.randn(7, 2, generator=GENERATOR), torch.randn(7, 2, generator=GENERATOR)
+LABEL_SETS = (torch.rand(7, 5, generator=GENERATOR) < 0.4).float()
 WEIGHTS = [0.5, 1.0, 2.0, 0.0, 3.0]
 
 
@@ -73,6 +74,15 @@ def test_bce_counts_the_ones_as_often_as_asked():
     torch.testing.assert_close(loss, torchs)
 
 
+@pytest.mark.parametrize("pos_weight", [1.0, 3.0, "auto"])
+def test_bce_of_several_labels_is_torchs_mean_over_them(pos_weight):
+    counts = torch.stack([7 - LABEL_SETS.sum(0), LABEL_SETS.sum(0)])
+    weight = counts[0] / counts[1].clamp(min=1) if pos_weight == "auto" else torch.tensor(pos_weight)
+    expected = F.binary_cross_entropy_with_logits(LOGITS, LABEL_SETS, pos_weight=weight)
+    loss = build_loss(choose(LOSSES, "bce_with_logits", pos_weight=pos_weight), MULTILABEL, 5, CPU, counts)
+    torch.testing.assert_close(loss(LOGITS, LABEL_SETS), expected)
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_looks_away_from_what_is_predicted_well(gamma):
     for outputs, labels, p in ((LOGITS, CLASSES, p_of_class()), (LOGIT, OUTCOMES, p_of_outcome())):
@@ -101,7 +111,12 @@ def test_losses_of_numbers():
 
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_every_loss_works_for_the_tasks_it_says_and_is_refused_for_others(name):
-    given = {MULTICLASS: (LOGITS, CLASSES), BINARY: (LOGIT, OUTCOMES), REGRESSION: (NUMBERS, TARGETS)}
+    given = {
+        MULTICLASS: (LOGITS, CLASSES),
+        BINARY: (LOGIT, OUTCOMES),
+        MULTILABEL: (LOGITS, LABEL_SETS),
+        REGRESSION: (NUMBERS, TARGETS),
+    }
     assert set(given) == set(TASKS.values())
     for task in given:
         if task in tasks_of(name):

@@ -98,5 +98,5 @@ def test_what_cannot_be_calibrated_is_refused(run, tmp_path):
     assert main(["predict", str(other), "--part", "test", "--calibrated"]) == 2
     tree = compose_tree("experiment=linear_regression", "epochs=1", f"output_dir={tmp_path}")
     line = start(parse(tree), [])
-    with pytest.raises(ConfigError, match="predicts numbers"):
+    with pytest.raises(ConfigError, match="is of a regression problem"):
         calibrate(str(line))
