@@ -25,6 +25,7 @@ from cnnlab.data.dataset import Pictures
 from cnnlab.data.files import list_folder, say_passed_over
 from cnnlab.data.pictures import open_unlabelled, require_regular_picture
 from cnnlab.data.resize import scale_shorter
+from cnnlab.engine.views import Views
 from cnnlab.errors import ConfigError, DataError, Interrupted, printable
 from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
@@ -42,7 +43,7 @@ from cnnlab.runs.submission import (
 )
 from cnnlab.runs.trained import Trained, load_trained
 
-Views = Literal["none", "flip", "multicrop"]
+Crops = Literal["multicrop"]  # the four corners and the centre, mirrored too
 Averaging = Literal["probabilities", "logits"]
 MAX_PRINTED = 50  # rows of a table
 LOOKED_AT = 20  # images, before many are predicted
@@ -63,7 +64,7 @@ class Series:
 def predict(
     paths: Sequence[str],
     *,
-    views: Views = "none",
+    views: Views | Crops = "none",
     average: Averaging = "probabilities",
     images: str | None = None,
     part: str | None = None,
@@ -229,7 +230,9 @@ def read_part(first: Trained, part: str) -> Series:
 # --- Predictions ------------------------------------------------------------------------------------------
 
 
-def describe_subject(members: Sequence[Trained], series: Series, views: Views, average: Averaging) -> dict[str, Any]:
+def describe_subject(
+    members: Sequence[Trained], series: Series, views: Views | Crops, average: Averaging
+) -> dict[str, Any]:
     """What is predicted by what and how: scores of another subject are no scores of this one."""
     return {
         "networks": [member.identify() for member in members],
@@ -242,7 +245,9 @@ def describe_subject(members: Sequence[Trained], series: Series, views: Views, a
     }
 
 
-def fill(scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views, average: Averaging) -> None:
+def fill(
+    scores: Scores, members: Sequence[Trained], images: Unlabelled, views: Views | Crops, average: Averaging
+) -> None:
     """Predict the images that have no scores yet, with a bar on a terminal. Raises Interrupted on Ctrl-C."""
     if len(scores):
         print(f"going on after {len(scores):,} of {len(images):,} images")
@@ -259,7 +264,7 @@ def fill(scores: Scores, members: Sequence[Trained], images: Unlabelled, views: 
 def predict_in_chunks(
     members: Sequence[Trained],
     images: Unlabelled,
-    views: Views = "none",
+    views: Views | Crops = "none",
     average: Averaging = "probabilities",
     start: int = 0,
 ) -> Iterator[np.ndarray]:
@@ -274,7 +279,7 @@ def predict_in_chunks(
     return map_chunks(predict_crops, images, framings, views == "multicrop", start, beside=on_cpu)
 
 
-def average_views(members: Sequence[Trained], crops: dict, views: Views, average: Averaging) -> Tensor:
+def average_views(members: Sequence[Trained], crops: dict, views: Views | Crops, average: Averaging) -> Tensor:
     """The mean of all members over all views of some images: of their probabilities, or of their logits.
 
     `crops`: for each framing uint8 (N, crops, size, size, C). Returns float64 (N, scores).
@@ -284,7 +289,7 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views, average
     found = []
     for member in members:
         for pixels in crops[member.framing].unbind(1):
-            found += member.map_views(pixels, views != "none", each)
+            found += member.map_views(pixels, "flip" if views == "multicrop" else views, each)
     mean = torch.stack(found).mean(0)
     return to_scores(mean) if average == "logits" else mean
 

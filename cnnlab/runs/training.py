@@ -15,6 +15,7 @@ from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import Judge, fit, restore, select
 from cnnlab.engine.state import State
+from cnnlab.engine.views import Views
 from cnnlab.errors import CheckpointError, ConfigError, DataError, tell
 from cnnlab.experiment.network import count_learning
 from cnnlab.experiment.training import Experiment
@@ -68,7 +69,7 @@ def train(
             write_beginning(run, config, experiment, fingerprints)
             feed.begin(state.rows)
             fit_and_select(experiment, state, journal, stop, summary, judge)
-            evaluated = evaluate_chosen(run, experiment, state, summary, journal)
+            evaluated = evaluate_chosen(run, experiment, state, summary, journal, config.engine.tta)
             journal.say(describe_end(summary, plan.select_by))
             if evaluated is not None:
                 told = explain_outcome(
@@ -172,7 +173,7 @@ def fit_and_select(
 
 
 def evaluate_chosen(
-    run: RunDirectory, experiment: Experiment, state: State, summary: Summary, journal: Journal
+    run: RunDirectory, experiment: Experiment, state: State, summary: Summary, journal: Journal, tta: Views
 ) -> Evaluated | None:
     """The one evaluation on the test images, by the weights that were chosen; scores class by class.
 
@@ -192,7 +193,10 @@ def evaluate_chosen(
     summary.update(test=None)
     if batches is None:
         return None
-    metrics = evaluate(training.network, training.criterion, batches, training.metrics, keep_predictions=True)
+    views = tta if part == "test" else "none"
+    metrics = evaluate(
+        training.network, training.criterion, batches, training.metrics, views=views, keep_predictions=True
+    )
     evaluated = Evaluated(part, metrics)
     if part == "test":
         summary.update(test=dict(metrics.values))
