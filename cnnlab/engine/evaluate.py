@@ -141,8 +141,8 @@ def evaluate(
 ) -> Metrics:
     """Mean loss and the task's metrics over all of `batches`, in evaluation mode; every layer's mode is put back.
 
-    Outputs are the means over the `views` of each image. `extra` are the metrics of `metrics.py` that are wanted beside. Where labels are classes the prediction for each
-    image can be kept.
+    Outputs are the means over the `views` of each image. `extra` are the metrics of `metrics.py` that are wanted
+    beside. Where labels are classes the prediction for each image can be kept.
 
     Of many processes each takes some of the batches, with the main one's statistics of batch normalisation.
     """
@@ -160,7 +160,7 @@ def evaluate(
         with torch.inference_mode():
             for number in range(rank(), len(batches), num_processes()):
                 images, labels = batches.batch(0, number)
-                outputs = network(images) if views == "none" else average_outputs(network, images, views)
+                outputs = average_outputs(network, images, views)
                 sums.add(criterion(outputs, labels), outputs, labels)
                 if isinstance(task, Classification):
                     assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"

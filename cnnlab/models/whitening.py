@@ -40,7 +40,7 @@ def whitening(model: nn.Module, images: Tensor) -> None:
     num_directions = min(len(filters), conv.out_channels // 2)
     filters = filters[:num_directions]
     with torch.no_grad():
-        conv.weight[: 2 * num_directions] = torch.cat([filters, -filters]).to(conv.weight)
+        conv.weight[: 2 * num_directions] = torch.cat([filters, -filters])
     clear_bias(conv)
 
 
@@ -55,4 +55,4 @@ def find_whitening_filters(images: Tensor, kernel: tuple[int, ...]) -> Tensor:
         num_patches += len(patches)
     variances, directions = torch.linalg.eigh(covariance / num_patches)  # ascending; a direction is a column
     filters = (directions / (variances + EPS).sqrt()).T.flip(0)
-    return filters.view(-1, channels, height, width)
+    return filters.reshape(-1, channels, height, width).to(images)
