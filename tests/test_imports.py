@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "train": BUILT | {"composition", "runs", "sweeps"},
     "find_lr": BUILT | {"experiment", "runs", "composition"},
     "prepare": BUILT | {"experiment", "composition"},
-    "bench": BASE | {"engine", "runs"},
+    "bench": BASE | {"engine"},
     "listing": BUILT | {"composition"},
     "inspection": BUILT | {"experiment", "runs", "composition"},
     "lessons": {"errors", "signature"},

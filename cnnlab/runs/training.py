@@ -85,7 +85,7 @@ def train(
 def tune_training(config: Config, experiment: Experiment, decided: Compute, journal: Journal) -> Tuning:
     """How to compute: as the configuration says, and where that says "auto" as was decided before, or measured."""
     wanted = config.compute.fill(decided)
-    tuning = tune(experiment.training, wanted, experiment.plan.num_steps, config.engine.micro_batch_size)
+    tuning = tune(experiment.training, wanted, experiment.plan.num_steps, config.engine.micro_batch_size, journal.say)
     for warning in tuning.warnings:
         journal.say(warning)
     if tuning.timings or tuning.compute != PLAIN:
