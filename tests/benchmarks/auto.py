@@ -18,7 +18,7 @@ import torch
 from cnnlab.device import choose_device, name_device
 from cnnlab.engine.autotune import TURN, Bench, list_ways, tune
 from cnnlab.engine.compute import PLAIN, Compute
-from cnnlab.threads import keep_freed_memory
+from cnnlab.threads import keep_freed_memory, num_cores
 from tests.benchmarks.precision import make_training
 
 NETWORKS = ("mnist_cnn", "lenet", "two_conv", "inception_net", "whitened_cnn", "resnet20", "resnet18_cifar",
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     arguments = parser.parse_args()
     keep_freed_memory()
+    torch.set_num_threads(num_cores())
     device = choose_device("auto")
     print(f"{name_device(device)}, {torch.get_num_threads()} threads; runs of {arguments.steps:,} steps")
     wanted = Compute().uncompiled()
