@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from cnnlab.device import start_device
+from cnnlab.device import name_device, start_device
 from cnnlab.engine.compute import DTYPES
 from cnnlab.engine.peak import measure_bandwidth, measure_product_peak
-from cnnlab.runs.environment import name_device
 
 
 def bench(device_name: str, as_json: bool) -> None:

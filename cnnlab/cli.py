@@ -117,9 +117,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("run", nargs="+", help="run directory, or one with folds; several predict together")
     predict.add_argument(
         "--tta",
-        choices=("none", "flip", "multicrop"),
+        choices=("none", "flip", "flip_translate", "multicrop"),
         default="none",
-        help="average over mirror images, over corners too",
+        help="average over mirror images, over moves by a pixel too, or over corners",
     )
     predict.add_argument(
         "--average", choices=("probabilities", "logits"), default="probabilities", help="default: probabilities"

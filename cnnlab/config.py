@@ -24,6 +24,7 @@ from cnnlab.data.registry import ForEveryDataset
 from cnnlab.device import choose_device
 from cnnlab.durations import Duration, Time
 from cnnlab.engine.compute import Compile, Compute, MemoryFormat, Precision, explain_missing
+from cnnlab.engine.views import Views
 from cnnlab.errors import ConfigError
 from cnnlab.metrics import COLUMNS, METRICS, ON_REQUEST, VALID_COLUMNS, find_missing
 from cnnlab.models import MODELS
@@ -110,6 +111,7 @@ class Engine:
     min_delta: NonNegative
     max_time: Time | None
     overfit: Count | None  # batches
+    tta: Views = "none"  # views of each test image that are averaged
     # Beside those that select or stop: see `metrics.py`.
     metrics: list[Annotated[str, OneOf(METRICS)]] = field(default_factory=list)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -33,6 +36,17 @@ def choose_device(name: str) -> torch.device:
     if num_processes() > 1:
         require_device_for_each(device)
     return device
+
+
+def name_device(device: torch.device) -> str:
+    """What its maker calls it, where that is told."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def require_device_for_each(device: torch.device) -> None:

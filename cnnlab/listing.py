@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnlab.composition import CONF
 from cnnlab.config import REGISTRIES, STAGES
-from cnnlab.models import INITS
+from cnnlab.models import DATA_INITS, INITS
 from cnnlab.plugins import import_modules
 from cnnlab.registry import Registry
 
@@ -21,7 +21,7 @@ LISTS: dict[str, Iterable[Registry[Any]]] = {
     "schedules": [REGISTRIES["schedule"]],
     "losses": [REGISTRIES["loss"]],
     "averages": [REGISTRIES["average"]],
-    "inits": [INITS],
+    "inits": [INITS, DATA_INITS],
 }
 
 

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "find_lr": BUILT | {"experiment", "runs", "composition"},
     "prepare": BUILT | {"experiment", "composition"},
     "submit_check": BUILT | {"experiment", "runs", "composition"},
-    "bench": BASE | {"engine", "runs"},
+    "bench": BASE | {"engine"},
     "listing": BUILT | {"composition"},
     "inspection": BUILT | {"experiment", "runs", "composition"},
     "lessons": {"errors", "signature"},

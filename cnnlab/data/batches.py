@@ -70,20 +70,37 @@ class Epoch:
         self._drawn: dict[str, Copies] = {}
 
     def draw(self, purpose: str, positions: slice, device: torch.device) -> Draw:
-        """What an augmentation draws from: call after call other numbers, (N, k) for N images, uniform in [0, 1)."""
-        assert self._seed is not None, "nothing is drawn for images that come as they are"
-        seed, num_calls = self._seed, 0
+        """What an augmentation draws from for the images at some positions."""
+        return _Draw(self, purpose, positions, device)
 
-        def draw(num_values: int) -> Tensor:
-            nonlocal num_calls
-            name = f"{purpose} {num_calls}"
-            num_calls += 1
-            if name not in self._drawn:
-                shape = (len(self.order.on(CPU)), num_values)
-                self._drawn[name] = Copies(torch.rand(shape, generator=random_stream(seed, self.number, name)))
-            return self._drawn[name].on(device)[positions]
+    def numbers(self, name: str, num_values: int, once: bool) -> Copies:
+        """Uniform numbers in [0, 1) for all positions, (N, num_values); `once`: those of the images, in any epoch."""
+        if name not in self._drawn:
+            assert self._seed is not None, "nothing is drawn for images that come as they are"
+            order = self.order.on(CPU)
+            stream = random_stream(self._seed, 0 if once else self.number, name)
+            drawn = torch.rand((len(order), num_values), generator=stream)
+            self._drawn[name] = Copies(drawn[order] if once else drawn)
+        return self._drawn[name]
 
-        return draw
+
+class _Draw:
+    """The `Draw` of one augmentation of one batch."""
+
+    def __init__(self, epoch: Epoch, purpose: str, positions: slice, device: torch.device):
+        self.epoch = epoch.number
+        self._epoch, self._purpose, self._positions, self._device = epoch, purpose, positions, device
+        self._num_calls = 0
+
+    def __call__(self, num_values: int) -> Tensor:
+        return self._take(f"{self._purpose} {self._num_calls}", num_values, once=False)
+
+    def once(self, num_values: int) -> Tensor:
+        return self._take(f"{self._purpose} {self._num_calls} once", num_values, once=True)
+
+    def _take(self, name: str, num_values: int, once: bool) -> Tensor:
+        self._num_calls += 1
+        return self._epoch.numbers(name, num_values, once).on(self._device)[self._positions]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from cnnlab.registry import Registry
+
+
+class Draw(Protocol):
+    """Call it for uniform numbers in [0, 1) of shape (N, num_values), a row an image; each call gives others."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    def __call__(self, num_values: int) -> Tensor: ...
+
+    def once(self, num_values: int) -> Tensor:
+        """Numbers that are the image's own: the same in each epoch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,6 @@ CROPS: Registry[None] = Registry("crop", supplied=("sizes", "draw"))
 
 # An augmentation is handed a batch and a source of random numbers: see `augment.py`.
 AUGMENTS: Registry[None] = Registry("augment", supplied=("images", "draw"))
-Draw = Callable[[int], Tensor]
 
 # What makes one image of two, after every augmentation: see `mix.py`.
 MIXES: Registry[None] = Registry("mix", supplied=("images", "partners", "rng"))

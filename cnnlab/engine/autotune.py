@@ -1,12 +1,14 @@
 """The fastest way to compute that is sound, found by timing real steps, where "auto" leaves it open.
 
-It is the plain way (fp32, channels_last, off) unless measuring pays: the timing may take MAX_SHARE of what the
-run will, which a plain step tells, and a run under SHORT seconds is never measured. Then every way takes turns with
-the others. One is *sound* if the loss and the gradient of the first batch are close to those of fp32. One is taken
-if its fastest turn beats the plain way's by more than MARGIN: turns are disturbed by what else the machine does,
-which only ever makes them longer. Compiling is tried last, and only in runs of LONG seconds.
+It is the plain way (fp32, channels_last, off) unless measuring pays: all of it may take MAX_SHARE of what the run
+will, which a plain step tells, or LEAST seconds; and a run under SHORT seconds is never measured. A precision whose
+matrix products and convolutions are slower than those of fp32 is not stepped at all; the other ways take turns. One
+is *sound* if the loss and the gradient of the first batch are close to those of fp32. One is taken if its fastest
+turn beats the plain way's by more than MARGIN: turns are disturbed by what else the machine does, which only ever
+makes them longer. Compiling is tried last, and only where the time for measuring has room for COMPILING seconds.
 
-Nothing of it is left behind: weights, statistics, the optimizer and the random streams are put back.
+What was found is kept for runs of the same network on the same machine: see `kept_ways.py`. Nothing else is left
+behind: weights, statistics, the optimizer and the random streams are put back.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
 
@@ -25,16 +27,19 @@ import torch
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
-from cnnlab.distributed import largest
+from cnnlab.distributed import by_main, largest
+from cnnlab.engine import kept_ways
 from cnnlab.engine.compute import PLAIN, Compile, Compute, MemoryFormat, Precision, list_precisions
+from cnnlab.engine.peak import measure_speed
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
 from cnnlab.engine.timing import StepTimes, read_clock
 
-MAX_SHARE = 0.02  # of the run, for measuring
+MAX_SHARE = 0.01  # of the run, for measuring
+LEAST = 2.0  # seconds that measuring may take in any run that is measured
 FIRST_STEPS = 2  # that tell how long the run will take
 SHORT = 30.0  # seconds
-LONG = 1200.0  # seconds: a minute of compiling is a twentieth of it
+COMPILING = 60.0  # seconds that compiling is expected to take
 MARGIN = 0.05  # of the plain way's time
 TURNS = range(2, 6)  # of each way: no fewer, no more
 TURN = 0.05  # seconds, at least, that a turn is timed for
@@ -42,6 +47,10 @@ TOO_SLOW = 4  # times the plain way: there is no second turn
 MIN_COSINE = 0.95  # between the gradient and that of fp32
 MAX_LOSS_ERROR = 0.02  # of fp32's loss
 HALVINGS = 20  # of the scale that float16 begins with, until no gradient overflows
+
+
+class OutOfTime(Exception):
+    """A way to compute that measuring has no time for."""
 
 
 class Unsound(Exception):
@@ -57,12 +66,18 @@ class Tuning:
     warnings: list[str] = field(default_factory=list)
 
 
-def tune(training: Training, wanted: Compute, num_steps: int, micro_batch_size: int | None = None) -> Tuning:
+def tune(
+    training: Training,
+    wanted: Compute,
+    num_steps: int,
+    micro_batch_size: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Tuning:
     """The way to compute a run of `num_steps`: as `wanted`, and by measurement where that is open.
 
-    A compiler that fails is done without. Nothing is applied in the end.
+    That it is measuring it says. A compiler that fails is done without. Nothing is applied in the end.
     """
-    bench = Bench(training, micro_batch_size)
+    bench = Bench(training, micro_batch_size, say)
     tuning = bench.tune(wanted, num_steps)
     if tuning.compute.compile == "off" or wanted.compile == "auto":
         return tuning
@@ -81,6 +96,17 @@ def list_ways(wanted: Compute, device: torch.device) -> list[Compute]:
     return [Compute(precision, memory_format, "off") for precision, memory_format in product(precisions, formats)]
 
 
+def list_worthwhile(ways: list[Compute], device: torch.device) -> list[Compute]:
+    """Those whose precision is the first one's, or no slower than that in a product and a convolution."""
+    plain = ways[0].precision
+    precisions = {way.precision for way in ways}
+    if precisions == {plain}:
+        return ways
+    # The same in all processes, as what follows is.
+    speeds = by_main(lambda: {precision: measure_speed(device, precision) for precision in sorted(precisions)})
+    return [way for way in ways if way.precision == plain or speeds[way.precision] >= speeds[plain]]
+
+
 def pick(seconds: Mapping[Compute, float], plain: Compute) -> Compute:
     """The fastest, if it is faster than `plain` by more than what chance does."""
     best = min(seconds, key=seconds.__getitem__)
@@ -97,32 +123,59 @@ def has_compiler(device: torch.device) -> bool:
 class Bench:
     """Steps of a training that are taken for the clock, and undone."""
 
-    def __init__(self, training: Training, micro_batch_size: int | None):
+    def __init__(
+        self, training: Training, micro_batch_size: int | None, say: Callable[[str], None] = lambda text: None
+    ):
         self._training = training
         self._micro_batch_size = micro_batch_size
+        self._say = say
+        self._begin = read_clock(training.device)
+        self._budget = math.inf  # seconds from then on
+
+    def seconds_left(self) -> float:
+        """The same in all processes."""
+        (taken,) = largest(read_clock(self._training.device) - self._begin)
+        return self._budget - taken
 
     def tune(self, wanted: Compute, num_steps: int) -> Tuning:
         """What `tune` returns, before a compiler that is wanted is tried."""
         default = Tuning(wanted.fill(PLAIN))
         if not wanted.is_open or MAX_SHARE * num_steps < FIRST_STEPS:
             return default
-        # What is compiled is chosen among what is not: else each way would have to be compiled.
-        plain = default.compute.uncompiled()
+        key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)))
+        known = by_main(lambda: kept_ways.find(key))
         # FIRST_STEPS, of which the first warms up: nobody waits for more of a run that is over soon.
-        step_seconds = self.time_steps(plain, 1)
+        plain = default.compute.uncompiled()
+        step_seconds = known["step_seconds"] if known else self.time_steps(plain, 1)
         if step_seconds * num_steps < SHORT:
             return default
-        ways = list_ways(wanted, self._training.device)
+        self._budget = max(LEAST, MAX_SHARE * num_steps * step_seconds)
+        may_compile = wanted.compile == "auto" and self._budget > COMPILING and has_compiler(self._training.device)
+        if known and known["may_compile"] == may_compile:
+            return Tuning(Compute.from_dict(known["compute"]), known["timings"])
+        self._say(f"measuring how to compute fastest, for {self._budget:,.0f} s at most")
+        tuning = self.measure(wanted, plain, step_seconds, num_steps, may_compile)
+        if not tuning.warnings:
+            entry = {"step_seconds": step_seconds, "may_compile": may_compile, "compute": asdict(tuning.compute)}
+            by_main(lambda: kept_ways.keep(key, {**entry, "timings": dict(tuning.timings)}))
+        return tuning
+
+    def measure(
+        self, wanted: Compute, plain: Compute, step_seconds: float, num_steps: int, may_compile: bool
+    ) -> Tuning:
+        """The fastest way, found in the time that there is."""
+        # What is compiled is chosen among what is not: else each way would have to be compiled.
+        ways = list_worthwhile(list_ways(wanted, self._training.device), self._training.device)
         num_timed = min(100, max(1, math.ceil(TURN / step_seconds)))
         # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
-        num_turns = min(TURNS[-1], int((MAX_SHARE * num_steps / len(ways) - 1) / (num_timed + 1)))
+        num_turns = min(TURNS[-1], int((self.seconds_left() / step_seconds / len(ways) - 1) / (num_timed + 1)))
         fastest: dict[Compute, float] = {}
         if len(ways) > 1 and num_turns >= TURNS[0]:
             fastest = self.take_turns(ways, num_timed, num_turns)
         best = pick(fastest, plain) if fastest else plain
         seconds = fastest.get(best, step_seconds)
         failure = None
-        if wanted.compile == "auto" and seconds * num_steps > LONG and has_compiler(self._training.device):
+        if may_compile and self.seconds_left() > COMPILING:
             compiled, failure = self.compile(best, num_timed, num_steps, seconds)
             fastest = {best: seconds, **fastest, **compiled}
             best = pick(fastest, best)
@@ -140,16 +193,23 @@ class Bench:
         """The seconds of a step in the fastest turn of each sound way; the first is taken for sound."""
         plain, *others = ways
         reference = self.first_gradient(replace(plain, precision="fp32"))
-        fastest = {plain: self.time_steps(plain, num_timed)}
+        try:
+            fastest = {plain: self.time_steps(plain, num_timed)}
+        except OutOfTime:
+            return {}
         for way in others:
             try:
                 require_close(self.first_gradient(way), reference)
-                fastest[way] = self.time_steps(way, num_timed)
+                fastest[way] = self.time_steps(way, num_timed, patience=TOO_SLOW * fastest[plain])
+            except OutOfTime:
+                break
             except (Unsound, RuntimeError):  # such as a layer that an autocast dtype has no kernel for
                 continue
         running = [way for way, seconds in fastest.items() if seconds < TOO_SLOW * fastest[plain]]
         for _ in range(num_turns - 1):
             for way in running:
+                if self.seconds_left() < (num_timed + 1) * fastest[way]:
+                    return fastest
                 fastest[way] = min(fastest[way], self.time_steps(way, num_timed))
         return fastest
 
@@ -170,7 +230,7 @@ class Bench:
                 require_close(self.first_gradient(compiled), reference)
                 (compiling,) = largest(time.perf_counter() - begin)
                 taken = min(self.time_steps(compiled, num_timed) for _ in TURNS)
-            except Unsound:
+            except (Unsound, OutOfTime):
                 continue
             except Exception as error:  # a compiler may fail in any way
                 return found, describe_failure(error)
@@ -187,13 +247,22 @@ class Bench:
             return describe_failure(error)
         return None
 
-    def time_steps(self, way: Compute, num_timed: int) -> float:
-        """Seconds of a step, the mean of `num_timed` after one that warms up."""
+    def time_steps(self, way: Compute, num_timed: int, patience: float = math.inf) -> float:
+        """Seconds of a step, the mean of `num_timed` after one that warms up.
+
+        If that one takes more than `patience`, its own seconds. Raises OutOfTime if there is no time for the others.
+        """
         with unchanged(self._training):
             training = self._set_up(way)
             state = State(micro_batch_size=self._micro_batch_size)
+            begin = read_clock(training.device)
             for step in range(1 + num_timed):
                 if step == 1:
+                    (first,) = largest(read_clock(training.device) - begin)
+                    if first > patience:
+                        return first
+                    if self.seconds_left() < num_timed * first / 2:  # warming up takes longer
+                        raise OutOfTime
                     begin = read_clock(training.device)
                 state.step = step
                 batch = training.train.batch(0, step % len(training.train))

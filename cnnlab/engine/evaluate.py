@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cnnlab.distributed import add_up, copy_from_main, gather, is_main, num_processes, rank
 from cnnlab.engine.network import Network
+from cnnlab.engine.views import Views, average_outputs
 from cnnlab.metrics import measure
 from cnnlab.tasks import Classification, Labels, MultiLabel, Task
 
@@ -155,12 +156,13 @@ def evaluate(
     batches: BatchSource,
     extra: Sequence[str] = (),
     *,
+    views: Views = "none",
     keep_predictions: bool = False,
 ) -> Metrics:
     """Mean loss and the task's metrics over all of `batches`, in evaluation mode; every layer's mode is put back.
 
-    `extra` are the metrics of `metrics.py` that are wanted beside. Where labels are classes the prediction for each
-    image can be kept.
+    Outputs are the means over the `views` of each image. `extra` are the metrics of `metrics.py` that are wanted
+    beside. Where labels are classes the prediction for each image can be kept.
 
     Of many processes each takes some of the batches, with the main one's statistics of batch normalisation.
     """
@@ -180,7 +182,7 @@ def evaluate(
         with torch.inference_mode():
             for number in range(rank(), len(batches), num_processes()):
                 images, labels = batches.batch(0, number)
-                outputs = network(images)
+                outputs = average_outputs(network, images, views)
                 sums.add(criterion(outputs, labels), outputs, labels)
                 if isinstance(task, Classification):
                     assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"

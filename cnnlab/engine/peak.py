@@ -5,9 +5,13 @@ A network's convolutions are matrix products at best; how near it comes to this 
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from cnnlab.engine.compute import DTYPES, Compute, Precision, explain_missing
 from cnnlab.engine.timing import read_clock
@@ -39,6 +43,34 @@ def measure_product_peak(device: torch.device, precision: Precision, seconds: fl
         if peak < GROWTH * before or time.perf_counter() + next_takes > deadline:
             break
     return peak
+
+
+def measure_speed(device: torch.device, precision: Precision, seconds: float = 0.1) -> float:
+    """Multiply-adds a second of one middling product and one convolution, half of the time each: the geometric mean.
+
+    Far from the peak where a device is large; to hold one precision against another that is enough.
+    """
+    Compute(precision).autocast(device)
+    dtype = DTYPES[precision]
+    size, num_images = (4096, 512) if device.type == "cuda" else (256, 4)
+    factor = torch.full((size, size), 0.5, dtype=dtype, device=device)
+    kernel = torch.full((64, 64, 3, 3), 0.5, dtype=dtype, device=device)
+    images = torch.full((num_images, 64, 16, 16), 0.5, dtype=dtype, device=device)
+    images, kernel = (each.contiguous(memory_format=torch.channels_last) for each in (images, kernel))
+
+    def repeat(compute: Callable[[], Tensor], num_multiply_adds: int) -> float:
+        compute()
+        deadline, fastest = time.perf_counter() + seconds / 2, math.inf
+        while True:
+            begin = read_clock(device)
+            compute()
+            fastest = min(fastest, read_clock(device) - begin)
+            if time.perf_counter() > deadline:
+                return num_multiply_adds / fastest
+
+    product = repeat(lambda: factor @ factor, size**3)
+    convolution = repeat(lambda: F.conv2d(images, kernel, padding=1), num_images * 16 * 16 * 64 * 64 * 9)
+    return math.sqrt(product * convolution)
 
 
 def measure_bandwidth(device: torch.device, seconds: float = 0.5) -> float:

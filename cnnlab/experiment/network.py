@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnlab.config import Config
 from cnnlab.data import Facts
@@ -19,13 +20,15 @@ from cnnlab.engine.frozen import Frozen
 from cnnlab.engine.kept_features import KeptFeatures
 from cnnlab.engine.network import Network
 from cnnlab.errors import ConfigError
-from cnnlab.models import INITS
+from cnnlab.models import DATA_INITS, INITS
 from cnnlab.models.backbones import find_published
 from cnnlab.models.freezing import OnFeatures, find_frozen
 from cnnlab.models.head import replace_head
 from cnnlab.models.shapes import require_size
 from cnnlab.models.weights import load_weights
 from cnnlab.seeds import derive_seed
+
+NUM_IMAGES = 5000  # that weights begin from
 
 
 def build_model(config: Config, facts: Facts) -> nn.Module:
@@ -38,6 +41,10 @@ def build_model(config: Config, facts: Facts) -> nn.Module:
         num_classes=facts.num_outputs, in_channels=facts.channels, image_size=facts.image_size
     )
     shared = config.model.shared
+    if shared.batch_norm_momentum is not None:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = shared.batch_norm_momentum
     if shared.head or shared.head_dropout:
         replace_head(model, shared.head, shared.head_dropout)
     if shared.freeze:
@@ -67,6 +74,16 @@ def build_network(
     return Network(model.to(device), device, facts.task).computed_as(config.compute.fill(PLAIN).uncompiled())
 
 
+@torch.no_grad()
+def initialise_from_data(config: Config, network: Network, train: Batches) -> None:
+    """Let weights begin as `model.init_from_data` makes them of the first training images. Raises ConfigError."""
+    name = config.model.shared.init_from_data
+    if name is None:
+        return
+    source = replace(train.in_order(), batch_size=NUM_IMAGES)
+    DATA_INITS[name](network.model, source.batch(0, 0)[0])
+
+
 def count_learning(model: nn.Module) -> int:
     """How many numbers training may change; a tensor that two layers share counts once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -91,9 +108,15 @@ def keep_features(
     shared, train = config.model.shared, parts["train"]
     num_views = shared.feature_views
     if num_views == "auto":
-        num_views = 1 if shared.keeps_backbone and not train.augment else 0
+        seen_as_they_are = not train.augment and config.engine.tta == "none"
+        num_views = 1 if shared.keeps_backbone and seen_as_they_are else 0
     if num_views == 0:
         return network, parts
+    if config.engine.tta != "none":
+        raise ConfigError(
+            f"model.feature_views: {num_views} was given beside engine.tta={config.engine.tta}; expected 0, or tta "
+            "none: features are kept of one view of a test image"
+        )
     if train.augment.mixes:
         raise ConfigError(
             f"model.feature_views: {num_views} was given beside augment.{' and augment.'.join(train.augment.mixes)}; "

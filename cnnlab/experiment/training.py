@@ -20,7 +20,7 @@ from cnnlab.engine.timing import StepTimes
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import Assembly, build_criterion
 from cnnlab.experiment.dataset import read_parts
-from cnnlab.experiment.network import hold_frozen, keep_features
+from cnnlab.experiment.network import hold_frozen, initialise_from_data, keep_features
 from cnnlab.optim.registry import Schedule
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
@@ -52,6 +52,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
     train = parts["train"].divided(rank(), num_processes())
     count_steps = partial(Duration.count_steps, num_examples=train.num_examples, batch_size=config.batch_size)
     schedule, num_steps = plan_schedule(config, train.num_examples)
+    initialise_from_data(config, assembly.network, train)
     network, sources = keep_features(config, assembly.network, dataset.facts, {**parts, "train": train})
     shared = config.optimizer.shared
     training = Training(

@@ -1,4 +1,4 @@
-"""Networks, one family a file. Importing this package fills `MODELS` and `INITS`."""
+"""Networks, one family a file. Importing this package fills `MODELS`, `INITS` and `DATA_INITS`."""
 
 from cnnlab.models import (  # noqa: F401
     alexnet,
@@ -16,8 +16,10 @@ from cnnlab.models import (  # noqa: F401
     resnet,
     shufflenet,
     vgg,
+    whitened_cnn,
+    whitening,
     xception,
 )
-from cnnlab.models.registry import INITS, MODELS
+from cnnlab.models.registry import DATA_INITS, INITS, MODELS
 
-__all__ = ["INITS", "MODELS"]
+__all__ = ["DATA_INITS", "INITS", "MODELS"]

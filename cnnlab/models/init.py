@@ -63,6 +63,18 @@ def zero_init_residual(module: nn.Module) -> None:
 
 
 @INITS.register
+def dirac(module: nn.Module) -> None:
+    """Convolutions pass their inputs on: as many filters as there are inputs are the identity, others torch's own.
+
+    Zagoruyko & Komodakis, arXiv:1706.00388; so initialised in part in arXiv:2404.00498, section 3.3. Biases are zero.
+    """
+    if isinstance(module, (_ConvNd, nn.Linear)):
+        clear_bias(module)
+    if isinstance(module, _ConvNd) and not module.transposed and module.groups == 1:
+        nn.init.dirac_(module.weight.data[: module.in_channels])
+
+
+@INITS.register
 def orthogonal(module: nn.Module) -> None:
     """Orthogonal matrices, which keep the length of a signal, times √2 for ReLUs (Saxe et al. 2013).
 

@@ -1,4 +1,4 @@
-"""The two registries that model files fill: networks, and ways to initialise them."""
+"""The registries that model files fill: networks, and ways to initialise them, from nothing or from images."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 
 from cnnlab.durations import Duration
 from cnnlab.registry import Registry
-from cnnlab.signature import BelowOne, Count, OneOf, Whole
+from cnnlab.signature import BelowOne, Count, OneOf, Share, Whole
 
 # An initialiser is called with each module in turn, as `nn.Module.apply` does.
 INITS: Registry[None] = Registry("init", supplied=("module",))
+# What begins with the training images: see `whitening.py`.
+DATA_INITS: Registry[None] = Registry("init_from_data", supplied=("model", "images"))
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class ForEveryModel:
     """Keys that stand beside any network's own: how its weights begin, and what fine-tuning needs."""
 
     init: Annotated[str, OneOf(INITS)] | None = None  # None: as torch initialises
+    init_from_data: Annotated[str, OneOf(DATA_INITS)] | None = None  # after `init`, by the training images
+    batch_norm_momentum: Share | None = None  # of the newest batch in the running statistics; None: the network's own
     weights: str | None = None  # trained ones to begin with: see `weights.py`
     freeze: Literal["backbone"] | list[str | int] = field(default_factory=list)  # starts of parameters' names
     unfreeze_after: Duration | None = None  # None: never
@@ -34,6 +38,8 @@ class ForEveryModel:
         problems = []
         if self.init is not None and self.weights is not None:
             problems.append("init, model.weights: both were given; expected one of them, and the other null")
+        if self.init_from_data is not None and self.weights is not None:
+            problems.append("init_from_data, model.weights: both were given; expected one of them, and the other null")
         if self.unfreeze_after is not None and not self.freeze:
             problems.append(f"unfreeze_after: {self.unfreeze_after} was given; expected null where model.freeze is []")
         if self.feature_views not in ("auto", 0) and not self.keeps_backbone:

@@ -1,9 +1,10 @@
 """Averages of the weights over the steps: smoother than the weights, and often better on images not seen.
 
 `ema`   exponential moving average, as of Polyak & Juditsky, SIAM J. Control Optim. 30(4), 1992
+`lookahead`  the same every few steps, which then go on from it (Zhang et al., arXiv:1907.08610)
 `swa`   stochastic weight averaging over the epochs of the run's last part (Izmailov et al., arXiv:1803.05407)
 
-An average is what is evaluated, selected on and kept; the steps go on from the plain weights.
+An average is what is evaluated, selected on and kept; the steps go on from the plain weights, but for lookahead.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from cnnlab.optim.registry import AVERAGES
-from cnnlab.signature import BelowOne, Fraction
+from cnnlab.signature import BelowOne, Count, Fraction
 
 
 class Source(Protocol):
@@ -49,7 +50,7 @@ class Average:
     """Parameters and buffers of a model, averaged, with `weigh`: step, averages so far → the newest one's weight.
 
     A weight of None leaves the step out; the first that counts is taken as it is. `refresh`, if there is one, is
-    called for that step with the averaged weights in the model.
+    called for that step with the averaged weights in the model. With `restart` the steps go on from the average.
     """
 
     def __init__(
@@ -57,9 +58,12 @@ class Average:
         model: nn.Module,
         weigh: Callable[[int, int], float | None],
         refresh: Callable[[int], None] | None = None,
+        *,
+        restart: bool = False,
     ):
         self._weigh = weigh
         self._refresh = refresh
+        self._restart = restart
         self._model = dict(model.named_parameters()) | dict(model.named_buffers())
         self._aside: dict[str, Tensor] = {}  # the averages; inside `averaged` the plain weights
         self._num_updates = 0
@@ -78,6 +82,9 @@ class Average:
             for name in self._model.keys() - floats:  # counters
                 self._aside[name].copy_(self._model[name])
         self._num_updates += 1
+        if self._restart:
+            for name, value in self._aside.items():
+                self._model[name].copy_(value)
         if self._refresh is not None:
             with self.averaged():
                 self._refresh(step)
@@ -121,6 +128,20 @@ def none(*, optimizer: Optimizer) -> PlainWeights:
 def ema(*, model: nn.Module, decay: BelowOne = 0.999) -> Average:
     """After each step the average moves to the weights by 1 - decay, and by more at first: by 9 / (10 + step)."""
     return Average(model, lambda step, num_updates: 1 - min(decay, (1 + num_updates) / (10 + num_updates)))
+
+
+@AVERAGES.register
+def lookahead(*, model: nn.Module, num_steps: int, every: Count = 5, decay: BelowOne = 0.95) -> Average:
+    """Every `every` steps the slow weights move to those of the steps, and the steps go on from the slow ones.
+
+    By 1 - (decay · t)^every at first almost all the way, where t³ = the share of the run: as in arXiv:2404.00498,
+    section 3.4, so that the end averages over many steps. After the last one the slow weights stand still.
+    """
+
+    def weigh(step: int, num_updates: int) -> float | None:
+        return 1 - decay**every * (step / num_steps) ** 3 if step % every == 0 else None
+
+    return Average(model, weigh, restart=True)
 
 
 @AVERAGES.register

@@ -15,7 +15,8 @@ from cnnlab.optim.registry import ForEveryOptimizer, Groups
 from cnnlab.prefixes import require_prefixes, starts
 from cnnlab.registry import Component
 
-HEAD = "head"  # among the names of `rates`: the network's last layer, whatever it is called
+# Among the names of `rates`: the network's last layer, whatever it is called; and all parameters of one dimension.
+HEAD, NORMS_AND_BIASES = "head", "norms_and_biases"
 
 
 def build_optimizer(
@@ -54,17 +55,19 @@ def group_parameters(
     multiplied has the factor in its key `factor`. torch's fused kernels want parameters of a group to begin
     together, so those that begin `late` are apart.
 
-    Of several names in `rates` that a parameter's name starts with, the longest counts. Biases and the
-    scales of normalisation are the parameters of one dimension.
+    Of several names in `rates` that a parameter's name starts with, the longest counts; the factor of norms and biases
+    comes on top. These are the parameters of one dimension.
     """
     names = [name for name, p in model.named_parameters() if p.requires_grad]
-    require_prefixes("optimizer.rates", rates, names)
+    prefixes = [prefix for prefix in rates if prefix != NORMS_AND_BIASES]
+    require_prefixes("optimizer.rates", prefixes, names)
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     begin_late = set(late)
     for name, p in model.named_parameters():
         if p.requires_grad:
-            fitting = [prefix for prefix in rates if starts(name, prefix)]
+            fitting = [prefix for prefix in prefixes if starts(name, prefix)]
             factor = rates[max(fitting, key=len)] if fitting else 1.0
+            factor *= rates.get(NORMS_AND_BIASES, 1.0) if p.dim() <= 1 else 1.0
             decays = decay_norms_and_biases or p.dim() > 1
             groups.setdefault((factor, decays, p in begin_late), []).append(p)
     return [

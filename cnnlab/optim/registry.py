@@ -32,7 +32,7 @@ class ForEveryOptimizer:
     clip_value: Positive | None = None  # each of their numbers
     rates: dict[str | int, Positive] = field(
         default_factory=dict
-    )  # head, or start of parameters' names → factor of `lr`
+    )  # head, norms_and_biases, or start of parameters' names → factor of `lr`
 
     @property
     def factors(self) -> dict[str, float]:

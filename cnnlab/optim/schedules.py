@@ -98,6 +98,20 @@ def cosine(*, step: int, num_steps: int, final: Fraction = 0.0) -> float:
 
 
 @SCHEDULES.register
+def triangle(
+    *, step: int, num_steps: int, start: Fraction = 0.2, peak: Fraction = 0.23, final: Fraction = 0.07
+) -> float:
+    """A straight line up from `start` to 1 at the share `peak` of the run, another down to `final` after the last step.
+
+    With these numbers the schedule of arXiv:2404.00498; Smith's triangle (arXiv:1506.01186), once.
+    """
+    over = share(step, num_steps)
+    if over < peak:
+        return start + (1 - start) * over / peak
+    return 1 + (final - 1) * (over - peak) / (1 - peak) if peak < 1 else 1.0
+
+
+@SCHEDULES.register
 def one_cycle(
     *, step: int, num_steps: int, start: Fraction = 0.04, peak: Fraction = 0.3, final: Fraction = 0.000004
 ) -> float:

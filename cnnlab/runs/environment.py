@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import cnnlab
+from cnnlab.device import name_device
 from cnnlab.distributed import num_processes
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
@@ -33,11 +34,6 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "command": sys.argv,
     }
-
-
-def name_device(device: torch.device) -> str:
-    """What its maker calls it, where that is told."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

@@ -74,7 +74,8 @@ def measure(
     if part not in parts:
         raise ConfigError(f"--part {part}: there are no such images; expected one of {', '.join(sorted(parts))}")
     criterion = build_criterion(config, facts, network.device, parts["train"].labels)
-    metrics = evaluate(network, criterion, parts[part].in_order(), config.metrics)
+    views = config.engine.tta if part == "test" else "none"  # as in the run
+    metrics = evaluate(network, criterion, parts[part].in_order(), config.metrics, views=views)
     by_class: dict[str, Any] = {}
     if metrics.confusion is not None:
         scores = score_classes(metrics.confusion, facts.classes)

@@ -17,7 +17,7 @@ STANDARD_ERRORS = 2  # an accuracy within them of the baseline may be luck
 def warn_of_random_features(config: Config) -> str | None:
     """What to say of frozen weights that nothing has trained; None where there are none."""
     shared = config.model.shared
-    if not shared.freeze or shared.weights is not None:
+    if not shared.freeze or shared.weights is not None or shared.init_from_data is not None:
         return None
     return (
         f"warning: model.freeze: {shared.freeze} was given without model.weights: what is frozen keeps random weights, "

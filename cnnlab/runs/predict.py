@@ -25,6 +25,7 @@ from cnnlab.data.dataset import Pictures
 from cnnlab.data.files import list_folder, say_passed_over
 from cnnlab.data.pictures import OnBadImage, open_unlabelled, require_regular_picture
 from cnnlab.data.resize import scale_shorter
+from cnnlab.engine.views import Views
 from cnnlab.errors import ConfigError, DataError, Interrupted, printable, tell
 from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
@@ -45,7 +46,7 @@ from cnnlab.runs.submission import (
 )
 from cnnlab.runs.trained import Trained, load_trained
 
-Views = Literal["none", "flip", "multicrop"]
+Crops = Literal["multicrop"]  # the four corners and the centre, mirrored too
 Averaging = Literal["probabilities", "logits"]
 MAX_PRINTED = 50  # rows of a table
 LOOKED_AT = 20  # images, before many are predicted
@@ -66,7 +67,7 @@ class Series:
 def predict(
     paths: Sequence[str],
     *,
-    views: Views = "none",
+    views: Views | Crops = "none",
     average: Averaging = "probabilities",
     images: str | None = None,
     part: str | None = None,
@@ -255,7 +256,9 @@ def read_part(first: Trained, part: str) -> Series:
 # --- Predictions ------------------------------------------------------------------------------------------
 
 
-def describe_subject(members: Sequence[Trained], series: Series, views: Views, average: Averaging) -> dict[str, Any]:
+def describe_subject(
+    members: Sequence[Trained], series: Series, views: Views | Crops, average: Averaging
+) -> dict[str, Any]:
     """What is predicted by what and how: scores of another subject are no scores of this one."""
     return {
         "networks": [member.identify() for member in members],
@@ -273,7 +276,7 @@ def fill(
     scores: Scores,
     members: Sequence[Trained],
     images: Unlabelled,
-    views: Views,
+    views: Views | Crops,
     average: Averaging,
     skip: bool,
 ) -> None:
@@ -293,7 +296,7 @@ def fill(
 def predict_in_chunks(
     members: Sequence[Trained],
     images: Unlabelled,
-    views: Views = "none",
+    views: Views | Crops = "none",
     average: Averaging = "probabilities",
     start: int = 0,
     *,
@@ -314,7 +317,7 @@ def predict_in_chunks(
     return map_chunks(predict_crops, images, framings, corners, start, beside=on_cpu, skip=skip, num_scores=num_scores)
 
 
-def average_views(members: Sequence[Trained], crops: dict, views: Views, average: Averaging) -> Tensor:
+def average_views(members: Sequence[Trained], crops: dict, views: Views | Crops, average: Averaging) -> Tensor:
     """The mean of all members over all views of some images: of their probabilities, or of their logits.
 
     Each member counts by its weight, each of its views as much as another. `crops`: for each framing uint8
@@ -324,7 +327,8 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views, average
     each = to_scores if average == "probabilities" else Tensor.double
     found = []
     for member in members:
-        of_crops = [member.map_views(pixels, views != "none", each) for pixels in crops[member.framing].unbind(1)]
+        each_views = "flip" if views == "multicrop" else views
+        of_crops = [member.map_views(pixels, each_views, each) for pixels in crops[member.framing].unbind(1)]
         found.append(torch.stack([view for of_crop in of_crops for view in of_crop]).mean(0))
     weights = torch.tensor([member.weight for member in members], dtype=torch.float64)
     mean = torch.einsum("m,mns->ns", weights / weights.sum(), torch.stack(found))
@@ -334,7 +338,7 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views, average
 # --- What is fitted to images that were held out ----------------------------------------------------------
 
 
-def predict_held_out(members: Sequence[Trained], views: Views, average: Averaging) -> HeldOut:
+def predict_held_out(members: Sequence[Trained], views: Views | Crops, average: Averaging) -> HeldOut:
     """The validation images of a run, or of all folds, in the order of the dataset. Raises ConfigError, DataError."""
     parts = [read_part(member, "valid") for member in members]
     scores = [

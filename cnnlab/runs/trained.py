@@ -21,6 +21,7 @@ from cnnlab.device import start_device
 from cnnlab.engine.checkpoint import load_checkpoint, put_weights, require_run
 from cnnlab.engine.compute import PLAIN
 from cnnlab.engine.network import Network
+from cnnlab.engine.views import Views, make_views
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.dataset import build_dataset, read_parts
 from cnnlab.experiment.network import build_network
@@ -71,8 +72,8 @@ class Trained:
             found = [self.network(source.batch(0, number)[0]).cpu().double() for number in range(len(source))]
         return torch.cat(found).clone()  # no inference tensor: it may be learned from
 
-    def map_views(self, pixels: Tensor, mirrored: bool, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """`function` of the network's outputs for uint8 images (N, H, W, C), and for their mirror images if wanted.
+    def map_views(self, pixels: Tensor, views: Views, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """`function` of the network's outputs for each view of uint8 images (N, H, W, C).
 
         Each is float64 (N, ...) on the CPU; images are normalised as in an evaluation.
         """
@@ -81,9 +82,9 @@ class Trained:
         def predict(some: Tensor) -> list[Tensor]:
             images = ImageSet.of(some.to(device), torch.zeros(len(some), dtype=torch.long, device=device))
             batch, _ = Batches(images, torch.arange(len(some)), len(some), normalise).batch(0, 0)
-            views = [batch, batch.flip(3)] if mirrored else [batch]
             with torch.inference_mode():
-                return [function(self.network(view).cpu().double() / self.temperature) for view in views]
+                outputs = [self.network(view).cpu().double() for view in make_views(batch, views)]
+                return [function(each / self.temperature) for each in outputs]
 
         size, num_threads = self.config.engine.eval_batch_size, 1
         if device.type == "cpu":

@@ -16,6 +16,7 @@ from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import Judge, fit, restore, select
 from cnnlab.engine.state import State
+from cnnlab.engine.views import Views
 from cnnlab.errors import CheckpointError, ConfigError, DataError, tell
 from cnnlab.experiment.network import count_learning
 from cnnlab.experiment.training import Experiment
@@ -71,7 +72,7 @@ def train(
             write_beginning(run, config, experiment, fingerprints)
             feed.begin(state.rows)
             fit_and_select(experiment, state, journal, stop, summary, judge)
-            evaluated = evaluate_chosen(run, experiment, state, summary, journal)
+            evaluated = evaluate_chosen(run, experiment, state, summary, journal, config.engine.tta)
             journal.say(describe_end(summary, plan.select_by))
             if evaluated is not None:
                 told = explain_outcome(
@@ -87,7 +88,7 @@ def train(
 def tune_training(config: Config, experiment: Experiment, decided: Compute, journal: Journal) -> Tuning:
     """How to compute: as the configuration says, and where that says "auto" as was decided before, or measured."""
     wanted = config.compute.fill(decided)
-    tuning = tune(experiment.training, wanted, experiment.plan.num_steps, config.engine.micro_batch_size)
+    tuning = tune(experiment.training, wanted, experiment.plan.num_steps, config.engine.micro_batch_size, journal.say)
     for warning in tuning.warnings:
         journal.say(warning)
     if tuning.timings or tuning.compute != PLAIN:
@@ -175,7 +176,7 @@ def fit_and_select(
 
 
 def evaluate_chosen(
-    run: RunDirectory, experiment: Experiment, state: State, summary: Summary, journal: Journal
+    run: RunDirectory, experiment: Experiment, state: State, summary: Summary, journal: Journal, tta: Views
 ) -> Evaluated | None:
     """The one evaluation on the test images, by the weights that were chosen; scores class by class.
 
@@ -195,7 +196,10 @@ def evaluate_chosen(
     summary.update(test=None)
     if batches is None:
         return None
-    metrics = evaluate(training.network, training.criterion, batches, training.metrics, keep_predictions=True)
+    views = tta if part == "test" else "none"
+    metrics = evaluate(
+        training.network, training.criterion, batches, training.metrics, views=views, keep_predictions=True
+    )
     evaluated = Evaluated(part, metrics)
     if part == "test":
         summary.update(test=dict(metrics.values))

@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 
 from cnnlab.composition import SWEEP_KEY, compose_tree, list_choices, resolve
 from cnnlab.errors import ConfigError
+from cnnlab.metrics import ON_REQUEST
 from cnnlab.signature import as_yaml
 from cnnlab.sweeps.directory import SweepDirectory, Trial
 from cnnlab.sweeps.launching import require_launcher, split_launcher
 from cnnlab.sweeps.proposals import draw, import_optuna, list_combinations, list_ends
 from cnnlab.sweeps.settings import Settings, parse_settings
 from cnnlab.sweeps.space import Axis, is_value, split_overrides
-from cnnlab.tasks import ON_REQUEST
 
 
 def plan_sweep(overrides: list[str], folders: list[Path]) -> SweepDirectory:

@@ -48,14 +48,14 @@ class Noise:
         return self._images, self._labels
 
 
-def measure(name: str, batch_size: int, num_turns: int, device: torch.device) -> tuple[Compute, dict[Compute, float]]:
-    """The way that is taken, and the seconds of a step of each way that is sound."""
+def make_training(name: str, batch_size: int, device: torch.device) -> Training:
+    """A network of that name as it learns from noise."""
     facts = facts_of(name)
     torch.manual_seed(0)
     model = build(name).to(device)
     optimizer = build_optimizer(choose(OPTIMIZERS, "sgd", lr=0.01, momentum=0.9), model, batch_size)
     train = Noise(batch_size, facts["in_channels"], facts["image_size"], device)
-    training = Training(
+    return Training(
         network=Network(model, device),
         criterion=Criterion(F.cross_entropy),
         optimizer=optimizer,
@@ -66,7 +66,11 @@ def measure(name: str, batch_size: int, num_turns: int, device: torch.device) ->
         valid=None,
         seed=0,
     )
-    bench = Bench(training, None)
+
+
+def measure(name: str, batch_size: int, num_turns: int, device: torch.device) -> tuple[Compute, dict[Compute, float]]:
+    """The way that is taken, and the seconds of a step of each way that is sound."""
+    bench = Bench(make_training(name, batch_size, device), None)
     num_timed = max(1, round(TURN / bench.time_steps(PLAIN, 1)))
     seconds = bench.take_turns(list_ways(Compute(), device), num_timed, num_turns)
     return pick(seconds, PLAIN), seconds

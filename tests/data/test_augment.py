@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as TF
 
@@ -17,8 +18,10 @@ from cnnlab.data.augment import (
     pad_crop,
     random_erasing,
     rotate,
+    small_at_first,
     translate,
 )
+from cnnlab.data.resize import resize
 
 IMAGES = torch.randint(1, 256, (40, 9, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -56,6 +59,24 @@ def test_shifts_move_every_pixel_by_the_drawn_offset(function, argument):
                     expected[row, column] = image[row + down, column + right]
         assert torch.equal(result, expected)
     assert {-2, 0, 2} <= set(offsets.flatten().tolist())
+
+
+@pytest.mark.parametrize(("function", "argument"), [(pad_crop, "padding"), (translate, "pixels")])
+def test_the_mirrored_edge_moves_in(function, argument):
+    draw = Recorded()
+    shifted = function(IMAGES, draw, **{argument: 3, "edge": "reflect"})
+    padded = F.pad(IMAGES.permute(0, 3, 1, 2).float(), [3] * 4, "reflect").byte().permute(0, 2, 3, 1)
+    starts = (draw.numbers * 7).long().tolist()
+    for image, result, (top, left) in zip(padded, shifted, starts, strict=True):
+        assert torch.equal(result, image[top : top + 9, left : left + 7])
+
+
+def test_small_at_first_resizes_by_the_epoch():
+    draw = Recorded()
+    for epoch, size in enumerate([4, 4, 6, None, None]):
+        draw.epoch = epoch
+        found = small_at_first(IMAGES, draw, sizes=(4, 6), epochs=(2, 1))
+        assert torch.equal(found, IMAGES if size is None else resize(IMAGES, size))
 
 
 def test_cutout_blacks_a_square_around_a_pixel_inside():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlab.data.augment import cutout, flip, pad_crop
+from cnnlab.data.augment import alternating_flip, cutout, flip, pad_crop
 from cnnlab.data.batches import Augment, Batches
 from cnnlab.data.crops import random_resized_crop
 from cnnlab.data.dataset import ImageSet
@@ -275,3 +275,18 @@ def test_an_augmentation_called_crop_draws_numbers_of_its_own():
 
     make(augmentations={"crop": crop}, crop=boxes).batch(0, 0)
     assert not torch.equal(*drawn)
+
+
+def test_alternating_flips_mirror_each_image_in_every_other_epoch():
+    batches = make(augmentations={"alternating_flip": alternating_flip})
+    plain, _ = make(seed=None, batch_size=NUM, augmentations={}).batch(0, 0)
+    seen = []
+    for epoch in range(4):
+        shown = [batches.batch(epoch, number) for number in range(len(batches))]
+        images, labels = (torch.cat(column) for column in zip(*shown, strict=True))
+        images = images[labels.argsort()]
+        mirrored = torch.tensor([torch.equal(image, own.flip(2)) for image, own in zip(images, plain, strict=True)])
+        assert torch.equal(images, torch.where(mirrored.view(-1, 1, 1, 1), plain.flip(3), plain))
+        seen.append(mirrored.tolist())
+    assert seen[0] == seen[2] and seen[1] == seen[3] == [not each for each in seen[0]]
+    assert 0.2 < sum(seen[0]) / NUM < 0.8

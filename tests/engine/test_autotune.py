@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -9,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlab.engine import autotune
+from cnnlab.engine import autotune, kept_ways
 from cnnlab.engine.autotune import Unsound, list_ways, pick, require_close, tune
 from cnnlab.engine.compute import PLAIN, Compute, explain_missing
 from cnnlab.engine.network import Network
+from cnnlab.engine.peak import measure_speed
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
 from cnnlab.optim.averages import PlainWeights
@@ -63,12 +66,14 @@ def make_convolutional() -> Training:
 def choose_by(monkeypatch, seconds: dict[str, float], num_steps: int, **given: str):
     """The choice and the timings for these seconds a step, and the clock."""
     monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "bf16"])
+    monkeypatch.setattr(autotune, "measure_speed", lambda device, precision: SPEEDS[precision])
     training, clock = make_convolutional(), Clock(monkeypatch, seconds)
     clock.attach(training)
     tuning = tune(training, replace(AUTO.uncompiled(), **given), num_steps)
     return tuning.compute, tuning.timings, clock
 
 
+SPEEDS = {"fp32": 1e11, "bf16": 2e11}  # multiply-adds a second
 SECONDS = {"fp32 channels_last": 1.0, "fp32 contiguous": 1.5, "bf16 channels_last": 0.5, "bf16 contiguous": 0.75}
 
 
@@ -96,7 +101,7 @@ def test_what_is_given_stays(monkeypatch):
 
 def test_short_runs_are_not_measured(monkeypatch):
     """Not even by the two steps that tell how long a run is, where these are much of it."""
-    for num_steps, num_passes in ((29, 0), (99, 0), (100, 2), (299, 2)):
+    for num_steps, num_passes in ((29, 0), (199, 0), (200, 2), (299, 2)):
         quick = {name: seconds / 10 for name, seconds in SECONDS.items()}
         choice, timings, clock = choose_by(monkeypatch, quick, num_steps)
         assert (choice, timings, clock.num_passes) == (PLAIN, {}, num_passes)
@@ -104,11 +109,61 @@ def test_short_runs_are_not_measured(monkeypatch):
 
 @pytest.mark.parametrize("num_steps", [50, 500, 1_000, 2_000, 10_000])
 def test_timing_keeps_to_its_share_of_the_run(monkeypatch, num_steps):
-    """Beside the two steps that tell how long the run is, and one for fp32's gradient."""
     slow = dict.fromkeys(SECONDS, 1.0)
     clock = choose_by(monkeypatch, slow, num_steps)[2]
-    assert clock.num_passes <= 0.02 * num_steps + (3 if num_steps >= 1_000 else 0)
-    assert (clock.num_passes > 2) == (num_steps >= 1_000)
+    assert clock.now <= max(2, 0.01 * num_steps)
+    assert (clock.num_passes > 2) == (num_steps >= 10_000)
+
+
+@pytest.mark.parametrize("bf16", [30.0, 10_000.0])
+def test_a_way_far_slower_than_the_plain_one_is_left_after_two_steps(monkeypatch, bf16):
+    seconds = SECONDS | {"bf16 channels_last": bf16, "bf16 contiguous": bf16}
+    choice, timings, clock = choose_by(monkeypatch, seconds, 10_000)
+    assert choice == PLAIN and timings["fp32, channels_last"] == 8.0
+    assert clock.now <= 100 + 4 * bf16
+
+
+def test_a_precision_with_slow_products_is_not_stepped(monkeypatch):
+    monkeypatch.setitem(SPEEDS, "bf16", 1e9)
+    choice, timings, _ = choose_by(monkeypatch, SECONDS, 10_000)
+    assert choice == PLAIN and set(timings) == {"fp32, channels_last", "fp32, contiguous"}
+
+
+def test_what_was_found_is_used_again_for_equal_runs_alone(monkeypatch):
+    choice, timings, clock = choose_by(monkeypatch, SECONDS, 10_000)
+    assert clock.num_passes > 0
+    again, told, clock = choose_by(monkeypatch, SECONDS, 20_000)
+    assert (again, told, clock.num_passes) == (choice, timings, 0)
+    assert choose_by(monkeypatch, SECONDS, 20)[0] == PLAIN  # too short a run to measure
+    assert choose_by(monkeypatch, SECONDS, 10_000, memory_format="contiguous")[2].num_passes > 0
+    (kept,) = kept_ways.find_file().parent.iterdir()
+    assert len(json.loads(kept.read_text())) == 2
+    for damage in ("{", "[]", '{"x": 1}'):
+        kept.write_text(damage)
+        assert choose_by(monkeypatch, SECONDS, 10_000)[2].num_passes > 0
+
+
+def test_without_a_place_to_keep_it_is_measured_each_time(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        choice, _, clock = choose_by(monkeypatch, SECONDS, 10_000)
+        assert choice == BF16 and clock.num_passes > 0
+
+
+def test_that_it_is_measuring_is_said_first(monkeypatch):
+    said = []
+    training, clock = make_convolutional(), Clock(monkeypatch, SECONDS)
+    clock.attach(training)
+    for _ in range(2):
+        tune(training, replace(PLAIN, memory_format="auto"), 10_000, say=said.append)
+    assert said == ["measuring how to compute fastest, for 100 s at most"]
+
+
+def test_speeds_are_told_in_the_time_that_is_given():
+    begin = time.perf_counter()
+    assert measure_speed(CPU, "fp32", 0.02) > 1e7
+    assert time.perf_counter() - begin < 1
 
 
 def test_a_gradient_in_another_direction_is_unsound():

@@ -46,6 +46,8 @@ PARAMETERS: dict[str, tuple[dict, int]] = {
     "shufflenet_v2_x1_0": (IMAGENET,   2_278_604),
     "shufflenet_v2_x1_5": (IMAGENET,   3_503_624),
     "shufflenet_v2_x2_0": (IMAGENET,   7_393_996),
+    # Whitened: 312 + 13,824 + 36,864 + 147,456 + 3 · 589,824 + 2,560, and 2,304 of normalisation.
+    "whitened_cnn":       (CIFAR,      1_972_792),
     # ResNet, ImageNet form: torchvision's counts.
     "resnet18":           (IMAGENET,  11_689_512),
     "resnet34":           (IMAGENET,  21_797_672),

@@ -67,6 +67,27 @@ def test_ema_equals_a_slow_one():
     assert all(torch.equal(value, plain[name]) for name, value in model.state_dict().items())
 
 
+def test_lookahead_equals_a_slow_one_and_the_steps_go_on_from_it():
+    model = make_model()
+    average = build(model, name="lookahead", every=4, decay=0.9)
+    slow: dict[str, torch.Tensor] = {}
+    for step in range(1, 19):
+        walk(model, step)
+        before = snapshot(model)
+        average.update(step)
+        if step % 4 == 0:
+            keep = 0.9**4 * (step / 20) ** 3
+            for name, value in before.items():
+                kept = keep * slow.get(name, value).double() + (1 - keep) * value
+                slow[name] = kept if value.is_floating_point() else value
+                torch.testing.assert_close(model.state_dict()[name].double(), slow[name].double(), rtol=1e-5, atol=1e-6)
+        else:
+            assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with average.averaged():
+        torch.testing.assert_close(model[0].weight.double(), slow["0.weight"], rtol=1e-5, atol=1e-6)
+    assert torch.equal(model[0].weight, before["0.weight"])
+
+
 def test_swa_is_the_mean_of_the_epochs_in_the_last_part_with_statistics_of_its_own():
     model = make_model()
     average = build(model, name="swa", start=0.5)
@@ -91,7 +112,7 @@ def test_swa_is_the_mean_of_the_epochs_in_the_last_part_with_statistics_of_its_o
     assert torch.equal(model[1].running_mean, ends[-1]["1.running_mean"])
 
 
-@pytest.mark.parametrize("given", [{"name": "ema", "decay": 0.8}, {"name": "swa", "start": 0.3}])
+@pytest.mark.parametrize("given", [{"name": "ema", "decay": 0.8}, {"name": "swa", "start": 0.3}, {"name": "lookahead"}])
 @pytest.mark.parametrize("stop", [2, 9, 13])
 def test_a_restored_average_goes_on_as_if_it_had_not_stopped(given, stop):
     whole = make_model()

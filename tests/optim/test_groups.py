@@ -53,6 +53,19 @@ def test_the_longest_start_of_a_name_decides_its_rate():
     }
 
 
+def test_norms_and_biases_have_a_factor_that_comes_on_top():
+    found = settings(rates={"layer1": 0.5, "norms_and_biases": 10})
+    assert {name: rate for name, (rate, _) in found.items()} == {
+        "layer1.0.weight": 0.4,
+        "layer1.0.bias": 4.0,
+        "layer1.1.weight": 4.0,
+        "layer1.1.bias": 4.0,
+        "layer10.weight": 0.8,
+        "layer10.bias": 8.0,
+        "head.weight": 8.0,
+    }
+
+
 def test_the_first_group_is_one_at_the_plain_rate():
     """Its rate is the one that is logged."""
     optimizer = build_optimizer(choose(OPTIMIZERS, "sgd", lr=1.0, rates={"layer1": 0.5}), network(), 32)

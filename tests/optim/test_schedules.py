@@ -37,6 +37,10 @@ TABLES = [
     ({"name": "one_cycle", "start": 0.1, "peak": 0.4, "final": 0.0}, {0: 0.1, 20: 0.55, 40: 1, 70: 0.5, 100: 0}),
     ({"name": "one_cycle", "start": 0.1, "peak": 0.0, "final": 0.0}, {0: 1, 50: 0.5, 100: 0}),
     ({"name": "one_cycle", "start": 0.0, "peak": 1.0}, {0: 0, 50: 0.5, 100: 1}),
+    ({"name": "triangle"}, {0: 0.2, 23: 1, 100: 0.07, 120: 0.07}),
+    ({"name": "triangle", "start": 0.0, "peak": 0.5, "final": 0.5}, {0: 0, 25: 0.5, 50: 1, 75: 0.75, 100: 0.5}),
+    ({"name": "triangle", "peak": 1.0}, {0: 0.2, 50: 0.6, 100: 1}),
+    ({"name": "triangle", "peak": 0.0, "final": 0.0}, {0: 1, 50: 0.5, 100: 0}),
     ({"name": "restarts", "epochs": 2, "growth": 2}, {0: 1, 10: 0.5, 20: 1, 40: 0.5, 60: 1}),
     ({"name": "restarts", "epochs": 0.5, "growth": 1, "final": 0.2}, {0: 1, 5: 1, 95: 1}),
 ]

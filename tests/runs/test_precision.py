@@ -26,9 +26,9 @@ def measured(monkeypatch) -> list[dict]:
     asked: list[dict] = []
     tune = training.tune
 
-    def measure(experiment, wanted, num_steps, size):
+    def measure(experiment, wanted, num_steps, size, say):
         if not wanted.is_open:
-            return tune(experiment, wanted, num_steps, size)
+            return tune(experiment, wanted, num_steps, size, say)
         asked.append(wanted)
         return Tuning(wanted.fill(Compute("bf16", "contiguous", "off")), TIMINGS)
 
