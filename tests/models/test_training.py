@@ -35,6 +35,7 @@ RUNS = [
     ("mobilenet_v2", 16, 60, 0.01, ["model.stem=small", "model.width=0.35"]),
     ("shufflenet_v1", 16, 40, 0.01, ["model.stem=small"]),
     ("shufflenet_v2_x0_5", 16, 40, 0.01, ["model.stem=small"]),
+    ("whitened_cnn", 16, 40, 0.01, ["model.widths=[16,16,16]", "model.init=dirac", "model.init_from_data=whitening"]),
     ("torchvision", 32, 40, 0.001, ["model.arch=resnet18"]),
 ]
 
