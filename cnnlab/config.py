@@ -262,16 +262,22 @@ def parse_fields(kind: type, where: str, given: Mapping[str, Any]) -> tuple[Any,
     return value, [f"{where}.{problem}" for problem in value.find_problems()]
 
 
+def list_wanted(where: str, given: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """Names with their arguments, without those that null switches off; and problems."""
+    wanted = {name: arguments for name, arguments in given.items() if isinstance(arguments, Mapping)}
+    problems = [
+        f"{where}.{name}: {arguments!r} was given; expected a mapping of arguments, or null"
+        for name, arguments in given.items()
+        if arguments is not None and name not in wanted
+    ]
+    return wanted, problems
+
+
 def parse_augment(where: str, given: Mapping[str, Any]) -> tuple[Augmentations | None, list[str]]:
     """The augmentations from names and their arguments; null switches one off."""
-    problems = []
+    wanted, problems = list_wanted(where, given)
     found: dict[str, list[Component[None]]] = {kind: [] for kind in STAGES}
-    for name, arguments in given.items():
-        if arguments is None:
-            continue
-        if not isinstance(arguments, Mapping):
-            problems.append(f"{where}.{name}: {arguments!r} was given; expected a mapping of arguments, or null")
-            continue
+    for name, arguments in wanted.items():
         kinds = [kind for kind, registry in STAGES.items() if name in registry]
         if not kinds:
             names = [known for registry in STAGES.values() for known in registry]
@@ -291,13 +297,9 @@ def parse_augment(where: str, given: Mapping[str, Any]) -> tuple[Augmentations |
 
 def parse_loggers(where: str, given: Mapping[str, Any]) -> tuple[Loggers | None, list[str]]:
     """The trackers from names and their arguments; null switches one off."""
-    problems, components = [], []
-    for name, arguments in given.items():
-        if arguments is None:
-            continue
-        if not isinstance(arguments, Mapping):
-            problems.append(f"{where}.{name}: {arguments!r} was given; expected a mapping of arguments, or null")
-            continue
+    wanted, problems = list_wanted(where, given)
+    components = []
+    for name, arguments in wanted.items():
         if name not in TRACKERS:
             problems.append(f"{where}.{name}: no '{name}'; {suggest(str(name), TRACKERS)}")
             continue

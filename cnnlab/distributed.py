@@ -36,6 +36,7 @@ BUCKET = 25 << 20  # bytes exchanged at a time: large enough for full speed, sma
 ENDED = "cnnlab/ended"  # where the main process leaves its exit code
 
 _rank, _num_processes = 0, 1
+_SAID: set[str] = set()  # see `say`
 
 
 def rank() -> int:
@@ -56,6 +57,14 @@ def num_processes() -> int:
 def is_main() -> bool:
     """Whether this process writes and speaks."""
     return _rank == 0
+
+
+def say(line: str, once: str | None = None) -> None:
+    """A line on stderr, by one process of a run and once in a command; `once` names what is said, if not the line."""
+    topic = line if once is None else once
+    if is_main() and topic not in _SAID:
+        _SAID.add(topic)
+        print(line, file=sys.stderr)
 
 
 def started_first() -> bool:

@@ -15,12 +15,10 @@ Higher is better for all. scikit-learn is an optional extra: pip install "cnnlab
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cnnlab.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 METRICS = ("auc", "macro_f1", "balanced_accuracy", "kappa", "quadratic_kappa", "top5_accuracy")  # on request
 

@@ -6,15 +6,15 @@ momentum, and the rate that goes with it, make no sense: the group is then as it
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cnnlab.distributed import say
+
 RECIPES = "experiment"  # the group
-_SAID: set[str] = set()
 
 
 def leave_out_unchosen(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
@@ -24,7 +24,8 @@ def leave_out_unchosen(composed: DictConfig, choices: Mapping[str, Any], overrid
     What is left out is said.
     """
     recipe = choices.get(RECIPES)
-    if recipe is None:
+    chosen = {text.lstrip("+~").partition("=")[0].partition("@")[0] for text in overrides} & set(choices) - {RECIPES}
+    if recipe is None or not chosen:
         return composed
     searched = [text for text in overrides if text.startswith("hydra.searchpath=")]
     _, own = compose_choices([*searched, f"{RECIPES}={recipe}"])
@@ -54,10 +55,3 @@ def compose_choices(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, 
 def as_written(node: Any) -> Any:
     """In plain containers, ${…} not filled in."""
     return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
-
-
-def say(line: str) -> None:
-    """Once in a command, though its configuration may be composed several times."""
-    if line not in _SAID:
-        _SAID.add(line)
-        print(line, file=sys.stderr)

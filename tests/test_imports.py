@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "stopping": {"errors", "distributed"},
     "device": {"errors", "distributed", "threads"},
     "plugins": {"errors"},
-    "recipes": set(),
+    "recipes": {"distributed"},
     "models": BASE,
     "data": BASE,
     "optim": BASE,

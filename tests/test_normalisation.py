@@ -8,8 +8,8 @@ import shutil
 import pytest
 from torchvision import models
 
+from cnnlab import distributed
 from cnnlab.cli import main
-from cnnlab.data import files
 from cnnlab.errors import ConfigError
 from cnnlab.models.expected import find_expected
 from cnnlab.runs.start import start
@@ -18,7 +18,7 @@ from tests.conftest import small_config
 
 @pytest.fixture(autouse=True)
 def _say_again(monkeypatch):
-    monkeypatch.setattr(files, "_SAID", set())
+    monkeypatch.setattr(distributed, "_SAID", set())
 
 
 @pytest.fixture

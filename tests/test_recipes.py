@@ -9,7 +9,7 @@ import hydra
 import pytest
 import torch
 
-from cnnlab import recipes
+from cnnlab import distributed
 from cnnlab.composition import CONF, resolve
 from cnnlab.config import parse
 from cnnlab.data import Facts
@@ -120,7 +120,7 @@ def test_a_recipe_takes_another_choice(recipe, choice):
 
 
 def test_what_is_left_out_is_said(capsys, monkeypatch):
-    monkeypatch.setattr(recipes, "_SAID", set())
+    monkeypatch.setattr(distributed, "_SAID", set())
     compose.cache_clear()
     swap("dogs_vs_cats", "model=resnet18", "augment=flip_crop")
     said = capsys.readouterr().err

@@ -87,8 +87,8 @@ def _shift(images: Tensor, draw: Draw, reach: int, edge: Edge) -> Tensor:
 def reflect(length: int, reach: int, device: torch.device) -> Tensor:
     """Indices of `length` pixels with `reach` more at both ends, mirrored at the outermost, which is not repeated."""
     period = max(1, 2 * (length - 1))
-    places = torch.arange(-reach, length + reach, device=device).remainder(period)
-    return torch.minimum(places, period - places)
+    indices = torch.arange(-reach, length + reach, device=device).remainder(period)
+    return torch.minimum(indices, period - indices)
 
 
 @AUGMENTS.register

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cnnlab.data.dataset import Pictures
-from cnnlab.distributed import is_main
+from cnnlab.distributed import say
 from cnnlab.errors import DataError, tell
 
 # Kinds that Pillow reads with another module: what that is, and how it is had.
@@ -27,16 +26,6 @@ ENDINGS = (
 )
 CLUTTER = ("thumbs.db", "desktop.ini")  # that Windows leaves in folders of pictures
 NUMBERED = re.compile(r"(.*\W)?(\d+)", re.DOTALL)  # 17, cat.17
-
-_SAID: set[str] = set()
-
-
-def say(line: str, once: str | None = None) -> None:
-    """A line on stderr, by one process of a run and once in a command; `once` names what is said, if not the line."""
-    topic = line if once is None else once
-    if is_main() and topic not in _SAID:
-        _SAID.add(topic)
-        print(line, file=sys.stderr)
 
 
 # --- Listing ------------------------------------------------------------------------------------------

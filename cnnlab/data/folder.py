@@ -22,12 +22,12 @@ from cnnlab.data.files import (
     Listing,
     check_classes,
     list_folder,
-    say,
     say_passed_over,
     stem,
 )
 from cnnlab.data.pictures import OnBadImage, PictureDecoder, UnsoundPictures, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
+from cnnlab.distributed import say
 from cnnlab.errors import DataError, tell
 from cnnlab.signature import Meaning
 

@@ -32,8 +32,8 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from cnnlab.data.files import say
 from cnnlab.data.store import Packed, Resident
+from cnnlab.distributed import say
 from cnnlab.errors import MAX_LISTED, DataError, StorageError, abridge, format_bytes, printable
 from cnnlab.progress import Progress
 from cnnlab.threads import num_cores

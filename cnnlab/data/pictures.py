@@ -18,10 +18,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnlab.data.appearance import show
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
-from cnnlab.data.files import read_regular, require_regular, say, tell_missing
+from cnnlab.data.files import read_regular, require_regular, tell_missing
 from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
 from cnnlab.data.store import Store
+from cnnlab.distributed import say
 from cnnlab.errors import ConfigError, DataError, tell
 from cnnlab.tasks import MULTICLASS, Task
 

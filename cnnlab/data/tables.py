@@ -20,12 +20,12 @@ from cnnlab.data.files import (
     check_classes,
     is_picture,
     list_folder,
-    say,
     say_passed_over,
     stem,
     unlabelled_pictures,
 )
 from cnnlab.data.pictures import UnsoundPictures
+from cnnlab.distributed import say
 from cnnlab.errors import DataError, abridge, tell
 from cnnlab.tasks import MULTICLASS, MULTILABEL, Task
 

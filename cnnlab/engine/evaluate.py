@@ -174,10 +174,9 @@ def evaluate(
     extra = [name for name in extra if name not in task.metrics]
     counts: ClassCounts | None = None
     label_counts: LabelCounts | None = None
-    scored: dict[
-        int, tuple[Tensor, ...]
-    ] = {}  # probabilities and labels by the batch's number, where a metric needs all
-    kept: dict[int, tuple[Tensor, ...]] = {}  # classes and their probabilities likewise, both on the device
+    # Of each batch, by its number, on the device: probabilities and labels; and classes and their probabilities.
+    scored: dict[int, tuple[Tensor, ...]] = {}
+    kept: dict[int, tuple[Tensor, ...]] = {}
     try:
         with torch.inference_mode():
             for number in range(rank(), len(batches), num_processes()):

@@ -24,11 +24,12 @@ def make_views(images: Tensor, views: Views) -> list[Tensor]:
     if views == "flip_translate":
         height, width = images.shape[2:]
         padded = F.pad(images, (1, 1, 1, 1), "reflect")
-        moved = (padded[:, :, :height, :width], padded[:, :, 2:, 2:])
-        shifted += [each.contiguous(memory_format=torch.channels_last) for each in moved]
+        shifted += [padded[:, :, :height, :width], padded[:, :, 2:, 2:]]
     return [view for each in shifted for view in (each, each.flip(3))]
 
 
 def average_outputs(network: Network, images: Tensor, views: Views) -> Tensor:
     """The mean of the network's outputs over the views: (N, outputs), float32."""
+    if views == "none":
+        return network(images)
     return torch.stack([network(view) for view in make_views(images, views)]).mean(0)

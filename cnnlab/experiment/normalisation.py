@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from cnnlab.config import Config
 from cnnlab.data import Facts
-from cnnlab.data.files import say
 from cnnlab.data.normalise import NAMED
+from cnnlab.distributed import say
 from cnnlab.errors import ConfigError
 from cnnlab.models.expected import Expected, find_expected
 

@@ -150,7 +150,7 @@ def write_card(trained: Trained, kind: str) -> str:
         "trained_by": f"cnnlab {cnnlab.__version__}, run {'/'.join(run.path.resolve().parts[-2:])}",
     }
     listed = "\n".join(f"    {line}" for line in json.dumps(told, indent=2, default=str).splitlines())
-    mean, std = find_normalisation(facts)
+    mean, std = list_normalisation(facts)
     return f"""\
 ---
 license: other
@@ -184,7 +184,7 @@ def name_colours(facts: Facts) -> str:
     return {1: "grey", 3: "RGB"}.get(facts.channels, f"{facts.channels} channels")
 
 
-def find_normalisation(facts: Facts) -> tuple[list[float], list[float]]:
+def list_normalisation(facts: Facts) -> tuple[list[float], list[float]]:
     """Mean and deviation of values in 0…1, a number a channel."""
     if facts.mean is None or facts.std is None:  # pixels as they are
         return [0.0] * facts.channels, [1 / 255] * facts.channels
@@ -219,7 +219,7 @@ PROBABILITIES = {
 def write_example(trained: Trained, kind: str) -> str:
     """example.py: some twenty lines that predict a picture with the file and without cnnlab."""
     facts = trained.facts
-    mean, std = find_normalisation(facts)
+    mean, std = list_normalisation(facts)
     package, load, compute = LOADING[kind]
     imports = [f"import {package}", "from PIL import Image"]
     network = "None"

@@ -193,16 +193,15 @@ def evaluate_chosen(
     require_run(path, chosen, run.read_id())
     put_weights(training.model, path, chosen)
     part, batches = ("valid", training.valid) if experiment.test is None else ("test", experiment.test)
-    summary.update(test=None)
     if batches is None:
+        summary.update(test=None)
         return None
     views = tta if part == "test" else "none"
     metrics = evaluate(
         training.network, training.criterion, batches, training.metrics, views=views, keep_predictions=True
     )
     evaluated = Evaluated(part, metrics)
-    if part == "test":
-        summary.update(test=dict(metrics.values))
+    summary.update(test=dict(metrics.values) if part == "test" else None)
     if metrics.confusion is not None:
         run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, classes)))
         never = find_never_predicted(metrics.confusion, classes)

@@ -40,6 +40,7 @@ from cnnlab.sweeps.proposals import Study
 from cnnlab.sweeps.settings import parse_settings
 
 TABLE_EVERY = 5.0  # seconds between two writings of trials.csv
+LOST = 255  # what multiprocessing says of a process whose forkserver is gone, for instance by the same signal
 POLL = 1.0  # seconds between two visits to what launched trials have left
 
 
@@ -139,7 +140,7 @@ class Conductor:
                 if not process.is_alive():
                     process.join()
                     del self.running[number], self.slots[number]
-                    if self.end(number, process.exitcode or 0):
+                    if self.end(number, None if process.exitcode == LOST else process.exitcode or 0):
                         self.begin(self.trials[number])
 
     def launch_trials(self) -> None:
@@ -270,7 +271,7 @@ class Conductor:
     def end(self, number: int, code: int | None) -> bool:
         """Note how a trial has ended, and tell it in a line; returns whether it is to be tried again.
 
-        `code` is the exit code of its process; None where a launcher has lost it.
+        `code` is the exit code of its process; None where what began it is gone and does not tell.
         """
         trial = self.trials[number]
         asked = (None, -signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
@@ -360,7 +361,7 @@ def run_trial(path: str, number: int, gpu: int | None) -> None:
 
 def describe_code(code: int | None) -> str:
     if code is None:
-        return "was lost by its launcher"
+        return "was lost: what began its process is gone"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 

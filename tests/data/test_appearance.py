@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlab import distributed
 from cnnlab.composition import CONF
-from cnnlab.data import files
 from cnnlab.data.appearance import find_transform
 from cnnlab.data.pack import open_pack
 from cnnlab.data.pictures import PictureDecoder, read_picture, say_framed, take_framed
@@ -294,7 +294,7 @@ def test_the_first_of_many_frames_and_a_word_about_it(tmp_path, ending, capsys):
     for path in paths:
         frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
     still = save(tmp_path / f"still.{ending}", frames[1], **({"lossless": True} if ending == "webp" else {}))
-    files._SAID.clear()
+    distributed._SAID.clear()
     take_framed()
     images = open_pack([*paths, still], "train", PictureDecoder(8), [tmp_path / "cache"]).squares(8)
     assert images[0][0, 0].tolist() == [255, 0, 0] and images[3][0, 0].tolist() == [0, 255, 0]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlab import distributed
 from cnnlab.cli import main
 from cnnlab.data import DATASETS, files
 from cnnlab.data.files import check_classes, list_folder, require_regular
@@ -23,7 +24,7 @@ from tests.conftest import build_from
 
 @pytest.fixture(autouse=True)
 def nothing_was_said():
-    files._SAID.clear()
+    distributed._SAID.clear()
 
 
 @contextmanager

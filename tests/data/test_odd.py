@@ -8,7 +8,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from cnnlab.data import DATASETS, files, pictures
+from cnnlab import distributed
+from cnnlab.data import DATASETS, pictures
 from cnnlab.errors import DataError
 from tests.conftest import build_from
 from tests.data.odd import ODD, Read, Refused
@@ -20,7 +21,7 @@ SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.filterwarnings("error:.*ransparency")
 def test_odd_data_sets(tmp_path, capsys, name, seed):
-    files._SAID.clear()
+    distributed._SAID.clear()
     pictures.FRAMES.clear()  # of damaged files that another test has read
     given, expected = ODD[name](tmp_path, Random(f"{name} {seed}"))
     if isinstance(expected, Refused):

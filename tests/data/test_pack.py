@@ -17,8 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnlab import distributed
 from cnnlab.composition import CONF
-from cnnlab.data import DATASETS, files
+from cnnlab.data import DATASETS
 from cnnlab.data import pack as pack_module
 from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.pictures import PictureDecoder, Pictures, read_picture, read_pictures
@@ -177,7 +178,7 @@ def test_a_damaged_pack_is_told_and_made_anew(tmp_path, kind, sealed, capsys):
     whole = path.read_bytes()
     damaged = DAMAGES[kind](whole)
     path.write_bytes(reseal(damaged, path.name, len(paths)) if sealed and len(damaged) > 200 else damaged)
-    files._SAID.clear()
+    distributed._SAID.clear()
     open_pack(paths, "train", DECODER, [folder])
     told = capsys.readouterr().err
     if sealed and kind == "turned":  # as large as it was: what its checksum is for
@@ -196,7 +197,7 @@ def test_flipped_pixels_are_found_when_that_is_asked_for(tmp_path, capsys):
     whole = path.read_bytes()
     begin = 16 + 32 * len(paths) + sum(3 * h * w for h, w in (resized_shape(h, w, 32) for w, h in SIZES[:3]))
     path.write_bytes(whole[:begin] + bytes([whole[begin] ^ 4]) + whole[begin + 1 :])
-    files._SAID.clear()
+    distributed._SAID.clear()
     assert open_pack(paths, "train", DECODER, [folder]).find_damaged() == [3]
     assert capsys.readouterr().err == ""
     images = open_pack(paths, "train", DECODER, [folder], verify=True).pictures(24)
@@ -211,7 +212,7 @@ def test_a_pack_of_other_pictures_under_this_name_is_not_taken(tmp_path, capsys)
         open_pack([tmp_path / part / "1.png"], "train", DECODER, [tmp_path / part / ".cnnlab"])
     (ours,), (theirs,) = ((tmp_path / part / ".cnnlab").iterdir() for part in "ab")
     ours.write_bytes(theirs.read_bytes())
-    files._SAID.clear()
+    distributed._SAID.clear()
     assert open_pack([tmp_path / "a" / "1.png"], "train", DECODER, [ours.parent]).pictures(24)[0].max() == 0
     assert "its table is not the one that was written for these pictures" in capsys.readouterr().err
 

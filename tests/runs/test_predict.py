@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnlab import distributed
 from cnnlab.cli import main
 from cnnlab.composition import CONF
 from cnnlab.config import parse
-from cnnlab.data import chunks, files
+from cnnlab.data import chunks
 from cnnlab.data.resize import crop_five, crop_square
 from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
 from cnnlab.errors import ConfigError, DataError, Interrupted, StorageError
@@ -253,7 +254,7 @@ def test_moving_pictures_are_told_once(runs, tmp_path, capsys):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
     for number in range(9):  # more than a chunk
         frames[0].save(tmp_path / f"{number}.gif", save_all=True, append_images=frames[1:])
-    files._SAID.clear()
+    distributed._SAID.clear()
     predict([str(runs[0])], images=str(tmp_path), output=str(tmp_path / "out.csv"))
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "files with several frames, of which the first is taken (9): " in told

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import time
-
 import pytest
 
 from cnnlab.errors import ConfigError
 from cnnlab.sweeps.launching import quote, require_launcher, split_launcher
-from tests.sweeps.test_sweep import FAST, assert_same_results, begin, only_sweep, read_table
+from tests.sweeps.test_sweep import FAST, assert_same_results, begin, only_sweep, read_table, stop_at_work
 
 LAUNCHERS = {
     "basic": [],
@@ -48,11 +45,7 @@ def test_failures_and_retries_of_launched_trials(cnnlab, tmp_path):
 def test_a_launched_sweep_is_stopped_and_resumed(cnnlab, tmp_path):
     arguments = ["train", "-m", *FAST, "epochs=600", "seed=0,1", "engine.threads=1"]
     process = begin(tmp_path, *arguments, "hydra/launcher=basic")
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("outputs/sweeps/*/trial_*/metrics.csv")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out = stop_at_work(process, tmp_path)
     assert process.returncode == 130 and "cnnlab sweep resume" in out
     sweep = only_sweep(tmp_path)
     assert [row["status"] for row in read_table(sweep)] == ["interrupted", "waiting"]

@@ -49,6 +49,7 @@ def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # a group of its own, as a shell's job
     )
 
 
@@ -177,15 +178,23 @@ def test_a_failed_trial_ends_the_sweep_if_that_is_wanted(cnnlab, tmp_path):
     assert [row["status"] for row in read_table(only_sweep(tmp_path))] == ["failed", "waiting"]
 
 
-def test_asked_to_stop_it_says_how_to_go_on(cnnlab, tmp_path):
-    process = begin(tmp_path, "train", "-m", *FAST, "epochs=100000", "seed=0,1")
+def stop_at_work(process: subprocess.Popen[str], folder: Path, signum: int = signal.SIGINT, *, all_of_it=False) -> str:
+    """Signals a sweep, or all processes of its group, once a trial has an epoch behind it; returns what it printed."""
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("outputs/sweeps/*/trial_*/metrics.csv")) and time.monotonic() < deadline:
+    while not list(folder.glob("outputs/sweeps/*/trial_*/metrics.csv")) and time.monotonic() < deadline:
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    (os.killpg if all_of_it else os.kill)(process.pid, signum)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "cnnlab sweep resume" in out
-    assert "interrupted" in {row["status"] for row in read_table(only_sweep(tmp_path))}
+    return out
+
+
+@pytest.mark.parametrize("signum, all_of_it", [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_asked_to_stop_it_says_how_to_go_on(tmp_path, signum, all_of_it):
+    process = begin(tmp_path, "train", "-m", *FAST, "epochs=100000", "seed=0,1")
+    out = stop_at_work(process, tmp_path, signum, all_of_it=all_of_it)
+    assert process.returncode == 128 + signum and "cnnlab sweep resume" in out
+    found = {row["status"] for row in read_table(only_sweep(tmp_path))}
+    assert found <= {"interrupted", "running", "waiting"} and found != {"waiting"}
 
 
 def test_a_search_is_pruned_and_made_longer(cnnlab, tmp_path):
