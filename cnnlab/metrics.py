@@ -29,7 +29,7 @@ OF_NUMBERS = ("loss", "mae")
 
 # What a best checkpoint can be selected by, and what can be watched, in some task; metrics on request come last.
 ON_REQUEST = tuple(f"valid_{name}" for name in METRICS)
-VALID_COLUMNS = (*(f"valid_{name}" for name in dict.fromkeys((*OF_CLASSES, *OF_LABELS, *OF_NUMBERS))), *ON_REQUEST)
+VALID_COLUMNS = tuple(f"valid_{name}" for name in dict.fromkeys((*OF_CLASSES, *OF_LABELS, *OF_NUMBERS, *METRICS)))
 COLUMNS = ("train_loss", "train_accuracy", "train_label_accuracy", "train_mae", *VALID_COLUMNS)
 TIMINGS = ("seconds", "images_per_second")  # columns that no two runs share
 HIGHER_IS_BETTER = ("accuracy", "label_accuracy", "micro_f1", *METRICS)

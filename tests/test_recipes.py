@@ -22,6 +22,7 @@ from cnnlab.tasks import MULTICLASS, REGRESSION
 from tests.test_conf import FILES
 
 RECIPES = sorted(file.partition("/")[2] for file in FILES if file.startswith("experiment/"))
+QUICK = ("cifar10_fast", "dogs_vs_cats", "linear_regression")  # rates of three kinds
 GROUPS = ("model", "dataset", "augment", "optimizer", "schedule", "loss", "average", "engine")
 # A choice that says by itself that it does not fit a recipe's other choices.
 UNFIT = {"average=swa": "average: swa was given beside model.freeze"}
@@ -74,7 +75,9 @@ def facts(recipe: str) -> Facts:
     return Facts(tuple(map(str, range(10))), 3 if "mnist" not in recipe and "fashion" not in recipe else 1, 32)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [recipe if recipe in QUICK else pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES]
+)
 def test_optimizers_of_each_recipe_fit_every_network_that_takes_its_images(recipe):
     for model in ("mlp", "resnet20", "mobilenet_v2", "densenet40_k12", "vgg11_bn", "shufflenet_v2_x0_5"):
         config = parse(swap(recipe, f"model={model}"))

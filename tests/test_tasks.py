@@ -208,4 +208,5 @@ def test_scores_are_sums_over_batches_of_any_size():
 
 def test_columns_are_those_of_the_tasks_and_on_request():
     of_tasks = {column for task in TASKS.values() for column in (*task.train_columns, *task.valid_columns)}
+    assert len(set(COLUMNS)) == len(COLUMNS)
     assert set(COLUMNS) == of_tasks | set(ON_REQUEST) and set(VALID_COLUMNS) < set(COLUMNS)

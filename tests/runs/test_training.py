@@ -215,7 +215,7 @@ def test_overfitting_trains_and_validates_on_the_same_few_batches(tmp_path):
 
 def test_early_stopping_on_what_the_run_does_not_have_is_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match="engine.stop_by: no 'valid_f1'; did you mean valid_macro_f1 or valid_mae or valid_auc"
+        ConfigError, match="engine.stop_by: no 'valid_f1'; did you mean valid_micro_f1 or valid_macro_f1 or valid_mae"
     ):
         small_config(tmp_path, "engine.stop_by=valid_f1")
     with pytest.raises(ConfigError, match="engine.stop_by: valid_mae was given; this run has train_loss"):

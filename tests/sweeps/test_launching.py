@@ -33,6 +33,7 @@ def test_a_launcher_gives_the_results_of_this_machine(cnnlab, tmp_path, launcher
     assert_same_results(only_sweep(tmp_path / "here"), only_sweep(tmp_path / "there, it's"))
 
 
+@pytest.mark.slow
 def test_failures_and_retries_of_launched_trials(cnnlab, tmp_path):
     swept = ["model=mlp", "optimizer=sgd", "optimizer.lr=1e30,0.01", "sweep.on_failure=retry:1"]
     done = cnnlab("train", "-m", *FAST, *swept, "hydra/launcher=basic")

@@ -172,6 +172,7 @@ def test_a_failed_trial_is_told_and_the_others_go_on(cnnlab, tmp_path):
     assert [row["status"] for row in read_table(only_sweep(tmp_path))] == ["failed", "completed"]
 
 
+@pytest.mark.slow
 def test_a_failed_trial_ends_the_sweep_if_that_is_wanted(cnnlab, tmp_path):
     swept = ["optimizer=sgd", "optimizer.lr=1e30,0.01", "sweep.workers=1", "sweep.on_failure=stop"]
     assert cnnlab("train", "-m", *FAST, "model=mlp", *swept).returncode == 9
@@ -188,7 +189,9 @@ def stop_at_work(process: subprocess.Popen[str], folder: Path, signum: int = sig
     return out
 
 
-@pytest.mark.parametrize("signum, all_of_it", [(signal.SIGINT, False), (signal.SIGTERM, True)])
+@pytest.mark.parametrize(
+    "signum, all_of_it", [(signal.SIGTERM, True), pytest.param(signal.SIGINT, False, marks=pytest.mark.slow)]
+)
 def test_asked_to_stop_it_says_how_to_go_on(tmp_path, signum, all_of_it):
     process = begin(tmp_path, "train", "-m", *FAST, "epochs=100000", "seed=0,1")
     out = stop_at_work(process, tmp_path, signum, all_of_it=all_of_it)
@@ -217,6 +220,7 @@ def test_a_search_is_pruned_and_made_longer(cnnlab, tmp_path):
     assert len(sweep.run(pruned).read_metrics()) == 9
 
 
+@pytest.mark.slow
 def test_a_model_based_search(cnnlab, tmp_path):
     pytest.importorskip("optuna")
     space = ["optimizer=sgd", "optimizer.lr=tag(log,interval(1e-4,0.5))", "batch_size=int(interval(16,64))"]
@@ -300,6 +304,7 @@ def test_a_directory_that_is_no_sweep_or_is_damaged(cnnlab, tmp_path):
         assert done.returncode == 2 and "is not what a sweep wrote" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_decided_does_not_change_with_the_yaml(cnnlab, tmp_path):
     folder = tmp_path / "mine" / "experiment"
     folder.mkdir(parents=True)
