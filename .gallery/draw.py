@@ -2,11 +2,13 @@
 
     cnnlab train dataset=fashion_mnist name=fashion epochs=2 schedule=one_cycle optimizer.lr=0.005
     cnnlab train dataset=image_folder dataset.root=CIFAR10 dataset.image_size=32 name=cifar10 model=residual_net \
-        augment=flip_crop schedule=one_cycle optimizer.lr=0.01 epochs=4 batch_size=128 engine.precision=bf16 engine.threads=1
+        augment=flip_crop schedule=one_cycle optimizer.lr=0.01 epochs=4 batch_size=128 \
+        engine.precision=bf16 engine.threads=1
     cnnlab train -m optimizer.lr=0.0003,0.001,0.003,0.01 augment=none,shift model=lenet,mnist_cnn epochs=6 \
         sweep.seeds=2 sweep.pruner=median
 
-(two of the sweep's trials were killed from outside, and show as failed), and, after `cnnlab report` of each, with Chromium:
+(two of the sweep's trials were killed from outside, and show as failed), and, after `cnnlab report` of each, with
+Chromium:
 
     python .gallery/draw.py fashion PAGE "#confusion" "#cell figure:nth-of-type(15)"
     python .gallery/draw.py cifar10 PAGE "#network" "h2#network ~ .groups + h3"

@@ -136,6 +136,7 @@ class Conductor:
             if not self.running:
                 break
             connection.wait([process.sentinel for process in self.running.values()], timeout=0.5)
+            self.look_for_reasons_to_stop()  # by which trials may have ended just now
             for number, process in list(self.running.items()):
                 if not process.is_alive():
                     process.join()
@@ -157,6 +158,7 @@ class Conductor:
             for number in batch:
                 self.attempts[number] += 1
                 self.sweep.exit_code(number).unlink(missing_ok=True)
+                self.forget_kill(number)
             waiting, has_returned = list(batch), threading.Event()
             follower = threading.Thread(target=self.follow_launched, args=(waiting, again, has_returned))
             follower.start()
@@ -255,7 +257,13 @@ class Conductor:
         first = trial.configuration * self.settings.seeds
         return self.trials[first : first + self.settings.seeds]
 
+    def forget_kill(self, number: int) -> None:
+        """A trial that was killed goes on: what was told of it is over."""
+        if self.outcomes[number].status == "killed":
+            self.sweep.add_outcome(number, "running", "goes on after it was killed")
+
     def begin(self, trial: Trial) -> None:
+        self.forget_kill(trial.number)
         slot = next(slot for slot in itertools.count() if slot not in self.slots.values())
         gpus = count_gpus() if self.plan["device"] == "cuda" else 0
         is_free = gpus > 0 and trial.config["engine"]["device"] in ("auto", "cuda")

@@ -46,7 +46,7 @@ class Trial:
 class Outcome:
     """How a trial stands. `score` is that of its best epoch, by the sweep's metric."""
 
-    status: str  # waiting, running, interrupted, completed, pruned, failed
+    status: str  # waiting, running, interrupted, killed, completed, pruned, failed
     score: float | None = None
     reason: str | None = None
     epochs: int = 0
@@ -175,8 +175,8 @@ class SweepDirectory:
         if not summary:
             return Outcome(status, reason=reason)
         stands = summary.get("status", "running")
-        if stands not in ENDED and status == "failed":
-            stands = "failed"
+        if stands not in ENDED and status in ("failed", "killed"):  # which a killed run cannot tell itself
+            stands = status
         else:
             reason = summary.get("reason") or (reason if stands not in ENDED else None)
         final, totals = summary.get("final") or {}, summary.get("totals") or {}

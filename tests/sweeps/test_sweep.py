@@ -131,6 +131,12 @@ def kill_at_random(folder: Path, arguments: list[str], num_kills: int, seed: int
     return only_sweep(folder)
 
 
+def wait_for_an_epoch(folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("outputs/sweeps/*/trial_*/metrics.csv")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def go_on(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
     sweeps = list(folder.glob("outputs/sweeps/*/sweep.yaml"))
     return begin(folder, *(["sweep", "resume", str(sweeps[0].parent)] if sweeps else ["train", "-m", *arguments]))
@@ -148,6 +154,18 @@ def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path, num_kills, seed):
     killed = kill_at_random(tmp_path / "killed", arguments, num_kills, seed)
     assert len(read_table(killed)) == 4
     assert_same_results(only_sweep(tmp_path / "whole"), killed)
+
+
+def test_a_killed_trial_is_told_and_resumed(tmp_path, cnnlab):
+    process = begin(tmp_path, "train", "-m", *FAST, "epochs=300", "seed=0,1")
+    wait_for_an_epoch(tmp_path)
+    os.kill(find_descendants(process.pid)[-1], signal.SIGKILL)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 9 and "was killed by SIGKILL" in out and "1 of 2 trials failed" in out
+    sweep = only_sweep(tmp_path)
+    assert sorted(row["status"] for row in read_table(sweep)) == ["completed", "killed"]
+    assert cnnlab("sweep", "resume", str(sweep)).returncode == 0
+    assert [row["status"] for row in read_table(sweep)] == ["completed"] * 2
 
 
 @pytest.mark.slow
@@ -180,10 +198,8 @@ def test_a_failed_trial_ends_the_sweep_if_that_is_wanted(cnnlab, tmp_path):
 
 
 def stop_at_work(process: subprocess.Popen[str], folder: Path, signum: int = signal.SIGINT, *, all_of_it=False) -> str:
-    """Signals a sweep, or all processes of its group, once a trial has an epoch behind it; returns what it printed."""
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("outputs/sweeps/*/trial_*/metrics.csv")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    """Signals a sweep, or all processes of its group, after some trial's first epoch; returns what it printed."""
+    wait_for_an_epoch(folder)
     (os.killpg if all_of_it else os.kill)(process.pid, signum)
     out, _ = process.communicate(timeout=60)
     return out
