@@ -126,7 +126,9 @@ def test_fewer_views_than_epochs_are_another_run(tmp_path):
     assert metrics(once)[0] == metrics(each)[0] and metrics(once)[1] != metrics(each)[1]
 
 
-@pytest.mark.parametrize("stop", [5, 11, 27])  # in the first epoch, at its end, in the third
+@pytest.mark.parametrize(
+    "stop", [5, pytest.param(11, marks=pytest.mark.slow), pytest.param(27, marks=pytest.mark.slow)]
+)  # in the first epoch, at its end, in the third
 def test_kept_features_resume_exactly(tmp_path, stop):
     overrides = [*FROZEN, "augment=shift", "model.feature_views=2", "sampling=balanced", "average=ema"]
     whole = start(config(tmp_path / "whole", *overrides, "epochs=4"), [])

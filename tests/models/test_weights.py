@@ -316,7 +316,10 @@ def theirs(arch: str) -> nn.Module:
     return models.get_model(arch, weights=None)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "vgg11_bn", "densenet121", "mobilenet_v2", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize(
+    "arch",
+    ["resnet18", pytest.param("vgg11_bn", marks=pytest.mark.slow), "densenet121", "mobilenet_v2", "shufflenet_v2_x0_5"],
+)
 def test_torchvisions_are_found_by_the_same_name(publish, arch, capsys):
     published = theirs(arch)
     publish(published.state_dict())

@@ -46,7 +46,9 @@ def colours(tmp_path_factory) -> tuple[RunDirectory, Path]:
     return start(small_config(folder / "runs", *tree, *model), []), folder / "data" / "light" / "0.png"
 
 
-@pytest.mark.parametrize("kind", NEEDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "onnx" else pytest.param(kind, marks=pytest.mark.slow) for kind in NEEDS]
+)
 def test_the_example_predicts_without_cnnlab_what_cnnlab_predicts(colours, kind, capsys):
     pytest.importorskip(NEEDS[kind])
     run, picture = colours

@@ -43,7 +43,7 @@ def test_tensorboard_reads_what_metrics_csv_has(tmp_path, pictures):
     assert "| optimizer.lr | 0.003 |" in told
 
 
-@pytest.mark.parametrize("store", ["folder", "sqlite"])
+@pytest.mark.parametrize("store", [pytest.param("folder", marks=pytest.mark.slow), "sqlite"])
 def test_mlflow_reads_what_metrics_csv_has(store, tmp_path, pictures, monkeypatch):
     tracking = pytest.importorskip("mlflow.tracking", reason="mlflow is not installed")
     if store == "sqlite":
