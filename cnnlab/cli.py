@@ -194,7 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--output", metavar="FILE", help="of a schedule or of images: picture; default: schedule.png, augmented.png"
     )
 
-    find_lr = commands.add_parser("find-lr", help="suggest a learning rate: one sweep, drawn; leaves no run")
+    find_lr = commands.add_parser("find-lr", help="suggest a learning rate: some sweeps, drawn; leaves no run")
     find_lr.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     find_lr.add_argument("--output", default="find_lr.png", metavar="FILE", help="picture; default: find_lr.png")
     find_lr.add_argument("--from", dest="lowest", type=float, default=1e-5, metavar="LR", help="default: 1e-5")
