@@ -17,13 +17,21 @@ EXAMPLES = """\
 examples:
   cnnlab train                                        a CNN on the embedded digits
   cnnlab train experiment=mnist_cnn                   a whole recipe
-  cnnlab train model=lenet dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9 epochs=10
-  cnnlab train -m optimizer.lr=0.01,0.1               a sweep: one run for each value
+  cnnlab train model=lenet optimizer.lr=0.01          another network, at another rate
+  cnnlab train -m optimizer.lr=0.003,0.01             a sweep: one run for each value
   cnnlab compare outputs/sweeps/DATE_TIME             its runs in a table
   cnnlab train --help                                 every key that can be set
   cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, work and memory
   cnnlab prepare dataset=dog_breeds dataset.root=DIR  every file checked, before training
   cnnlab resume outputs/NAME/DATE_TIME epochs=20
+
+exit codes:
+  0 success                    5 checkpoint
+  1 reproduce: differences     6 disk or permissions
+  2 configuration              7 another process of the run ended
+  3 data                       8 memory
+  4 the loss is no number      9 trials of a sweep failed
+  130 Ctrl-C, 143 SIGTERM
 """
 
 
@@ -202,7 +210,12 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
     for command in (resume, evaluate, predict, calibrate, report, audit, export, reproduce, inspect):
-        command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
+        command.add_argument(
+            "--trust",
+            action="store_true",
+            help="let the run import the modules that it names: code, whose contents are "
+            "not compared with before, so read it first; remembered for this directory and these files",
+        )
 
     sweep = commands.add_parser("sweep", help="a sweep that cnnlab train -m began: how it stands, go on, stop")
     sweep.add_argument("deed", choices=("status", "resume", "stop"))
