@@ -94,7 +94,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="train a network: cnnlab train [KEY=VALUE ...]", add_help=False)
 
-    prepare = commands.add_parser("prepare", help="check every file of a dataset; exit 3 if something is wrong")
+    prepare = commands.add_parser(
+        "prepare",
+        help="check every file of a dataset; exit 3 if something is wrong",
+        description="Opens every file and lists those that are empty or broken, the same picture under two labels, in "
+        "two parts or twice, beside the parts, classes and sizes that there are, and packs the pictures as training "
+        "would. With --layout folders the split that training would use becomes a tree: train, valid and, of both, "
+        "train_valid with a folder for each class, and test/unknown. Its files are links where that is possible, and "
+        "dataset=image_folder reads it.",
+    )
     prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     prepare.add_argument("--layout", choices=("folders",), help="also write it as a tree with a folder for each class")
     prepare.add_argument("--output", metavar="DIR", help="with --layout: the folder to write")
@@ -121,16 +129,23 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     evaluate.add_argument("--json", action="store_true", help="for programs")
 
-    predict = commands.add_parser("predict", help="what trained runs say of images: a table, and a submission")
+    predict = commands.add_parser(
+        "predict",
+        help="what trained runs say of images: a table, and a submission",
+        description="predictions.csv has the class and the probability of each class for every image, submission.csv "
+        "the columns, ids and order that the competition wants; whatever does not fit is told, all of it at once, and "
+        "nothing is written. Of each image no more than its name and its scores stays in memory, and a prediction that "
+        "was stopped, however it was stopped, goes on where it was when the same command is given again.",
+    )
     predict.add_argument("run", nargs="+", help="run directory, or one with folds; several predict together")
     predict.add_argument(
         "--tta",
         choices=("none", "flip", "multicrop"),
         default="none",
-        help="average over mirror images, over corners too",
+        help="average over mirror images; multicrop: over the corners and the centre, each mirrored too",
     )
     predict.add_argument(
-        "--average", choices=("probabilities", "logits"), default="probabilities", help="default: probabilities"
+        "--average", choices=("probabilities", "logits"), default="probabilities", help="logits: before the softmax"
     )
     predict.add_argument(
         "--images", metavar="FOLDER_OR_FILE", help="your own (default: those a competition asks about)"
@@ -217,7 +232,13 @@ def build_parser() -> argparse.ArgumentParser:
             "not compared with before, so read it first; remembered for this directory and these files",
         )
 
-    sweep = commands.add_parser("sweep", help="a sweep that cnnlab train -m began: how it stands, go on, stop")
+    sweep = commands.add_parser(
+        "sweep",
+        help="a sweep that cnnlab train -m began: how it stands, go on, stop",
+        description="resume finishes what is unfinished, from checkpoints: the results of a grid or of a random search "
+        "are the same bit for bit. A YAML that has changed since changes nothing. "
+        "sweep.trials=40 makes a search longer.",
+    )
     sweep.add_argument("deed", choices=("status", "resume", "stop"))
     sweep.add_argument("sweep", metavar="SWEEP", help="directory such as outputs/sweeps/DATE_TIME")
     sweep.add_argument("overrides", nargs="*", metavar="sweep.KEY=VALUE", help="of resume, such as sweep.trials=80")
