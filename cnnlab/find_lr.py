@@ -33,6 +33,8 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
         raise ConfigError(
             f"optimizer: {config.optimizer.name} has no argument lr; expected one whose rate can be swept"
         )
+    if config.batch_size < 2:
+        raise ConfigError("batch_size: 1 was given; expected at least 2 images, whose outputs can be exchanged")
     training = build_experiment(config, assemble(config)).training
     # What `optimizer.scale_to_batch` or `optimizer.rates` makes of a rate as it is typed.
     factor = training.optimizer.param_groups[0]["lr"] / rate
@@ -58,7 +60,7 @@ def describe(sweep: Sweep, highest: float) -> str:
     )
     if sweep.suggestion is None:
         chance = sweep.chance[sweep.lowest]
-        return f"{text}, where outputs given to the wrong images have {chance:.4f}: no more than chance"
+        return f"{text}: not clearly below the start, and below the {chance:.4f} of outputs given to the wrong images"
     if sweep.lowest == len(sweep.rates) - 1 and best == highest:
         text += ", still falling: sweep to a larger rate (--to)"
     return f"{text}; a {MARGIN}th of that rate is suggested"

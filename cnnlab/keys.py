@@ -74,7 +74,23 @@ def read_comments(file: Path) -> dict[str, str]:
     A comment stands beside its key and may go on in lines of its own, further to the right than the key. Before a group
     `#   key: …` describes a key that its choices may have.
     """
-    return {path: " ".join(texts) for path, texts in find_comments(file.read_text(encoding="utf-8")).items()}
+    found: dict[str, str] = {}
+    parents: list[tuple[int, str]] = []  # indentation and key, from the outermost
+    described: dict[str, str] = {}  # of the group that follows
+    path = ""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if description := DESCRIPTION.fullmatch(line):
+            described[description["key"]] = description["comment"]
+        elif key := LINE.fullmatch(line):
+            indent = len(key["indent"])
+            parents = [(column, name) for column, name in parents if column < indent] + [(indent, key["key"])]
+            path = ".".join(name for _, name in parents)
+            found[path] = key["comment"] or ""
+            found |= {f"{path}.{name}": text for name, text in described.items()}
+            described = {}
+        elif path and re.match(r" +#", line):
+            found[path] += " " + line.strip().removeprefix("#").strip()
+    return found
 
 
 def first_comment(file: Path) -> str:
@@ -84,26 +100,6 @@ def first_comment(file: Path) -> str:
         if line.startswith("#") and text and not text.startswith("@package"):
             return text
     return ""
-
-
-def find_comments(text: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    parents: list[tuple[int, str]] = []  # indentation and key, from the outermost
-    described: dict[str, list[str]] = {}  # of the group that follows
-    for line in text.splitlines():
-        key, description = LINE.fullmatch(line), DESCRIPTION.fullmatch(line)
-        if description:
-            described[description["key"]] = [description["comment"]]
-        elif key:
-            indent = len(key["indent"])
-            parents = [(column, name) for column, name in parents if column < indent] + [(indent, key["key"])]
-            path = ".".join(name for _, name in parents)
-            found[path] = [key["comment"]] if key["comment"] else []
-            found |= {f"{path}.{name}": texts for name, texts in described.items()}
-            described = {}
-        elif parents and line.startswith(" ") and line.strip().startswith("#"):
-            found[".".join(name for _, name in parents)].append(line.strip().removeprefix("#").strip())
-    return found
 
 
 def write(value: Any) -> str:

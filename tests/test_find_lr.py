@@ -41,7 +41,10 @@ def test_the_suggestion_is_for_the_key_as_it_is_typed():
 def test_no_rate_is_suggested_where_none_shows(tmp_path, capsys):
     assert main(["find-lr", "--output", "folder/here.png", "--to", "0.0001", "optimizer=sgd", *SMALL]) == 0
     out = capsys.readouterr().out
-    assert "no more than chance\nno suggestion (see folder/here.png). What may help:\n  - a batch_size" in out
+    assert (
+        "of outputs given to the wrong images\nno suggestion (see folder/here.png). What may help:\n  - a batch_size"
+        in out
+    )
     assert "suggested:" not in out
     assert (tmp_path / "folder" / "here.png").is_file()
 
@@ -86,6 +89,7 @@ def test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid(pair, tmp_pa
     ("arguments", "told"),
     [
         (["optimizer.lrr=1"], "optimizer.lrr: no such key; did you mean lr?"),
+        (["batch_size=1"], "batch_size: 1 was given; expected at least 2 images"),
         (["model=lenett"], "model: no 'lenett'; did you mean lenet"),
         ([*SMALL, "--from", "1", "--to", "0.1"], "expected two rates above 0, the smaller one first"),
     ],
