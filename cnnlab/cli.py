@@ -17,13 +17,21 @@ EXAMPLES = """\
 examples:
   cnnlab train                                        a CNN on the embedded digits
   cnnlab train experiment=mnist_cnn                   a whole recipe
-  cnnlab train model=lenet dataset=fashion_mnist optimizer=sgd optimizer.lr=0.9 epochs=10
-  cnnlab train -m optimizer.lr=0.01,0.1               a sweep: one run for each value
+  cnnlab train model=lenet optimizer.lr=0.01          another network, at another rate
+  cnnlab train -m optimizer.lr=0.003,0.01             a sweep: one run for each value
   cnnlab compare outputs/sweeps/DATE_TIME             its runs in a table
   cnnlab train --help                                 every key that can be set
   cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, work and memory
   cnnlab prepare dataset=dog_breeds dataset.root=DIR  every file checked, before training
   cnnlab resume outputs/NAME/DATE_TIME epochs=20
+
+exit codes:
+  0 success                    5 checkpoint
+  1 reproduce: differences     6 disk or permissions
+  2 configuration              7 another process of the run ended
+  3 data                       8 memory
+  4 the loss is no number      9 trials of a sweep failed
+  130 Ctrl-C, 143 SIGTERM
 """
 
 
@@ -86,7 +94,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="train a network: cnnlab train [KEY=VALUE ...]", add_help=False)
 
-    prepare = commands.add_parser("prepare", help="check every file of a dataset; exit 3 if something is wrong")
+    prepare = commands.add_parser(
+        "prepare",
+        help="check every file of a dataset; exit 3 if something is wrong",
+        description="Opens every file and lists those that are empty or broken, the same picture under two labels, in "
+        "two parts or twice, beside the parts, classes and sizes that there are, and packs the pictures as training "
+        "would. With --layout folders the split that training would use becomes a tree: train, valid and, of both, "
+        "train_valid with a folder for each class, and test/unknown. Its files are links where that is possible, and "
+        "dataset=image_folder reads it.",
+    )
     prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     prepare.add_argument("--layout", choices=("folders",), help="also write it as a tree with a folder for each class")
     prepare.add_argument("--output", metavar="DIR", help="with --layout: the folder to write")
@@ -113,16 +129,23 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     evaluate.add_argument("--json", action="store_true", help="for programs")
 
-    predict = commands.add_parser("predict", help="what trained runs say of images: a table, and a submission")
+    predict = commands.add_parser(
+        "predict",
+        help="what trained runs say of images: a table, and a submission",
+        description="predictions.csv has the class and the probability of each class for every image, submission.csv "
+        "the columns, ids and order that the competition wants; whatever does not fit is told, all of it at once, and "
+        "nothing is written. Of each image no more than its name and its scores stays in memory, and a prediction that "
+        "was stopped, however it was stopped, goes on where it was when the same command is given again.",
+    )
     predict.add_argument("run", nargs="+", help="run directory, or one with folds; several predict together")
     predict.add_argument(
         "--tta",
         choices=("none", "flip", "flip_translate", "multicrop"),
         default="none",
-        help="average over mirror images, over moves by a pixel too, or over corners",
+        help="average over mirror images, over moves by a pixel too, or over the corners and the centre, each mirrored",
     )
     predict.add_argument(
-        "--average", choices=("probabilities", "logits"), default="probabilities", help="default: probabilities"
+        "--average", choices=("probabilities", "logits"), default="probabilities", help="logits: before the softmax"
     )
     predict.add_argument(
         "--images", metavar="FOLDER_OR_FILE", help="your own (default: those a competition asks about)"
@@ -222,7 +245,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--output", metavar="FILE", help="of a schedule or of images: picture; default: schedule.png, augmented.png"
     )
 
-    find_lr = commands.add_parser("find-lr", help="suggest a learning rate: one sweep, drawn; leaves no run")
+    find_lr = commands.add_parser("find-lr", help="suggest a learning rate: some sweeps, drawn; leaves no run")
     find_lr.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     find_lr.add_argument("--output", default="find_lr.png", metavar="FILE", help="picture; default: find_lr.png")
     find_lr.add_argument("--from", dest="lowest", type=float, default=1e-5, metavar="LR", help="default: 1e-5")
@@ -230,9 +253,20 @@ def build_parser() -> argparse.ArgumentParser:
     find_lr.add_argument("--config-dir", action="append", default=[], metavar="FOLDER", help="your own conf")
 
     for command in (resume, evaluate, predict, calibrate, report, audit, export, reproduce, inspect):
-        command.add_argument("--trust", action="store_true", help="let the run import the modules that it names")
+        command.add_argument(
+            "--trust",
+            action="store_true",
+            help="let the run import the modules that it names: code, whose contents are "
+            "not compared with before, so read it first; remembered for this directory and these files",
+        )
 
-    sweep = commands.add_parser("sweep", help="a sweep that cnnlab train -m began: how it stands, go on, stop")
+    sweep = commands.add_parser(
+        "sweep",
+        help="a sweep that cnnlab train -m began: how it stands, go on, stop",
+        description="resume finishes what is unfinished, from checkpoints: the results of a grid or of a random search "
+        "are the same bit for bit. A YAML that has changed since changes nothing. "
+        "sweep.trials=40 makes a search longer.",
+    )
     sweep.add_argument("deed", choices=("status", "resume", "stop"))
     sweep.add_argument("sweep", metavar="SWEEP", help="directory such as outputs/sweeps/DATE_TIME")
     sweep.add_argument("overrides", nargs="*", metavar="sweep.KEY=VALUE", help="of resume, such as sweep.trials=80")

@@ -7,7 +7,7 @@ found before composing, and an unknown key is let through composing to the check
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,12 +186,17 @@ def compose_aside(overrides: list[str], folders: list[Path]) -> Config:
 
 def compose_tree(overrides: list[str], folders: list[Path]) -> DictConfig:
     """What Hydra composes, ${…} not filled in. Raises ConfigError."""
+    return compose_with_choices(overrides, folders)[0]
+
+
+def compose_with_choices(overrides: list[str], folders: list[Path]) -> tuple[DictConfig, Mapping[str, Any]]:
+    """The same, and what is chosen in each group."""
     extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             given = [let_through(text, folders) for text in overrides] + extra
             composed, choices = compose_choices(given)
-            return leave_out_unchosen(composed, choices, given)
+            return leave_out_unchosen(composed, choices, given), choices
     except COMPOSING as error:
         raise explain(error, overrides, folders) from error
 

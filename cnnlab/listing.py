@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from cnnlab.composition import CONF
 from cnnlab.config import REGISTRIES, STAGES
+from cnnlab.keys import first_comment
 from cnnlab.models import DATA_INITS, INITS
 from cnnlab.plugins import import_modules
 from cnnlab.registry import Registry
@@ -47,11 +47,3 @@ def list_experiments() -> dict[str, str]:
         name = path.relative_to(CONF / "experiment").with_suffix("").as_posix()
         entries[name] = first_comment(path)
     return entries
-
-
-def first_comment(path: Path) -> str:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        text = line.removeprefix("#").strip()
-        if line.startswith("#") and text and not text.startswith("@package"):
-            return text
-    return ""

@@ -25,6 +25,7 @@ from cnnlab.composition import (
 )
 from cnnlab.distributed import run_together, share
 from cnnlab.errors import CnnlabError, Interrupted
+from cnnlab.keys import print_keys
 from cnnlab.recipes import leave_out_unchosen
 
 # Sweeps of another sweeper than ours, and what only prints.
@@ -82,6 +83,9 @@ def compose_and_train(arguments: list[str]) -> int:
     folders = [CONF, *find_config_dirs(arguments)]
     is_sweep = bool(set(MULTIRUN) & set(arguments)) and not any(ELSEWHERE.fullmatch(text) for text in arguments)
     try:
+        if {"--help", "-h"} & set(arguments):
+            print_keys(arguments, folders)
+            return 0
         check_overrides(arguments, folders, is_planned=is_sweep)
         if is_sweep:
             from cnnlab.sweeps.conductor import start_sweep

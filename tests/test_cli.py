@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from cnnlab import __version__
 from cnnlab.cli import main
+from cnnlab.composition import CONF, list_choices
+from cnnlab.keys import read_comments
 from cnnlab.runs.start import start
 from tests.conftest import small_config
 
@@ -76,8 +79,40 @@ def test_a_checkpoint_that_is_torn_exits_5(tmp_path, capsys):
     assert "best.pt: torn" in capsys.readouterr().err
 
 
-def test_train_help_and_configuration(cnnlab):
-    shown = cnnlab("train", "--help")
-    assert shown.returncode == 0 and "optimizer: adadelta, " in shown.stdout and "batch_size: 64" in shown.stdout
+def test_train_help_explains_every_key(capsys):
+    """The text is that of the comments in conf/, beside what the command would take."""
+    assert main(["train", "-m", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    tree = yaml.safe_load((CONF / "train.yaml").read_text())
+    comments = read_comments(CONF / "train.yaml")
+    del tree["hydra"]
+    groups = [group for entry in tree.pop("defaults")[1:] for group in entry if not group.startswith("override")]
+    for group in groups:
+        assert comments[f"defaults.{group}"] in shown
+        for name in list_choices(group, [CONF]):
+            assert name in shown
+    for key, value in tree.items():
+        for path in [f"{key}.{inner}" for inner in value] if isinstance(value, dict) and value else [key]:
+            assert f" {path}=" in shown and comments[path], path
+            assert comments[path] in shown, path
+    for key, text in read_comments(CONF / "engine" / "default.yaml").items():
+        assert f" engine.{key}=" in shown and text and text in shown
+    assert " epochs=20 passes over the training images " in shown
+    assert main(["train", "--help"]) == 0
+    assert "sweep.trials" not in capsys.readouterr().out  # which stand beside -m only
+
+
+def test_train_help_shows_what_a_command_would_take(capsys):
+    assert main(["train", "-m", "experiment=cifar10_resnet18", "optimizer.lr=0.05", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "batch_size=256 images a step" in shown and "model=resnet18_cifar the network" in shown
+    assert "optimizer.lr=0.05 the learning rate" in shown  # described once for all optimizers
+    assert "dataset.root=??? folder of the data" in shown
+    assert "sweep.trials=null how many configurations to draw" in shown
+    assert main(["train", "model=lennet", "--help"]) == 2
+    assert "did you mean lenet" in capsys.readouterr().err
+
+
+def test_the_configuration_can_be_shown(cnnlab):
     job = cnnlab("train", "model=lenet", "--cfg", "job")
     assert job.returncode == 0 and "name: lenet" in job.stdout and "hydra:" not in job.stdout

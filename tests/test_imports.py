@@ -44,12 +44,13 @@ MAY_IMPORT = {
     "reports": BUILT | {"composition", "experiment", "runs", "sweeps"},
     "composition": BASE | {"config", "recipes"},
     "sweeps": BUILT | {"composition", "experiment", "runs"},
-    "train": BUILT | {"composition", "recipes", "runs", "sweeps"},
+    "keys": {"composition"},
+    "train": BUILT | {"composition", "keys", "recipes", "runs", "sweeps"},
     "find_lr": BUILT | {"experiment", "runs", "composition"},
     "prepare": BUILT | {"experiment", "composition"},
     "submit_check": BUILT | {"experiment", "runs", "composition"},
     "bench": BASE | {"engine"},
-    "listing": BUILT | {"composition"},
+    "listing": BUILT | {"composition", "keys"},
     "inspection": BUILT | {"experiment", "runs", "composition"},
     "lessons": {"errors", "signature"},
     "cli": {
@@ -107,6 +108,13 @@ def test_help_loads_nothing_heavy():
     code = "from cnnlab.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
     heavy = {"torch", "hydra", "omegaconf", "numpy", "torchvision", "matplotlib", "yaml", "tqdm"}
     assert not heavy & loaded_after(code)
+
+
+def test_help_of_train_loads_no_torch():
+    loaded = loaded_after("import os\nfrom cnnlab.cli import main\nsys.stdout = open(os.devnull, 'w')\n"
+                          "main(['train', '--help'])\nsys.stdout = sys.__stdout__")  # fmt: skip
+    assert "cnnlab.keys" in loaded
+    assert not {"torch", "numpy", "torchvision", "matplotlib"} & loaded
 
 
 def test_training_loads_no_compiler_no_torchvision_no_matplotlib_before_its_second_step(tmp_path):

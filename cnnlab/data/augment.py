@@ -68,6 +68,12 @@ def translate(images: Tensor, draw: Draw, *, pixels: Count = 2, edge: Edge = "bl
     return _shift(images, draw, pixels, edge)
 
 
+@AUGMENTS.register
+def enlarge_crop(images: Tensor, draw: Draw, *, size: Count = 40) -> Tensor:
+    """Enlarge to `size` pixels, no fewer than there are, and cut the original size out at a random place."""
+    return _cut(resize(images, size), draw, images.shape[1], images.shape[2])
+
+
 def _shift(images: Tensor, draw: Draw, reach: int, edge: Edge) -> Tensor:
     """Each image moved by -reach … reach pixels along each axis."""
     num_images, height, width, channels = images.shape
@@ -77,10 +83,15 @@ def _shift(images: Tensor, draw: Draw, reach: int, edge: Edge) -> Tensor:
     else:
         padded = images.new_zeros(num_images, height + 2 * reach, width + 2 * reach, channels)
         padded[:, reach : reach + height, reach : reach + width] = images
-    start = _whole(draw(2), torch.tensor([2 * reach + 1] * 2))  # (N, 2): top, left in the padded image
+    return _cut(padded, draw, height, width)
+
+
+def _cut(images: Tensor, draw: Draw, height: int, width: int) -> Tensor:
+    """From each of the larger images a part of this size, anywhere."""
     # Every window there is, as a view; one is taken for each image.
-    windows = padded.unfold(1, height, 1).unfold(2, width, 1)  # (N, 2r+1, 2r+1, C, H, W)
-    each = torch.arange(num_images, device=images.device)
+    windows = images.unfold(1, height, 1).unfold(2, width, 1)  # (N, down, across, C, H, W)
+    start = _whole(draw(2), torch.tensor(windows.shape[1:3]))  # (N, 2): top, left
+    each = torch.arange(len(images), device=images.device)
     return windows[each, start[:, 0], start[:, 1]].permute(0, 2, 3, 1)
 
 

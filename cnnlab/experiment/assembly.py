@@ -50,7 +50,7 @@ def assemble(config: Config, *, trained: bool = False) -> Assembly:
     facts = dataset.facts
     criterion = build_criterion(config, facts, device)
     require_metrics(config, dataset)
-    require_small_augmentations(config, facts)
+    require_fitting_augmentations(config, facts)
     require_normalisation(config, facts)
     groups = find_groups(config.split.groups, dataset.files.get("train"))
     if dataset.files:  # whose labels are known before a picture is opened
@@ -103,13 +103,18 @@ def require_log_probabilities(network: Network, facts: Facts) -> None:
         )
 
 
-def require_small_augmentations(config: Config, facts: Facts) -> None:
-    """Raises ConfigError for an augmentation that nothing of an image would remain of."""
+def require_fitting_augmentations(config: Config, facts: Facts) -> None:
+    """Raises ConfigError for one that nothing of an image would remain of, or that enlarges images to fewer pixels."""
     given = [(each.name, key, value) for each in config.augment for key, value in each.arguments.items()]
     problems = [
         f"augment.{name}.{key}: {value} was given; expected at most {facts.image_size}, the pixels of an image's side"
         for name, key, value in given
-        if key in IN_PIXELS and value > facts.image_size
+        if key in IN_PIXELS and value > facts.image_size and name != "enlarge_crop"
+    ]
+    problems += [
+        f"augment.{name}.{key}: {value} was given; expected at least {facts.image_size}, the pixels of an image's side"
+        for name, key, value in given
+        if name == "enlarge_crop" and value < facts.image_size
     ]
     if problems:
         raise ConfigError(problems)

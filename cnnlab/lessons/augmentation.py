@@ -28,6 +28,11 @@ On real data: digits with small moves and without; compare the test accuracies, 
 
     cnnlab train dataset=digits augment=shift
     cnnlab train dataset=digits augment=none
+
+The notes' two recipes for CIFAR-10 are `augment=flip_crop` (pad 4, crop 32) and `augment=enlarge_crop` (resize 40,
+crop 32):
+
+    cnnlab inspect dataset=cifar10 augment=enlarge_crop --plot
 """
 
 from __future__ import annotations

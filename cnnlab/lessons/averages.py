@@ -6,10 +6,10 @@ A loss is reported for an epoch, and it comes in batches. Each batch gives its o
 usually smaller. One way to put them together is right, and three look right; the notes' CIFAR-10 program has
 two of these:
 
-    $Σ mean · size / Σ size$     right: each image counts once
-    $Σ mean / batches$           the last, small batch counts as much as a full one
-    $Σ mean · size / batches$    in the notes: too large by the batch size
-    `total += correct / total`   in the notes: a count and a share in one variable, and 0 / 0 at the start
+    $(Σ mean · size) / (Σ size)$    right: each image counts once
+    $(Σ mean) / batches$            the last, small batch counts as much as a full one
+    $(Σ mean · size) / batches$     in the notes: too large by the batch size
+    `total += correct / total`     in the notes: a count and a share in one variable, and 0 / 0 at the start
 
 While training runs, the weights change from batch to batch, so the mean over an epoch is that of many
 networks. While these improve, it lies above the loss of the last one, and a validation loss, taken after the

@@ -178,12 +178,14 @@ def draw_line(run: RunDirectory, network: Network, parts: Mapping[str, BatchSour
 
 
 def draw_sweep(sweep: Sweep, path: Path) -> None:
-    """The loss over the learning rate, and the suggestion."""
+    """The loss over the learning rate, and the suggestion, where there is one."""
     figure = new_figure(6, 4)
     axes = figure.subplots()
-    axes.plot(sweep.rates, sweep.losses, ".", color="grey", label="each step")
+    axes.plot(sweep.rates, sweep.losses, ".", color="grey", label="mean over the sweeps")
     axes.plot(sweep.rates, sweep.smooth, label="smoothed")
-    axes.axvline(sweep.suggestion, color="black", linestyle="--", label=f"suggested: {sweep.suggestion:.2g}")
+    axes.plot(sweep.rates, sweep.chance, ":", label="outputs given to the wrong images")
+    if sweep.suggestion is not None:
+        axes.axvline(sweep.suggestion, color="black", linestyle="--", label=f"suggested: {sweep.suggestion:.2g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -14,6 +14,7 @@ from cnnlab.data.augment import (
     affine,
     choose_rectangles,
     cutout,
+    enlarge_crop,
     flip,
     pad_crop,
     random_erasing,
@@ -77,6 +78,18 @@ def test_small_at_first_resizes_by_the_epoch():
         draw.epoch = epoch
         found = small_at_first(IMAGES, draw, sizes=(4, 6), epochs=(2, 1))
         assert torch.equal(found, IMAGES if size is None else resize(IMAGES, size))
+
+
+def test_enlarge_crop_is_resize_and_random_crop_of_torchvision():
+    """The notes' Resize(40) and RandomCrop(32): all 81 windows of the enlarged image, each as likely."""
+    image = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    corners = torch.cartesian_prod(torch.arange(9), torch.arange(9))
+    cropped = enlarge_crop(image.expand(81, -1, -1, -1), lambda num_values: (corners + 0.5) / 9, size=40)
+    enlarged = v2.Resize(40)(image.permute(0, 3, 1, 2))
+    windows = torch.cat([TF.crop(enlarged, top, left, 32, 32) for top, left in corners.tolist()])
+    difference = (cropped.permute(0, 3, 1, 2).int() - windows.int()).abs()
+    assert difference.max() <= 1  # of rounding: torchvision computes in whole numbers
+    assert difference.float().mean() < 0.25
 
 
 def test_cutout_blacks_a_square_around_a_pixel_inside():

@@ -53,21 +53,21 @@ def make(name: str = "sgd", **given) -> Training:
 
 
 def test_the_rates_rise_by_one_factor_until_the_loss_explodes():
-    sweep = sweep_rates(make(), 100, 1e-4, 100.0)
+    sweep = sweep_rates(make(), 1, 100, 1e-4, 100.0)
     assert sweep.rates[0] == 1e-4
     factors = [later / earlier for earlier, later in zip(sweep.rates, sweep.rates[1:], strict=False)]
     assert factors == pytest.approx([10 ** (6 / 99)] * len(factors))
     assert 0.3 < sweep.rates[-1] < 1
-    assert 0.003 < sweep.suggestion < 0.1
+    assert sweep.suggestion is not None and 0.003 < sweep.suggestion < 0.1
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "schedule_free_sgd", "adagrad"])
 def test_it_leaves_no_trace(name):
     training, untouched = make(name), make(name)
-    first = sweep_rates(training, 100, 1e-4, 10.0)
+    first = sweep_rates(training, 2, 100, 1e-4, 10.0)
     assert_same(dict(training.model.state_dict()), dict(untouched.model.state_dict()))
     assert_same(training.optimizer.state_dict(), untouched.optimizer.state_dict())
-    assert sweep_rates(training, 100, 1e-4, 10.0) == first
+    assert sweep_rates(training, 2, 100, 1e-4, 10.0) == first
 
 
 def test_groups_keep_their_share_of_the_rate():
@@ -78,10 +78,45 @@ def test_groups_keep_their_share_of_the_rate():
         seen.append([group["lr"] for group in training.optimizer.param_groups])
         training.plain_step(learn)
 
-    sweep = sweep_rates(replace(training, plain_step=step_and_tell), 20, 1e-4, 0.1)
+    sweep = sweep_rates(replace(training, plain_step=step_and_tell), 1, 20, 1e-4, 0.1)
     assert [rates[0] for rates in seen] == pytest.approx(sweep.rates)
     assert [rates[1] / rates[0] for rates in seen] == pytest.approx([0.1] * 20)
 
 
+def test_several_sweeps_are_averaged_each_over_epochs_of_its_own():
+    asked = []
+
+    class Asked(Slopes):
+        def __len__(self) -> int:
+            return 8
+
+        def batch(self, epoch: int, number: int):
+            asked.append((epoch, number))
+            return super().batch(epoch, number)
+
+    sweep = sweep_rates(replace(make(), train=Asked()), 2, 20, 1e-4, 1e-2)
+    once = [(number // 8, number % 8) for number in range(20)]
+    assert asked == once + [(3 + epoch, number) for epoch, number in once]
+    assert sweep.losses == sweep_rates(make(), 1, 20, 1e-4, 1e-2).losses  # the same batches: the same mean
+
+
+class Coins(Slopes):
+    """y = ±1, whatever x: nothing can be learned, though the loss falls while w comes down from 3 to 0."""
+
+    def batch(self, epoch: int, number: int):
+        generator = torch.Generator().manual_seed(1000 * epoch + number)
+        x, heads = torch.randn(64, 1, generator=generator), torch.rand(64, 1, generator=generator) < 0.5
+        return x, heads.float() * 2 - 1
+
+
+def test_nothing_is_suggested_where_outputs_have_nothing_to_do_with_their_images():
+    training = replace(make(), train=Coins())
+    with torch.no_grad():
+        training.model.weight.fill_(3.0)
+    sweep = sweep_rates(training, 2, 100, 1e-4, 1.0)
+    assert sweep.smooth[sweep.lowest] < 0.2 * sweep.smooth[0]
+    assert sweep.suggestion is None
+
+
 def test_smoothing_is_the_mean_of_five():
-    assert smooth([0, 0, 5, 0, 0, 0]) == pytest.approx([5 / 3, 5 / 4, 1, 1, 5 / 4, 0])
+    assert smooth([0, 0, 5, 0, 0, 0], 2) == pytest.approx([5 / 3, 5 / 4, 1, 1, 5 / 4, 0])
