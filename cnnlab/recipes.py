@@ -24,12 +24,21 @@ def leave_out_unchosen(composed: DictConfig, choices: Mapping[str, Any], overrid
     What is left out is said.
     """
     recipe = choices.get(RECIPES)
-    chosen = {text.lstrip("+~").partition("=")[0].partition("@")[0] for text in overrides} & set(choices) - {RECIPES}
-    if recipe is None or not chosen:
+    typed = dict(text.lstrip("+~").partition("=")[::2] for text in overrides)
+    groups = [key for key, value in typed.items() if is_group(composed, key) and not value.startswith("{")]
+    if recipe is None or not groups:
         return composed
     searched = [text for text in overrides if text.startswith("hydra.searchpath=")]
-    _, own = compose_choices([*searched, f"{RECIPES}={recipe}"])
-    swapped = [group for group in own if group in composed and group != RECIPES and choices.get(group) != own[group]]
+    alone = [*searched, f"{RECIPES}={recipe}"]
+    as_recipe, own = compose_choices(alone)
+
+    def is_swapped(group: str) -> bool:
+        if group in own and group in choices:
+            return bool(own[group] != choices[group])
+        beside, _ = compose_choices([*alone, f"{group}={typed[group]}"])  # Hydra names no choice that is a list
+        return as_written(beside[group]) != as_written(as_recipe[group])
+
+    swapped = [group for group in groups if is_swapped(group)]
     if not swapped:
         return composed
     without, _ = compose_choices([text for text in overrides if text.lstrip("+").partition("=")[0] != RECIPES])
@@ -37,9 +46,10 @@ def leave_out_unchosen(composed: DictConfig, choices: Mapping[str, Any], overrid
     with open_dict(kept):
         for group in swapped:
             if as_written(kept[group]) != as_written(without[group]):
+                choice = f"{group}={own[group]}" if group in own else f"its own {group}"
                 say(
-                    f"{RECIPES}={recipe}: what it sets in {group} goes with {group}={own[group]}, and is left out for "
-                    f"{group}={choices[group]}"
+                    f"{RECIPES}={recipe}: what it sets in {group} goes with {choice}, and is left out for "
+                    f"{group}={typed[group]}"
                 )
             kept[group] = without[group]
     return kept
@@ -50,6 +60,11 @@ def compose_choices(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, 
     composed = hydra.compose("train", list(overrides), return_hydra_config=True)
     choices: Any = OmegaConf.to_container(composed.hydra.runtime.choices)
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), choices
+
+
+def is_group(composed: DictConfig, key: str) -> bool:
+    """Whether what is typed for `key` chooses files; Hydra's own account of its groups leaves out those with lists."""
+    return key in composed and OmegaConf.is_dict(composed[key])
 
 
 def as_written(node: Any) -> Any:

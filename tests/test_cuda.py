@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -141,16 +141,27 @@ def test_one_process_under_torchrun_uses_nccl(tmp_path):
     assert "on cuda" in done.stdout
 
 
+@dataclass(frozen=True)
+class DrawnOn:
+    """The same numbers on each device."""
+
+    device: str
+    epoch: int = 1
+
+    def __call__(self, num_values: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(num_values)
+        return torch.rand(40, num_values, generator=generator).to(self.device)
+
+    once = __call__
+
+
 @pytest.mark.parametrize("name", sorted(AUGMENTS))
 def test_augmentations_are_those_of_the_processor(name):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (40, 16, 16, 3), dtype=torch.uint8, generator=generator)
 
-    def draw(device: str, num_values: int) -> torch.Tensor:
-        return torch.rand(40, num_values, generator=torch.Generator().manual_seed(num_values)).to(device)
-
-    expected = AUGMENTS[name](images, partial(draw, "cpu"))
-    found = AUGMENTS[name](images.cuda(), partial(draw, "cuda")).cpu()
+    expected = AUGMENTS[name](images, DrawnOn("cpu"))
+    found = AUGMENTS[name](images.cuda(), DrawnOn("cuda")).cpu()
     difference = (found.int() - expected.int()).abs()
     assert (difference > 1).float().mean() < 0.005  # where rounding decides which pixel is taken
 

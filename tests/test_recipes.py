@@ -122,6 +122,21 @@ def test_a_recipe_takes_another_choice(recipe, choice):
     parse(swap(recipe, choice))
 
 
+@pytest.mark.parametrize("choice", ["flip_crop", "[flip_crop,mixup]", "[shift,cutmix]", "none"])
+def test_a_list_of_a_recipe_takes_another_choice(choice):
+    """cifar10_fast chooses two augmentations and sets the edge of one."""
+    assert swap("cifar10_fast", f"augment={choice}")["augment"] == compose(f"augment={choice}")["augment"]
+    same = swap("cifar10_fast", "augment=[alternating_flip,shift]")["augment"]
+    assert same == swap("cifar10_fast")["augment"] and same["translate"]["edge"] == "reflect"
+
+
+def test_a_choice_of_a_recipe_takes_a_list(capsys, monkeypatch):
+    monkeypatch.setattr(distributed, "_SAID", set())
+    compose.cache_clear()
+    assert swap("dogs_vs_cats", "augment=[shift,mixup]")["augment"] == compose("augment=[shift,mixup]")["augment"]
+    assert "is left out for augment=[shift,mixup]" in capsys.readouterr().err
+
+
 def test_what_is_left_out_is_said(capsys, monkeypatch):
     monkeypatch.setattr(distributed, "_SAID", set())
     compose.cache_clear()

@@ -2,7 +2,9 @@
 
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the size of the step as in
 Liu et al., "Muon is Scalable for LLM Training" (arXiv:2502.16982), which makes the root mean square of an
-update that of AdamW: so one learning rate and one weight decay serve both. Matrices are the weights of
+update that of AdamW: so one learning rate and one weight decay serve both. With `normalize` the kernels of convolutions
+keep a norm of √out, and a step turns them by the rate itself, as in the 94 % on CIFAR-10 in 2.59 s (Jordan 2024);
+weight decay, which only changes norms, does nothing to them then. Matrices are the weights of
 linear layers and of convolutions, a kernel (out, in, h, w) being read as out × in·h·w; everything else
 (biases, scales of normalisation) is left to AdamW.
 
@@ -16,7 +18,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from cnnlab.optim.registry import OPTIMIZERS, Groups
@@ -38,9 +40,10 @@ def muon(
     weight_decay: WeightDecay = 0.1,
     beta1: BelowOne = 0.9,
     beta2: BelowOne = 0.999,
+    normalize: bool = False,
 ) -> Optimizer:
     """Orthogonal steps for convolutions and linear layers, AdamW (`beta1`, `beta2`) for the rest."""
-    return Muon(params, lr, momentum, nesterov, weight_decay, (beta1, beta2))
+    return Muon(params, lr, momentum, nesterov, weight_decay, (beta1, beta2), normalize)
 
 
 class Muon(Optimizer):
@@ -54,6 +57,7 @@ class Muon(Optimizer):
         nesterov: bool,
         weight_decay: float,
         betas: tuple[float, float],
+        normalize: bool = False,
     ):
         parts: Groups = []
         for group in groups:
@@ -61,37 +65,57 @@ class Muon(Optimizer):
             others = [p for p in group["params"] if p.dim() <= 1]
             parts += [{**group, "params": matrices, "orthogonal": True}] if matrices else []
             parts += [{**group, "params": others, "orthogonal": False}] if others else []
-        settings = {"momentum": momentum, "nesterov": nesterov, "betas": betas}
+        settings = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "normalize": normalize}
         super().__init__(parts, {"lr": lr, "weight_decay": weight_decay, **settings})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            take_step = orthogonal_step if group["orthogonal"] else adamw_step
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    take_step(p, p.grad, self.state[p], group)
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            gradients = [p.grad for p in params]
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            take_steps = take_orthogonal_steps if group["orthogonal"] else take_adamw_steps
+            take_steps(params, gradients, [self.state[p] for p in params], group)
 
 
-def orthogonal_step(p: nn.Parameter, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    if not state:
-        state["momentum"] = torch.zeros_like(grad)
-    momentum = state["momentum"].lerp_(grad, 1 - group["momentum"])
-    direction = grad.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
-    update = orthogonalize(direction.flatten(1))  # (out, in·h·w)
-    p.add_(update.view_as(p), alpha=-group["lr"] * RMS * math.sqrt(max(update.shape)))
+def take_orthogonal_steps(
+    params: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+) -> None:
+    for state, gradient in zip(states, gradients, strict=True):
+        if not state:
+            state["momentum"] = torch.zeros_like(gradient)
+    momenta = [state["momentum"] for state in states]
+    torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+    directions = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
+    for p, direction in zip(params, directions, strict=True):
+        update = orthogonalize(direction.flatten(1))  # (out, in·h·w)
+        length = RMS * math.sqrt(max(update.shape))
+        if group["normalize"] and p.dim() > 2:
+            p.mul_(math.sqrt(len(p)) / p.norm())
+            length = 1.0
+        p.add_(update.view_as(p), alpha=-group["lr"] * length)
 
 
-def adamw_step(p: nn.Parameter, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    if not state:
-        state |= {"step": 0, "mean": torch.zeros_like(grad), "square": torch.zeros_like(grad)}
+def take_adamw_steps(
+    params: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+) -> None:
+    for state, gradient in zip(states, gradients, strict=True):
+        if not state:
+            state |= {"step": 0, "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
+        state["step"] += 1
     beta1, beta2 = group["betas"]
-    state["step"] += 1
-    mean = state["mean"].lerp_(grad, 1 - beta1)
-    square = state["square"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-    deviation = (square.sqrt() / math.sqrt(1 - beta2 ** state["step"])).add_(EPS)
-    p.addcdiv_(mean, deviation, value=-group["lr"] / (1 - beta1 ** state["step"]))
+    means, squares = ([state[name] for state in states] for name in ("mean", "square"))
+    torch._foreach_lerp_(means, gradients, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+    deviations = torch._foreach_sqrt(squares)
+    torch._foreach_div_(deviations, [math.sqrt(1 - beta2 ** state["step"]) for state in states])
+    torch._foreach_add_(deviations, EPS)
+    torch._foreach_addcdiv_(
+        params, means, deviations, [-group["lr"] / (1 - beta1 ** state["step"]) for state in states]
+    )
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
@@ -107,5 +131,5 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     x = x / x.norm().clamp(min=1e-7)  # no singular value is larger than this norm
     for _ in range(NUM_ITERATIONS):
         square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)

@@ -154,8 +154,10 @@ def describe_speed(first_step: int, last_step: int, experiment: Experiment) -> d
         one = training.train.batch(0, 0)[0][:1]
         work = count_training_work(training.model, one) * num_images / seconds
         peak = measure_product_peak(training.device, training.network.compute.precision, PEAK_SECONDS)
-        share = peak and work / num_processes() / peak  # each process has a peak of its own
-        speed |= {"multiply_adds_per_second": round(work), "share_of_peak": share and float(f"{share:.3g}")}
+        share = work / num_processes() / peak if peak else None  # each process has a peak of its own
+        if share is not None and share <= 1:  # more: something else computed while the peak was measured
+            speed["share_of_peak"] = float(f"{share:.3g}")
+        speed["multiply_adds_per_second"] = round(work)
     return speed
 
 
