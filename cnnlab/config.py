@@ -23,7 +23,7 @@ from cnnlab.data.parts import Division
 from cnnlab.data.registry import ForEveryDataset
 from cnnlab.device import choose_device
 from cnnlab.durations import Duration, Time
-from cnnlab.engine.compute import Compile, Compute, MemoryFormat, Precision, explain_missing
+from cnnlab.engine.compute import Compile, Compute, MemoryFormat, Precision, Threads, explain_missing
 from cnnlab.engine.views import Views
 from cnnlab.errors import ConfigError
 from cnnlab.metrics import COLUMNS, METRICS, ON_REQUEST, VALID_COLUMNS, find_missing
@@ -95,7 +95,7 @@ class Engine:
     """
 
     device: str
-    threads: Count | None  # null: torch's choice
+    threads: Threads
     deterministic: bool = True  # the same bits each time, on CUDA too
     precision: Precision
     memory_format: MemoryFormat
@@ -217,7 +217,7 @@ class Config:
         memory_format = self.engine.memory_format
         if self.optimizer.name == "lbfgs" and memory_format == "auto":
             memory_format = "contiguous"
-        return Compute(self.engine.precision, memory_format, self.engine.compile)
+        return Compute(self.engine.precision, memory_format, self.engine.compile, self.engine.threads)
 
 
 # --- Parsing ------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def is_plain(path: str) -> bool:
 
 def relate_threads(engine: Engine) -> list[str]:
     most = max(MAX_THREADS, 4 * num_cores())
-    if engine.threads is None or engine.threads <= most:
+    if not isinstance(engine.threads, int) or engine.threads <= most:
         return []
     return [
         f"engine.threads: {engine.threads} was given; expected at most {most}: this process may use {num_cores()} "

@@ -64,13 +64,15 @@ def require_device_for_each(device: torch.device) -> None:
         )
 
 
-def start_device(name: str, num_threads: int | None = None, deterministic: bool = True) -> torch.device:
-    """The device called `name`, with threads, memory and arithmetic set for it. Raises ConfigError.
+def start_device(name: str, num_threads: int | str | None = None, deterministic: bool = True) -> torch.device:
+    """The device called `name`, with threads, if a number is given, memory and arithmetic set for it.
+
+    Raises ConfigError.
 
     On CUDA some kernels add up in the order in which their threads happen to end, in the backward passes of
     convolutions and pooling for instance. With `deterministic` torch takes others, so that a run repeats bit for bit.
     """
-    if num_threads is not None:
+    if isinstance(num_threads, int):
         torch.set_num_threads(num_threads)
     device = choose_device(name)
     if device.type == "cuda":

@@ -29,7 +29,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from cnnlab.distributed import by_main, largest
 from cnnlab.engine import kept_ways
-from cnnlab.engine.compute import PLAIN, Compile, Compute, MemoryFormat, Precision, list_precisions
+from cnnlab.engine.compute import PLAIN, Compile, Compute, MemoryFormat, Precision, Threads, list_precisions
 from cnnlab.engine.peak import measure_speed
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
@@ -93,7 +93,13 @@ def list_ways(wanted: Compute, device: torch.device) -> list[Compute]:
     formats: list[MemoryFormat] = [wanted.memory_format]
     if wanted.memory_format == "auto":
         formats = ["channels_last", "contiguous"]
-    return [Compute(precision, memory_format, "off") for precision, memory_format in product(precisions, formats)]
+    threads: list[Threads] = [wanted.threads]
+    if wanted.threads == "auto":
+        threads = [None, 1] if device.type == "cpu" and torch.get_num_threads() > 1 else [None]
+    return [
+        Compute(precision, memory_format, "off", number)
+        for precision, memory_format, number in product(precisions, formats, threads)
+    ]
 
 
 def list_worthwhile(ways: list[Compute], device: torch.device) -> list[Compute]:
@@ -140,7 +146,8 @@ class Bench:
     def tune(self, wanted: Compute, num_steps: int) -> Tuning:
         """What `tune` returns, before a compiler that is wanted is tried."""
         default = Tuning(wanted.fill(PLAIN))
-        if not wanted.is_open or MAX_SHARE * num_steps < FIRST_STEPS:
+        is_choice = wanted.compile == "auto" or len(list_ways(wanted, self._training.device)) > 1
+        if not is_choice or MAX_SHARE * num_steps < FIRST_STEPS:
             return default
         key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)))
         known = by_main(lambda: kept_ways.find(key))

@@ -7,6 +7,9 @@ fp16   autocast in float16: 10 bits of mantissa, but so little range that losses
        in it, and steps whose gradients overflow are left out (Micikevicius et al., arXiv:1710.03740)
 
 Weights, the optimizer's state, losses and metrics are float32 in all of them.
+
+On a processor, also by how many threads: the sums that they divide come out in other last digits, so that their number
+belongs to the way. One is best for small networks and beside other work, where threads wait for each other.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cnnlab.signature import Count
+
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 Compile = Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
+Threads = Literal["auto"] | Count | None  # None: as many as torch takes anyway
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -38,10 +44,12 @@ class Compute:
     precision: Precision = "auto"
     memory_format: MemoryFormat = "auto"
     compile: Compile = "auto"
+    threads: Threads = "auto"
 
     def __str__(self) -> str:
         compiled = "" if self.compile == "off" else f", compiled ({self.compile})"
-        return f"{self.precision}, {self.memory_format}{compiled}"
+        threads = "" if self.threads is None else f", threads: {self.threads}"
+        return f"{self.precision}, {self.memory_format}{compiled}{threads}"
 
     @property
     def is_open(self) -> bool:
@@ -78,8 +86,10 @@ class Compute:
     def prepare(self, model: nn.Module) -> None:
         """Put the weights into this memory format, in place, and let the model's calls be compiled or not.
 
-        Compiling begins with the first call; names in the state_dict stay.
+        Compiling begins with the first call; names in the state_dict stay. Sets this process's threads.
         """
+        if isinstance(self.threads, int):
+            torch.set_num_threads(self.threads)
         model.to(memory_format=FORMATS[self.memory_format])
         model._compiled_call_impl = None
         if self.compile != "off":
@@ -88,7 +98,7 @@ class Compute:
             model.compile(mode=mode, dynamic=False)  # kernels for any size of batch are slower than no compiling
 
 
-PLAIN = Compute("fp32", "channels_last", "off")
+PLAIN = Compute("fp32", "channels_last", "off", None)
 
 
 def explain_missing(precision: Precision, device: torch.device) -> str | None:

@@ -34,6 +34,7 @@ from cnnlab.engine.timing import StepTimes
 from cnnlab.errors import MemoryShortage
 from cnnlab.seeds import seed_step
 from cnnlab.tasks import Labels
+from cnnlab.threads import unchanged_threads
 
 ComputeGradients = Callable[[], tuple[Tensor, Tensor]]  # over one batch → outputs, loss; leaves gradients
 
@@ -220,7 +221,7 @@ def unchanged(training: Training) -> Iterator[None]:
     model.train()
     devices = [training.device] if training.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), unchanged_threads():
             yield
     finally:
         model._compiled_call_impl = compiled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from torch import nn
 
@@ -31,6 +31,7 @@ from cnnlab.runs.summary import Summary, describe_speed, summarize
 from cnnlab.runs.trained import find_changed, write_facts
 from cnnlab.signature import as_yaml
 from cnnlab.stopping import StopRequest
+from cnnlab.threads import unchanged_threads
 
 
 def train(
@@ -47,7 +48,7 @@ def train(
     However it ends, summary.json says so; until it takes its first step nothing else in the directory is changed but
     the log.
     """
-    with run.locked(), Feed(run, config) as feed, Summary(run) as summary:
+    with unchanged_threads(), run.locked(), Feed(run, config) as feed, Summary(run) as summary:
         plan, num_epochs = experiment.plan, -(-experiment.plan.num_steps // len(experiment.training.train))
         origin = {"run": run.read_id(), "config": as_yaml(config)}
         journal = Journal(run, origin, plan.num_steps, num_epochs, speaks=is_main(), feed=feed)
@@ -91,7 +92,7 @@ def tune_training(config: Config, experiment: Experiment, decided: Compute, jour
     tuning = tune(experiment.training, wanted, experiment.plan.num_steps, config.engine.micro_batch_size, journal.say)
     for warning in tuning.warnings:
         journal.say(warning)
-    if tuning.timings or tuning.compute != PLAIN:
+    if tuning.timings or replace(tuning.compute, threads=None) != PLAIN:
         timed = "; ".join(f"{name}: {speed:,.0f}" for name, speed in tuning.timings.items())
         measured = f" (images/s by measurement: {timed})" if timed else ""
         journal.say(f"computing in {tuning.compute}{measured}")

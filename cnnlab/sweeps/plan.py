@@ -149,7 +149,7 @@ def with_threads(trials: Iterable[Trial], threads: int | None) -> list[Trial]:
     shared = []
     for trial in trials:
         engine = trial.config["engine"]
-        if threads is not None and engine["threads"] is None:
+        if threads is not None and engine["threads"] in (None, "auto"):
             trial = replace(trial, config={**trial.config, "engine": {**engine, "threads": threads}})
         shared.append(trial)
     return shared

@@ -20,6 +20,7 @@ from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
 from cnnlab.optim.averages import PlainWeights
 from cnnlab.optim.stepping import plain_step
+from cnnlab.threads import unchanged_threads
 from tests.engine.test_loop import CPU, IMAGES, Source, make
 from tests.runs.test_resume import assert_same
 
@@ -96,7 +97,35 @@ def test_what_is_given_stays(monkeypatch):
     choice, timings, _ = choose_by(monkeypatch, SECONDS, 10_000, precision="fp32")
     assert choice == PLAIN and set(timings) == {"fp32, channels_last", "fp32, contiguous"}
     choice, _, clock = choose_by(monkeypatch, SECONDS, 10_000, precision="bf16", memory_format="contiguous")
-    assert choice == Compute("bf16", "contiguous", "off") and clock.num_passes == 0
+    assert choice == Compute("bf16", "contiguous", "off", None) and clock.num_passes == 0
+
+
+@pytest.fixture
+def two_threads():
+    with unchanged_threads():
+        torch.set_num_threads(2)
+        yield
+
+
+@pytest.mark.parametrize(("one", "chosen"), [(0.05, 1), (0.2, None)])
+def test_one_thread_is_taken_where_it_is_faster(monkeypatch, two_threads, one, chosen):
+    training, clock = make_convolutional(), Clock(monkeypatch, {})
+
+    def tick(model: nn.Module, inputs, output) -> None:
+        clock.now += one if torch.get_num_threads() == 1 else 0.1
+
+    training.model.register_forward_hook(tick)
+    tuning = tune(training, replace(PLAIN, threads="auto"), 100_000)
+    assert tuning.compute == replace(PLAIN, threads=chosen)
+    assert tuning.timings["fp32, channels_last, threads: 1"] / tuning.timings["fp32, channels_last"] == 0.1 / one
+    assert torch.get_num_threads() == 2  # until the run computes so
+    training.computed_as(tuning.compute)
+    assert torch.get_num_threads() == (chosen or 2)
+
+
+def test_on_one_core_there_is_no_choice_of_threads():
+    assert torch.get_num_threads() == 1
+    assert list_ways(replace(PLAIN, threads="auto"), CPU) == [PLAIN]
 
 
 def test_short_runs_are_not_measured(monkeypatch):
@@ -281,8 +310,8 @@ def test_networks_that_take_turns_compute_each_in_its_own_numbers():
 
 
 def test_the_way_to_compute_is_filled_with_what_was_decided():
-    decided = Compute("bf16", "contiguous", "off")
-    assert Compute(memory_format="channels_last").fill(decided) == Compute("bf16", "channels_last", "off")
+    decided = Compute("bf16", "contiguous", "off", None)
+    assert Compute(memory_format="channels_last").fill(decided) == Compute("bf16", "channels_last", "off", None)
     assert AUTO.is_open and not decided.is_open
     assert Compute.from_dict({"precision": "tf32", "timings": {}}) == Compute("tf32")
     assert Compute.from_dict(None) == AUTO

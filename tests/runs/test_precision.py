@@ -30,7 +30,7 @@ def measured(monkeypatch) -> list[dict]:
         if not wanted.is_open:
             return tune(experiment, wanted, num_steps, size, say)
         asked.append(wanted)
-        return Tuning(wanted.fill(Compute("bf16", "contiguous", "off")), TIMINGS)
+        return Tuning(wanted.fill(Compute("bf16", "contiguous", "off", None)), TIMINGS)
 
     monkeypatch.setattr(training, "tune", measure)
     return asked
@@ -43,7 +43,7 @@ def summary_of(run) -> dict:
 def test_the_choice_is_told_and_repeated_by_those_who_go_on_and_by_those_who_repeat(tmp_path, measured, capsys):
     whole = start(small_config(tmp_path / "whole", "epochs=3"), [])
     assert summary_of(whole)["compute"] == {
-        "precision": "bf16", "memory_format": "contiguous", "compile": "off", "timings": TIMINGS
+        "precision": "bf16", "memory_format": "contiguous", "compile": "off", "threads": None, "timings": TIMINGS
     }  # fmt: skip
     assert "computing in bf16, contiguous (images/s by measurement: fp32, channels_last: 100;" in whole.log.read_text()
     assert whole.read_config()["engine"]["precision"] == "auto"
@@ -74,7 +74,7 @@ def test_another_precision_may_be_given_to_those_who_go_on(tmp_path, measured):
     run = start(small_config(tmp_path), [])
     resume(str(run.path), ["epochs=3", "engine.precision=fp32"])
     assert summary_of(run)["compute"] | {"timings": {}} == {
-        "precision": "fp32", "memory_format": "contiguous", "compile": "off", "timings": {}
+        "precision": "fp32", "memory_format": "contiguous", "compile": "off", "threads": None, "timings": {}
     }  # fmt: skip
     assert len(measured) == 1
 
@@ -89,7 +89,7 @@ def test_an_evaluation_computes_as_the_run_did(tmp_path, measured):
 
 def test_auto_in_a_short_run_equals_what_it_stands_for(tmp_path):
     auto = start(small_config(tmp_path / "auto"), [])
-    given = [f"engine.{key}={value}" for key, value in vars(PLAIN).items()]
+    given = [f"engine.{key}={'null' if value is None else value}" for key, value in vars(PLAIN).items()]
     plain = start(small_config(tmp_path / "plain", *given), [])
     assert_same_end(auto, plain)
     assert summary_of(auto)["compute"] == vars(PLAIN) | {"timings": {}}
