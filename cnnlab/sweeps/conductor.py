@@ -136,6 +136,7 @@ class Conductor:
                 if trial is None:
                     break
                 self.begin(trial)
+                self.look_for_reasons_to_stop()  # the first to begin has waited for torch to be loaded
             if not self.running:
                 break
             if len(self.running) < self.plan["workers"]:
@@ -272,7 +273,12 @@ class Conductor:
         slot = next(slot for slot in itertools.count() if slot not in self.slots.values())
         gpus = count_gpus() if self.plan["device"] == "cuda" else 0
         is_free = gpus > 0 and trial.config["engine"]["device"] in ("auto", "cuda")
-        process = begin_trial(str(self.sweep), trial.number, slot % gpus if is_free else None)
+        try:
+            process = begin_trial(str(self.sweep), trial.number, slot % gpus if is_free else None)
+        except (EOFError, ConnectionError):
+            if self.signum is None:
+                raise
+            return  # what trials are forked from has ended by the same signal
         self.running[trial.number], self.slots[trial.number] = process, slot
         self.attempts[trial.number] = self.attempts.get(trial.number, 0) + 1
 
