@@ -35,7 +35,7 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -43,9 +43,13 @@ def new_figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Replace a PNG by the figure, all or nothing. Raises StorageError."""
     partial = path.with_name(f".{path.stem}.partial.png")
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # or all would be drawn twice, the first time for the layout alone
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, dpi=120)
+        figure.savefig(partial)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

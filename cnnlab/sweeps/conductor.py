@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import connection, get_context
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -36,6 +36,7 @@ from cnnlab.sweeps.plan import (
     with_threads,
 )
 from cnnlab.sweeps.plots import draw_answers
+from cnnlab.sweeps.processes import begin_server, begin_trial
 from cnnlab.sweeps.proposals import Study
 from cnnlab.sweeps.settings import parse_settings
 
@@ -101,6 +102,8 @@ class Conductor:
         }
         self.axes = read_axes(self.plan)
         self.launcher: list[str] = self.plan.get("launcher") or []
+        if not self.launcher and self.count_left():
+            begin_server()
         learns = self.settings.searches not in (None, "random")
         self.study = Study(sweep, self.settings, self.axes, self.metric) if learns else None
         self.begun = time.monotonic()
@@ -133,8 +136,11 @@ class Conductor:
                 if trial is None:
                     break
                 self.begin(trial)
+                self.look_for_reasons_to_stop()  # the first to begin has waited for torch to be loaded
             if not self.running:
                 break
+            if len(self.running) < self.plan["workers"]:
+                load_libraries()  # a core has nothing to do while the last trials end
             connection.wait([process.sentinel for process in self.running.values()], timeout=0.5)
             self.look_for_reasons_to_stop()  # by which trials may have ended just now
             for number, process in list(self.running.items()):
@@ -267,12 +273,12 @@ class Conductor:
         slot = next(slot for slot in itertools.count() if slot not in self.slots.values())
         gpus = count_gpus() if self.plan["device"] == "cuda" else 0
         is_free = gpus > 0 and trial.config["engine"]["device"] in ("auto", "cuda")
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["cnnlab.sweeps.trial"])
-        process = context.Process(
-            target=run_trial, args=(str(self.sweep), trial.number, slot % gpus if is_free else None)
-        )
-        process.start()
+        try:
+            process = begin_trial(str(self.sweep), trial.number, slot % gpus if is_free else None)
+        except (EOFError, ConnectionError):
+            if self.signum is None:
+                raise
+            return  # what trials are forked from has ended by the same signal
         self.running[trial.number], self.slots[trial.number] = process, slot
         self.attempts[trial.number] = self.attempts.get(trial.number, 0) + 1
 
@@ -361,10 +367,11 @@ class Conductor:
         return 0
 
 
-def run_trial(path: str, number: int, gpu: int | None) -> None:
-    from cnnlab.sweeps.trial import begin_process  # which loads torch: in the trial's process, not in this one
-
-    begin_process(path, number, gpu)
+def load_libraries() -> None:
+    """What the answers are told and drawn with, and no trial before them."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+    import pandas  # noqa: F401
 
 
 def describe_code(code: int | None) -> str:

@@ -17,6 +17,7 @@ from cnnlab.metrics import ON_REQUEST
 from cnnlab.signature import as_yaml
 from cnnlab.sweeps.directory import SweepDirectory, Trial
 from cnnlab.sweeps.launching import require_launcher, split_launcher
+from cnnlab.sweeps.processes import begin_server
 from cnnlab.sweeps.proposals import draw, import_optuna, list_combinations, list_ends
 from cnnlab.sweeps.settings import Settings, parse_settings
 from cnnlab.sweeps.space import Axis, is_value, split_overrides
@@ -37,6 +38,8 @@ def plan_sweep(overrides: list[str], folders: list[Path]) -> SweepDirectory:
     fixed, axes = split_overrides(overrides, settings.space.items(), choices)
     require_sound(settings, axes)
     bases = compose_bases(fixed, axes, folders, choices)
+    if not launcher:
+        begin_server()  # which loads what trials use while this process loads what checks them
     trials = make_trials(settings, axes, bases, propose_all(settings, axes))
     # A search that learns proposes later; that its space has no mistakes is seen at both ends of each axis.
     first = (trials or make_trials(settings, axes, bases, list_ends(axes)))[0]

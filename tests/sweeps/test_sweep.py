@@ -216,6 +216,17 @@ def test_asked_to_stop_it_says_how_to_go_on(tmp_path, signum, all_of_it):
     assert found <= {"interrupted", "running", "waiting"} and found != {"waiting"}
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_asked_to_stop_before_its_first_trial_it_says_so_too(tmp_path, signum):
+    """What trials are forked from is still loading torch, or has just ended by the same signal."""
+    process = begin(tmp_path, "train", "-m", *FAST, "epochs=100000", "seed=0,1")
+    assert process.stdout is not None and process.stdout.readline().startswith("sweep directory:")
+    time.sleep(0.05)  # until it listens
+    os.killpg(process.pid, signum)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 128 + signum and "cnnlab sweep resume" in out
+
+
 def test_a_search_is_pruned_and_made_longer(cnnlab, tmp_path):
     space = ["optimizer=sgd", "optimizer.lr=tag(log,interval(1e-5,0.5))", "optimizer.momentum=0.0,0.9"]
     settings = ["sweep.trials=5", "sweep.sampler=random", "sweep.pruner=asha", "sweep.workers=1"]
