@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from cnnlab.cli import main
 from cnnlab.config import parse
@@ -147,6 +147,30 @@ def test_it_is_learned_and_measured_as_scikit_learn_does(run):
         expected = f1_score(labels.numpy(), has.numpy(), average=average, zero_division=0)
         assert measured[name] == pytest.approx(expected, abs=1e-12) == summary["test"][name]
     assert measured["label_accuracy"] == pytest.approx((has == (labels == 1)).double().mean().item(), abs=1e-12)
+
+
+def test_each_label_has_its_scores(run, capsys):
+    """In classes.csv, by evaluate and on the page, as scikit-learn computes them."""
+    trained = load_trained(run)
+    test = trained.read_parts()["test"]
+    has, labels = (trained.compute_outputs(test) > 0).numpy(), test.labels.numpy()
+    precision, recall, f1, images = precision_recall_fscore_support(labels, has, average=None, zero_division=0)
+    table = read_table(run.classes)
+    assert [row["class"] for row in table] == list(LABELS) and [int(row["images"]) for row in table] == images.tolist()
+    for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+        assert [float(row[name]) for row in table] == pytest.approx(expected.tolist(), abs=1e-12)
+    measured = evaluate_run(str(run))
+    assert measured["mean_of_classes"]["f1"] == pytest.approx(measured["macro_f1"], abs=1e-12)
+    assert "confusion" not in measured
+    assert main(["evaluate", str(run)]) == 0
+    told = f"blue {images[2]:8,} {precision[2]:10.4f} {recall[2]:8.4f} {f1[2]:8.4f}"
+    assert told.split() in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_labels_that_are_never_told_are_named(lights, tmp_path, capsys):
+    start(configure(lights, tmp_path, *COLUMNS, "epochs=1", "optimizer.lr=1e-9"), [])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("labels never predicted on")]
+    assert line.endswith("; to count them as much as others: loss.pos_weight=auto, cnnlab predict --threshold fit")
 
 
 def test_labels_that_are_never_told_count_zero():

@@ -14,6 +14,7 @@ import numpy as np
 
 from cnnlab.data import Facts
 from cnnlab.errors import ConfigError
+from cnnlab.metrics import f1
 from cnnlab.runs.submission import EVEN
 from cnnlab.tasks import LEAST_PROBABILITY, Classification
 
@@ -153,8 +154,7 @@ def fit_thresholds(scores: np.ndarray, labels: np.ndarray, measure: Callable[[np
 
 def measure_f1(counts: np.ndarray) -> np.ndarray:
     """F1 (cuts,) of what is above each cut; see `fit_thresholds`. Zero where nothing is right."""
-    true_positives, false_positives, false_negatives, _ = counts
-    return 2 * true_positives / np.maximum(2 * true_positives + false_positives + false_negatives, 1)
+    return f1(*counts[:3])
 
 
 def measure_accuracy(counts: np.ndarray) -> np.ndarray:
