@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cnnlab.data.parts import assign_folds, split_off
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.dataset import build_dataset
+from cnnlab.reports.folder_page import write_folder_page
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
@@ -253,6 +255,63 @@ def test_thresholds_are_fitted_to_validation_images(run, capsys):
     reached = [f1_score(labels[:, k], scores[:, k] >= found[k], zero_division=0) for k in range(3)]
     assert reached == pytest.approx(best, abs=1e-12)
     assert f"{np.mean(best):.4f} with these" in told
+
+
+def test_weights_are_fitted_to_all_labels_of_validation_images(run, lights, tmp_path, capsys):
+    other = start(configure(lights, tmp_path, *COLUMNS, "epochs=2", "seed=1"), [])
+    paths, right = [str(run), str(other)], []
+    capsys.readouterr()
+    predict(paths, weights="fit")
+    told = capsys.readouterr().out
+    for path in (run, other):
+        trained = load_trained(RunDirectory(path.path))
+        valid = trained.read_parts()["valid"]
+        p, labels = trained.compute_outputs(valid).sigmoid(), valid.labels.double()
+        right.append((p * labels + (1 - p) * (1 - labels)).flatten().numpy())
+    shares = np.linspace(0, 1, 2001)
+    losses = [-np.log(share * right[0] + (1 - share) * right[1]).mean() for share in shares]
+    found = [float(text) for text in told.splitlines()[0].partition("held out: ")[2].split()[::2]]
+    assert found[0] == pytest.approx(shares[np.argmin(losses)], abs=1e-3)
+    assert f"{min(losses):.4f} with these" in told
+    table = read_table(run.predictions)
+    parts = []
+    for path in paths:
+        predict([path])
+        parts.append(np.array([float(row["red"]) for row in read_table(RunDirectory.open(path).predictions)]))
+    mixed = found[0] * parts[0] + found[1] * parts[1]
+    assert [float(row["red"]) for row in table] == pytest.approx(mixed.tolist(), abs=1e-4)
+
+
+def test_what_makes_no_sense_of_several_labels_is_said_of_labels(run, tmp_path, capsys):
+    assert main(["compare", str(run), str(run), "--test"]) == 2
+    told = "is of a multilabel problem; --test counts images that are right, of one class each"
+    assert told in capsys.readouterr().err
+    assert main(["audit", str(run)]) == 0
+    assert "and this run is of a multilabel problem" in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    page = run.report.read_text()
+    assert "Predictions of" not in page and "from classes.csv" in page
+
+
+def test_the_index_of_runs_has_their_scores(run, capsys):
+    folder = run.path.parent
+    page = write_folder_page(folder)
+    assert "valid macro f1" in page and "test label accuracy" in page and "valid accuracy" not in page
+    summary = run.read_json(run.summary)
+    for value in (summary["best"]["valid_macro_f1"], summary["test"]["label_accuracy"]):
+        assert f'data-value="{value}">{value:.4f}<' in page
+
+
+def test_pairs_of_twins_have_the_names_of_their_labels(lights, tmp_path):
+    folder, on = lights
+    twin = tmp_path / "data"
+    shutil.copytree(folder, twin)
+    shutil.copyfile(twin / "train" / "1.png", twin / "train" / "0.png")
+    run = start(configure((twin, on), tmp_path, *COLUMNS, "epochs=1"), [])
+    assert main(["audit", str(run)]) == 0
+    named = {row[f"id_{side}"]: row[f"label_{side}"] for row in read_table(run.path / "twins.csv") for side in (1, 2)}
+    for number in (0, 1):
+        assert named[str(number)] == " ".join(name for name, is_on in zip(LABELS, on[number], strict=True) if is_on)
 
 
 def test_every_page_and_command_takes_such_a_run(run, lights, capsys):

@@ -55,10 +55,10 @@ class Metrics:
     """Means over all images, by the names that the task has for them; and what was counted by class, or by label."""
 
     values: Mapping[str, float]
-    # int64 (3, classes): how many images each was rightly and wrongly told of, and how many of it were missed.
-    hits: Tensor | None = field(default=None, compare=False)
     confusion: Tensor | None = field(default=None, compare=False)  # int64 (classes, classes): a row each class
     predictions: Predictions | None = field(default=None, compare=False)  # where they were asked for
+    # int64 (3, classes): how many images each was rightly and wrongly told of, and how many of it were missed.
+    hits: Tensor | None = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> float:
         return self.values[name]
@@ -142,7 +142,7 @@ def add_label_counts(means: dict[str, float], task: MultiLabel, counts: LabelCou
     """With what is counted by label, of all processes together; one that has had no batch has no `counts`."""
     counted = [read for read in gather(counts.read() if counts else None) if read is not None]
     hits = torch.stack(counted).sum(0)
-    return Metrics({**means, **task.measure_f1(hits)}, hits)
+    return Metrics({**means, **task.measure_f1(hits)}, hits=hits)
 
 
 def add_class_counts(means: dict[str, float], counts: ClassCounts | None) -> Metrics:
@@ -152,7 +152,7 @@ def add_class_counts(means: dict[str, float], counts: ClassCounts | None) -> Met
         return Metrics(means)
     confusion = torch.stack([each for _, each in counted]).sum(0)
     log_loss = sum(each for each, _ in counted) / int(confusion.sum())
-    return Metrics({**means, "log_loss": log_loss}, count_hits(confusion), confusion)
+    return Metrics({**means, "log_loss": log_loss}, confusion, hits=count_hits(confusion))
 
 
 def precise_type(device: torch.device) -> torch.dtype:

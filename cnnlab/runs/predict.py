@@ -31,7 +31,7 @@ from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.ensemble import HeldOut, choose_thresholds, choose_weights
+from cnnlab.runs.ensemble import HeldOut, choose_thresholds, choose_weights, require_cuts, require_mixture
 from cnnlab.runs.output import announce, check_output, require_replaceable
 from cnnlab.runs.saved import read_saved
 from cnnlab.runs.scores import Scores
@@ -98,6 +98,10 @@ def predict(
         runs = [[replace(member, temperature=read_temperature(member)) for member in run] for run in runs]
     require_agreement([member for run in runs for member in run])
     first = runs[0][0]
+    if weights == "fit":
+        require_mixture(paths, first.facts, average)
+    if threshold is not None:
+        require_cuts(threshold, first.facts)
     held_out = [predict_held_out(run, views, average) for run in runs] if "fit" in (weights, threshold) else []
     if weights is not None:
         given = choose_weights(paths, weights, first.facts, held_out, average)
@@ -340,6 +344,12 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views | Crops,
 
 def predict_held_out(members: Sequence[Trained], views: Views | Crops, average: Averaging) -> HeldOut:
     """The validation images of a run, or of all folds, in the order of the dataset. Raises ConfigError, DataError."""
+    for member in members:
+        if "valid" not in member.read_parts(ON_CPU):
+            raise ConfigError(
+                f"fit: {member.run} has no validation images to fit to; expected numbers, or runs with some "
+                "(split.valid=0.1), or cross-validations"
+            )
     parts = [read_part(member, "valid") for member in members]
     scores = [
         np.concatenate(list(predict_in_chunks([member], part.images, views, average)))

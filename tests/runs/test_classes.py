@@ -50,7 +50,7 @@ def test_what_is_never_told_is_found():
     has, labels = torch.tensor([[True, False, False]] * 4), torch.tensor([[1.0, 1.0, 0.0]] * 4)
     hits = MULTILABEL.count_hits(has, labels)
     assert hits.tolist() == [[4, 0, 0], [0, 0, 0], [0, 4, 0]]
-    assert Metrics({}, hits).find_never_told() == [1]
+    assert Metrics({}, hits=hits).find_never_told() == [1]
     assert Metrics({}).find_never_told() == []
 
 
