@@ -56,8 +56,10 @@ def build(root: Path, **given):
 # --- Kinds ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["avif", "jp2"])
+@pytest.mark.parametrize("kind", ["avif", "jp2", "heic"])
 def test_newer_kinds_are_read_where_pillow_does(tmp_path, kind):
+    if kind == "heic":
+        pytest.importorskip("pillow_heif")
     for name in ("cat", "dog"):
         write(tmp_path / name / "1.png", level=200)
         Image.open(tmp_path / name / "1.png").save(tmp_path / name / f"2.{kind}")
