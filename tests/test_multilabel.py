@@ -318,6 +318,8 @@ def test_every_page_and_command_takes_such_a_run(run, lights, capsys):
     for command in ("report", "evaluate", "compare", "inspect", "audit"):
         assert main([command, str(run)]) == 0
     assert main(["export", str(run), "--format", "torch_export"]) == 0
+    card = (run.path / "export" / "torch_export" / "README.md").read_text()
+    assert "**Output:** (N, 3), a logit for each label, a sigmoid of which is its probability." in card
     assert main(["calibrate", str(run)]) == 2
     assert main(["prepare", "dataset=image_csv", f"dataset.root={lights[0]}", *COLUMNS, "split.test=0"]) == 0
     out = capsys.readouterr().out
