@@ -236,11 +236,15 @@ def list_images(path: Path, grey: bool) -> Series:
     return Series(open_unlabelled(Pictures(found, names), grey), f"pictures of {path.resolve()}")
 
 
-def read_part(first: Trained, part: str) -> Series:
-    """The labelled images of a part of the first run's dataset, called as the dataset calls them."""
+def read_part(first: Trained, part: str, problem: str | None = None) -> Series:
+    """The labelled images of a part of the first run's dataset, called as the dataset calls them.
+
+    Raises ConfigError where there is no such part, with the `problem` that this is, if one is given.
+    """
     parts = first.read_parts(ON_CPU)  # where processes beside this one can take them
     if part not in parts:
-        raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
+        expected = f"expected one of {', '.join(sorted(parts))}"
+        raise ConfigError(problem or f"--part {part}: this run has no such images; {expected}")
     chosen = parts[part]
     indices = tuple(chosen.indices.tolist())
     images, files = chosen.images.images, chosen.images.files
@@ -344,13 +348,8 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views | Crops,
 
 def predict_held_out(members: Sequence[Trained], views: Views | Crops, average: Averaging) -> HeldOut:
     """The validation images of a run, or of all folds, in the order of the dataset. Raises ConfigError, DataError."""
-    for member in members:
-        if "valid" not in member.read_parts(ON_CPU):
-            raise ConfigError(
-                f"fit: {member.run} has no validation images to fit to; expected numbers, or runs with some "
-                "(split.valid=0.1), or cross-validations"
-            )
-    parts = [read_part(member, "valid") for member in members]
+    wanted = "has no validation images to fit to; expected numbers, or runs with some (split.valid=0.1)"
+    parts = [read_part(member, "valid", f"fit: {member.run} {wanted}") for member in members]
     scores = [
         np.concatenate(list(predict_in_chunks([member], part.images, views, average)))
         for member, part in zip(members, parts, strict=True)
