@@ -26,10 +26,15 @@ def bench(device_name: str, as_json: bool) -> None:
     print(json.dumps(measured, indent=2) if as_json else write_table(measured))
 
 
+def write_billions(number: float) -> str:
+    """At least two digits of it: a processor may do less than one billion where its kernels are slow."""
+    return f"{number / 1e9:,.0f}" if number >= 1e10 else f"{number / 1e9:.2g}"
+
+
 def write_table(measured: dict[str, Any]) -> str:
     lines = [f"{measured['name']} ({measured['device']}), {measured['threads']} threads of the processor", ""]
     for precision, peak in measured["multiply_adds_per_second"].items():
-        shown = "not on this device" if peak is None else f"{peak / 1e9:>10,.0f} billion multiply-adds a second"
+        shown = "not on this device" if peak is None else f"{write_billions(peak):>10} billion multiply-adds a second"
         lines.append(f"matrix product {precision}  {shown}")
     lines.append(f"copying memory       {measured['bytes_per_second'] / 1e9:>10,.1f} GB a second, read and written")
     return "\n".join(lines)

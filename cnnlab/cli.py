@@ -178,7 +178,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--clip", type=float, default=0.0, metavar="P", help="keep a submission's probabilities so far from 0 and 1"
     )
     predict.add_argument(
-        "--threshold", metavar="P|fit", help="of the second class's probability, or fitted (default: the likeliest)"
+        "--threshold",
+        metavar="P|fit",
+        help="of the second class's probability, or of each label's (P,P…), or fitted (default: the likeliest, a half)",
     )
 
     check = commands.add_parser("submit-check", help="any submission by the competition's rules; exit 3 if it is none")

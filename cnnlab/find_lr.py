@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnlab.composition import compose
-from cnnlab.engine.rate_sweep import MARGIN, Sweep, sweep_rates
+from cnnlab.engine.rate_sweep import LEARNED, MARGIN, Sweep, sweep_rates
 from cnnlab.errors import ConfigError, DivergenceError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
@@ -54,9 +54,10 @@ def find_lr(overrides: list[str], config_dirs: list[str], output: str, lowest: f
 def describe(sweep: Sweep, highest: float) -> str:
     """How the suggestion was found, or why there is none, and what speaks against it."""
     start, best, lowest = sweep.smooth[0], sweep.rates[sweep.lowest], sweep.smooth[sweep.lowest]
+    fell = "was lowest" if sweep.learned is None else f"had fallen below {LEARNED:g} of that"
     text = (
         f"{NUM_SWEEPS} sweeps of {len(sweep.rates)} steps from lr {sweep.rates[0]:.2g} to {sweep.rates[-1]:.2g}: the "
-        f"smoothed loss began at {start:.4f} and was lowest at lr {best:.2g}, {lowest:.4f}"
+        f"smoothed loss began at {start:.4f} and {fell} at lr {best:.2g}, {lowest:.4f}"
     )
     if sweep.suggestion is None:
         chance = sweep.chance[sweep.lowest]

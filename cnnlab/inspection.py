@@ -197,7 +197,7 @@ def draw_training_images(overrides: list[str], config_dirs: list[str], output: s
     if not train.images.images.holds_pixels:
         raise ConfigError(f"--plot: dataset {config.dataset.name} has no pictures to draw; expected one of images")
     announce(target)
-    draw_augmented(train, dataset.facts.classes, target)
+    draw_augmented(train, dataset.facts, target)
     print(output)
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnlab.metrics import OF_CLASSES, OF_LABELS, OF_NUMBERS
+from cnnlab.metrics import OF_CLASSES, OF_LABELS, OF_NUMBERS, f1
 
 LEAST_PROBABILITY = 1e-15  # in the log loss
 
@@ -139,6 +139,15 @@ class Classification(Task):
         return counts.scatter_add_(0, cells, torch.ones_like(cells)).view(num_classes, num_classes)
 
 
+def count_hits(confusion: Tensor) -> Tensor:
+    """How many images each class was rightly and wrongly told of, and how many of it were missed: int64 (3, classes).
+
+    `confusion` (classes, classes) has a row each class, a column each prediction.
+    """
+    right = confusion.diagonal()
+    return torch.stack([right, confusion.sum(0) - right, confusion.sum(1) - right])
+
+
 class Multiclass(Classification):
     """One of several classes: a logit for each."""
 
@@ -190,12 +199,7 @@ class MultiLabel(Task):
 
     def measure_f1(self, hits: Tensor) -> dict[str, float]:
         """The mean of the labels' F1 (0 where a label is neither there nor told), and F1 over all labels together."""
-        right, wrong, missed = hits.double()
-        total = hits.sum(1).tolist()
-        return {
-            "macro_f1": (2 * right / (2 * right + wrong + missed).clamp(min=1)).mean().item(),
-            "micro_f1": 2 * total[0] / max(2 * total[0] + total[1] + total[2], 1),
-        }
+        return {"macro_f1": f1(*hits.double()).mean().item(), "micro_f1": f1(*hits.double().sum(1)).item()}
 
 
 class Regression(Task):

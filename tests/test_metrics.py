@@ -17,8 +17,8 @@ from cnnlab.errors import ConfigError, DataError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.metrics import METRICS, measure
 from cnnlab.optim.losses import Criterion
-from cnnlab.runs.classes import find_never_predicted
 from cnnlab.runs.evaluation import evaluate_run
+from cnnlab.runs.outcome import explain_never_told
 from cnnlab.runs.start import resume, start
 from cnnlab.tasks import MULTICLASS
 from tests.conftest import SMALL, compose_tree, small_config
@@ -137,10 +137,48 @@ def test_folds_are_measured_so_too(tmp_path):
         assert fold["quadratic_kappa"] == pytest.approx(slow(one_hot, part["label"])["quadratic_kappa"], abs=1e-12)
 
 
-def test_a_class_that_is_never_predicted_is_named(tmp_path, capsys):
-    assert find_never_predicted(torch.tensor([[5, 0, 0], [3, 0, 0], [0, 0, 0]]), ("a", "b", "c")) == ["b"]
-    start(small_config(tmp_path, "optimizer.lr=1e-12", "epochs=1", "engine.select_by=valid_macro_f1"), [])
-    assert "classes never predicted on the test images (" in capsys.readouterr().out
+# --- Classes that are never predicted ---------------------------------------------------------------------
+
+
+def find_missed(run, part: str) -> list[str]:
+    confusion = np.array(evaluate_run(str(run), part)["confusion"])
+    return [str(digit) for digit in range(10) if confusion[digit].sum() and not confusion[:, digit].sum()]
+
+
+def test_classes_that_the_selected_network_never_predicts_are_named(tmp_path, capsys):
+    """Of validation and of test, in one line, also by a run that was stopped after its best epoch."""
+    keys = ["optimizer.lr=1e-12", "epochs=2", "engine.device=cpu"]
+    run = start(small_config(tmp_path, *keys), [])
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("classes never predicted")]
+    valid, test = find_missed(run, "valid"), find_missed(run, "test")
+    assert valid and test
+    assert f"best so far, {len(valid)} of the classes never predicted" in out
+    where = f"({len(valid)}): {', '.join(valid)}"
+    assert f"on the validation images {where}" in line or f"on the validation and test images {where}" in line
+    assert f"test images ({len(test)}): {', '.join(test)}" in line
+    helps = "engine.select_by=valid_macro_f1, loss.class_weights=auto, sampling=balanced"
+    assert line.endswith(f"; to count them as much as others: {helps}")
+    resumed = start(small_config(tmp_path / "again", *keys, "epochs=1"), [])
+    capsys.readouterr()
+    resume(str(resumed.path), ["epochs=2"])
+    assert line in capsys.readouterr().out.splitlines()
+
+
+def test_what_was_done_for_the_rare_is_not_advised_again(tmp_path):
+    keys = ["engine.select_by=valid_balanced_accuracy", "loss.class_weights=auto"]
+    config = small_config(tmp_path, *keys)
+    assert explain_never_told(config, MULTICLASS, {"validation": [], "test": []}) is None
+    assert explain_never_told(config, MULTICLASS, {"validation": ["a"], "test": ["a"]}) == (
+        "classes never predicted on the validation and test images (1): a; to count them as much as others: "
+        "sampling=balanced"
+    )
+    assert explain_never_told(small_config(tmp_path, *keys, "sampling=balanced"), MULTICLASS, {"test": ["a", "b"]}) == (
+        "classes never predicted on the test images (2): a, b"
+    )
+
+
+# --- Asked for wrongly ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from cnnlab.cli import main
 from cnnlab.config import parse
@@ -17,6 +18,7 @@ from cnnlab.data.parts import assign_folds, split_off
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.dataset import build_dataset
+from cnnlab.reports.folder_page import write_folder_page
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.predict import predict
@@ -149,6 +151,30 @@ def test_it_is_learned_and_measured_as_scikit_learn_does(run):
     assert measured["label_accuracy"] == pytest.approx((has == (labels == 1)).double().mean().item(), abs=1e-12)
 
 
+def test_each_label_has_its_scores(run, capsys):
+    """In classes.csv, by evaluate and on the page, as scikit-learn computes them."""
+    trained = load_trained(run)
+    test = trained.read_parts()["test"]
+    has, labels = (trained.compute_outputs(test) > 0).numpy(), test.labels.numpy()
+    precision, recall, f1, images = precision_recall_fscore_support(labels, has, average=None, zero_division=0)
+    table = read_table(run.classes)
+    assert [row["class"] for row in table] == list(LABELS) and [int(row["images"]) for row in table] == images.tolist()
+    for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+        assert [float(row[name]) for row in table] == pytest.approx(expected.tolist(), abs=1e-12)
+    measured = evaluate_run(str(run))
+    assert measured["mean_of_classes"]["f1"] == pytest.approx(measured["macro_f1"], abs=1e-12)
+    assert "confusion" not in measured
+    assert main(["evaluate", str(run)]) == 0
+    told = f"blue {images[2]:8,} {precision[2]:10.4f} {recall[2]:8.4f} {f1[2]:8.4f}"
+    assert told.split() in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_labels_that_are_never_told_are_named(lights, tmp_path, capsys):
+    start(configure(lights, tmp_path, *COLUMNS, "epochs=1", "optimizer.lr=1e-9"), [])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("labels never predicted on")]
+    assert line.endswith("; to count them as much as others: loss.pos_weight=auto, cnnlab predict --threshold fit")
+
+
 def test_labels_that_are_never_told_count_zero():
     hits = MULTILABEL.count_hits(torch.zeros(4, 2, dtype=torch.bool), torch.tensor([[0.0, 1.0]] * 4))
     assert hits.tolist() == [[0, 0], [0, 0], [0, 4]]
@@ -231,10 +257,69 @@ def test_thresholds_are_fitted_to_validation_images(run, capsys):
     assert f"{np.mean(best):.4f} with these" in told
 
 
+def test_weights_are_fitted_to_all_labels_of_validation_images(run, lights, tmp_path, capsys):
+    other = start(configure(lights, tmp_path, *COLUMNS, "epochs=2", "seed=1"), [])
+    paths, right = [str(run), str(other)], []
+    capsys.readouterr()
+    predict(paths, weights="fit")
+    told = capsys.readouterr().out
+    for path in (run, other):
+        trained = load_trained(RunDirectory(path.path))
+        valid = trained.read_parts()["valid"]
+        p, labels = trained.compute_outputs(valid).sigmoid(), valid.labels.double()
+        right.append((p * labels + (1 - p) * (1 - labels)).flatten().numpy())
+    shares = np.linspace(0, 1, 2001)
+    losses = [-np.log(share * right[0] + (1 - share) * right[1]).mean() for share in shares]
+    found = [float(text) for text in told.splitlines()[0].partition("held out: ")[2].split()[::2]]
+    assert found[0] == pytest.approx(shares[np.argmin(losses)], abs=1e-3)
+    assert f"{min(losses):.4f} with these" in told
+    table = read_table(run.predictions)
+    parts = []
+    for path in paths:
+        predict([path])
+        parts.append(np.array([float(row["red"]) for row in read_table(RunDirectory.open(path).predictions)]))
+    mixed = found[0] * parts[0] + found[1] * parts[1]
+    assert [float(row["red"]) for row in table] == pytest.approx(mixed.tolist(), abs=1e-4)
+
+
+def test_what_makes_no_sense_of_several_labels_is_said_of_labels(run, tmp_path, capsys):
+    assert main(["compare", str(run), str(run), "--test"]) == 2
+    told = "is of a multilabel problem; --test counts images that are right, of one class each"
+    assert told in capsys.readouterr().err
+    assert main(["audit", str(run)]) == 0
+    assert "and this run is of a multilabel problem" in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    page = run.report.read_text()
+    assert "Predictions of" not in page and "from classes.csv" in page
+
+
+def test_the_index_of_runs_has_their_scores(run, capsys):
+    folder = run.path.parent
+    page = write_folder_page(folder)
+    assert "valid macro f1" in page and "test label accuracy" in page and "valid accuracy" not in page
+    summary = run.read_json(run.summary)
+    for value in (summary["best"]["valid_macro_f1"], summary["test"]["label_accuracy"]):
+        assert f'data-value="{value}">{value:.4f}<' in page
+
+
+def test_pairs_of_twins_have_the_names_of_their_labels(lights, tmp_path):
+    folder, on = lights
+    twin = tmp_path / "data"
+    shutil.copytree(folder, twin)
+    shutil.copyfile(twin / "train" / "1.png", twin / "train" / "0.png")
+    run = start(configure((twin, on), tmp_path, *COLUMNS, "epochs=1"), [])
+    assert main(["audit", str(run)]) == 0
+    named = {row[f"id_{side}"]: row[f"label_{side}"] for row in read_table(run.path / "twins.csv") for side in (1, 2)}
+    for number in (0, 1):
+        assert named[str(number)] == " ".join(name for name, is_on in zip(LABELS, on[number], strict=True) if is_on)
+
+
 def test_every_page_and_command_takes_such_a_run(run, lights, capsys):
     for command in ("report", "evaluate", "compare", "inspect", "audit"):
         assert main([command, str(run)]) == 0
     assert main(["export", str(run), "--format", "torch_export"]) == 0
+    card = (run.path / "export" / "torch_export" / "README.md").read_text()
+    assert "**Output:** (N, 3), a logit for each label, a sigmoid of which is its probability." in card
     assert main(["calibrate", str(run)]) == 2
     assert main(["prepare", "dataset=image_csv", f"dataset.root={lights[0]}", *COLUMNS, "split.test=0"]) == 0
     out = capsys.readouterr().out

@@ -188,16 +188,23 @@ def name_kind(mode: int) -> str:
 # --- Classes ------------------------------------------------------------------------------------------
 
 
-def check_classes(classes: Sequence[str], problems: list[str]) -> None:
-    """Classes that cannot be told apart: a single one, and names that differ only as they are written."""
+def check_classes(classes: Sequence[str], problems: list[str], source: str = "") -> None:
+    """Classes that cannot be told apart: a single one, and names that differ only as they are written.
+
+    A problem begins with the `source` that names them, such as "labels.csv: ".
+    """
     if len(classes) == 1:
-        problems.append(f"{tell('one class only', classes)}; expected two or more, which a network can tell apart")
+        problems.append(
+            f"{tell(f'{source}one class only', classes)}; expected two or more, which a network can tell apart"
+        )
     alike: dict[str, list[str]] = {}
     for name in classes:
         alike.setdefault(_normalise_name(name), []).append(name)
     twins = [" = ".join(map(_spell, names)) for names in alike.values() if len(names) > 1]
     if twins:
-        problems.append(f"{tell('classes whose names differ in case, spaces or encoding only', twins)}; join or rename")
+        problems.append(
+            f"{tell(f'{source}classes whose names differ in case, spaces or encoding only', twins)}; join or rename"
+        )
 
 
 def _normalise_name(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from cnnlab.data.dataset import Dataset, Side
 from cnnlab.data.pictures import OnBadImage, PictureDecoder, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
-from cnnlab.data.tables import find_by_table
+from cnnlab.data.tables import Table, find_by_table
 from cnnlab.errors import ConfigError
 from cnnlab.signature import Meaning
 
@@ -49,18 +49,8 @@ def image_csv(
             "dataset.label_columns, dataset.label_separator: both were given; expected columns of 0 and 1, or what is "
             "between the names in one column"
         )
-    found = find_by_table(
-        root,
-        table,
-        id_column,
-        label_column,
-        folder,
-        test_folder,
-        value=submission,
-        skip=on_bad_image == "skip",
-        label_columns=label_columns,
-        separator=label_separator,
-    )
+    labels = Table(table, id_column, label_column, label_columns=label_columns, separator=label_separator)
+    found = find_by_table(root, labels, folder, test_folder, value=submission, skip=on_bad_image == "skip")
     return dataset_of_pictures(
         root,
         found.classes,

@@ -27,6 +27,7 @@ from cnnlab.data.pictures import OnBadImage, PictureDecoder, UnsoundPictures, da
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize as resize_images
 from cnnlab.data.tables import (
+    Table,
     check_sample,
     find_by_table,
     find_sample,
@@ -59,14 +60,11 @@ def kaggle_cifar10(
 
     Raises DataError with everything that is wrong with the files, ids and labels.
     """
-    skip = on_bad_image == "skip"
-    table, tiny = "trainLabels.csv", is_tiny(root)
-    if tiny:  # beside the table and the sample of a submission of the whole competition
-        found = find_by_table(
-            root, table, "id", "label", "train_tiny", "test_tiny", classes=CIFAR_CLASSES, skip=True, with_sample=False
-        )
+    table = Table("trainLabels.csv", classes=CIFAR_CLASSES)
+    if is_tiny(root):  # beside the table and the sample of a submission of the whole competition
+        found = find_by_table(root, table, "train_tiny", "test_tiny", skip=True, with_sample=False)
     else:
-        found = find_by_table(root, table, "id", "label", classes=CIFAR_CLASSES, skip=skip)
+        found = find_by_table(root, table, skip=on_bad_image == "skip")
     return dataset_of_pictures(
         root,
         found.classes,
@@ -97,7 +95,9 @@ def dog_breeds(
     The classes are the breeds in labels.csv, sorted. Raises DataError with everything that is wrong with the
     files, ids and labels.
     """
-    found = find_by_table(root, "labels.csv", "id", "breed", value="probabilities", skip=on_bad_image == "skip")
+    found = find_by_table(
+        root, Table("labels.csv", label_column="breed"), value="probabilities", skip=on_bad_image == "skip"
+    )
     return dataset_of_pictures(
         root,
         found.classes,

@@ -10,7 +10,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -45,48 +45,28 @@ class Found:
 
 def find_by_table(
     root: str,
-    table: str,
-    id_column: str,
-    label_column: str,
+    table: Table,
     folder: str = "train",
     test_folder: str = "test",
     *,
     value: Literal["class", "probability", "probabilities"] = "class",
-    classes: tuple[str, ...] | None = None,
     skip: bool = False,
     with_sample: bool = True,
-    label_columns: Sequence[str] = (),
-    separator: str | None = None,
 ) -> Found:
-    """Pictures in `folder` that `table` labels, those in `test_folder` to predict, and the sample of a submission.
+    """Pictures in `folder` that a table in `root` labels, those in `test_folder` to predict, a sample of a submission.
 
-    Without `classes` they are the table's labels, sorted. With `skip` an id without a file is left out, as a file
-    that cannot be decoded is; without `with_sample` one that lies there is of other pictures, and passed over. With
-    `label_columns`, of 0 and 1, or a `separator` between names in one column, an image has several labels. Raises
-    UnsoundPictures with all problems.
+    With `skip` an id without a file is left out, as a file that cannot be decoded is; without `with_sample` one that
+    lies there is of other pictures, and passed over. Raises UnsoundPictures with all problems.
     """
     base = require_folder(root)
     problems: list[str] = []
-    labels: Mapping[str, Label | None]
-    task: Task = MULTILABEL
-    if label_columns:
-        labels, classes = read_indicators(base / table, id_column, label_columns, problems), tuple(label_columns)
-    elif separator is not None:
-        labels, classes = read_label_lists(base / table, id_column, label_column, separator, problems)
-    else:
-        task = MULTICLASS
-        names = read_labels(base / table, id_column, label_column, problems)
-        if classes is None:
-            classes = tuple(sorted(set(names.values())))
-            check_classes(classes, problems)
-        labels = number_labels(names, classes, table, problems)
-    train = match_labels(base / folder, labels, table, problems, skip=skip)
-    if not problems:
-        own = (id_column, *(label_columns or (label_column,)))
-        train = replace(train, columns=read_columns(base / table, own, train.ids))
-    test = unlabelled_pictures(base / test_folder, with_ending=has_endings(labels), below=has_folders(labels))
-    competition = Competition(value, id_column, label_column, find_sample(base) if with_sample else None, separator)
-    return join_found(base, classes, train, test, competition, problems, task)
+    told = table.read(base, problems)
+    train = match_labels(base / folder, told, table.name, problems, skip=skip)
+    ids = told.labels
+    test = unlabelled_pictures(base / test_folder, with_ending=has_endings(ids), below=has_folders(ids))
+    sample = find_sample(base) if with_sample else None
+    competition = Competition(value, table.id_column, table.label_column, sample, table.separator)
+    return join_found(base, told.classes, train, test, competition, problems, told.task)
 
 
 def require_folder(root: str) -> Path:
@@ -122,66 +102,97 @@ def join_found(
 # --- Labels -------------------------------------------------------------------------------------------
 
 
-def read_labels(path: Path, id_column: str, label_column: str, problems: list[str]) -> dict[str, str]:
-    """id → label, in the order of the table."""
-    rows = read_rows(path, (id_column, label_column), problems)
-    contradicted = find_repeated(name for name, _ in dict.fromkeys(rows))
-    twice = [name for name in find_repeated(name for name, _ in rows) if name not in contradicted]
+@dataclass(frozen=True)
+class Table:
+    """A table of labels below a folder: which columns it has, and how it tells what a picture is.
+
+    With `label_columns`, of 0 and 1, or a `separator` between names in one column, a picture has several labels.
+    """
+
+    name: str  # of the file
+    id_column: str = "id"
+    label_column: str = "label"
+    classes: tuple[str, ...] | None = None  # that there are; None: those that stand in it, sorted
+    label_columns: tuple[str, ...] = ()
+    separator: str | None = None
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """The ids' and the labels'."""
+        return (self.id_column, *(self.label_columns or (self.label_column,)))
+
+    def read(self, base: Path, problems: list[str]) -> Told:
+        if self.label_columns:
+            return read_indicators(base / self.name, self, problems)
+        if self.separator is not None:
+            return read_label_lists(base / self.name, self, self.separator, problems)
+        return read_labels(base / self.name, self, problems)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a table says, by ids and in its order."""
+
+    task: Task
+    classes: tuple[str, ...]
+    labels: Mapping[str, Label | None]  # None: of none of the classes
+    rows: Rows
+
+    def find_columns(self, ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The cells of each other column for some ids."""
+        places = {row[0]: place for place, row in enumerate(self.rows.cells)}
+        chosen = [places[each] for each in ids]
+        return {name: tuple(cells[place] for place in chosen) for name, cells in self.rows.others.items()}
+
+
+def read_labels(path: Path, table: Table, problems: list[str]) -> Told:
+    """Of a table with a label an id. An id with a label that is no class is a problem, as one that stands twice is."""
+    rows = read_rows(path, table.own_columns, problems)
+    contradicted = find_repeated(name for name, _ in dict.fromkeys(rows.cells))
+    twice = [name for name in find_repeated(name for name, _ in rows.cells) if name not in contradicted]
     if contradicted:
         problems.append(tell(f"{path.name}: ids with two labels", contradicted))
     if twice:
         problems.append(tell(f"{path.name}: ids that stand twice", twice))
-    return {row[0]: row[1] for row in rows}
-
-
-def number_labels(
-    names: Mapping[str, str], classes: Sequence[str], table: str, problems: list[str]
-) -> dict[str, int | None]:
-    """id → which of the classes it is; None, and a problem, where it is none of them."""
+    names = {row[0]: row[1] for row in rows.cells}
+    classes = table.classes
+    if classes is None:
+        classes = tuple(sorted(set(names.values())))
+        check_classes(classes, problems, f"{path.name}: ")
     unknown = sorted(set(names.values()) - set(classes))
     if unknown:
-        problems.append(f"{tell(f'{table}: labels that are no class', unknown)}; expected {abridge(classes)}")
+        problems.append(f"{tell(f'{table.name}: labels that are no class', unknown)}; expected {abridge(classes)}")
     numbers = {name: number for number, name in enumerate(classes)}
-    return {each: numbers.get(name) for each, name in names.items()}
+    return Told(MULTICLASS, classes, {each: numbers.get(name) for each, name in names.items()}, rows)
 
 
-def read_indicators(
-    path: Path, id_column: str, label_columns: Sequence[str], problems: list[str]
-) -> dict[str, tuple[int, ...]]:
-    """id → 0 or 1 for each label, of a table with a column for each."""
-    rows = read_rows(path, (id_column, *label_columns), problems)
-    strange = [row[0] for row in rows if not set(row[1:]) <= {"0", "1"}]
+def read_indicators(path: Path, table: Table, problems: list[str]) -> Told:
+    """Of a table with a column of 0 and 1 for each label."""
+    rows = read_rows(path, table.own_columns, problems)
+    strange = [row[0] for row in rows.cells if not set(row[1:]) <= {"0", "1"}]
     if strange:
         problems.append(f"{tell(f'{path.name}: ids with another label than 0 or 1', strange)}; expected one of these")
-    twice = find_repeated(row[0] for row in rows)
+    twice = find_repeated(row[0] for row in rows.cells)
     if twice:
         problems.append(tell(f"{path.name}: ids that stand twice", twice))
-    return {row[0]: tuple(int(cell == "1") for cell in row[1:]) for row in rows}
+    labels = {row[0]: tuple(int(cell == "1") for cell in row[1:]) for row in rows.cells}
+    return Told(MULTILABEL, table.label_columns, labels, rows)
 
 
-def read_label_lists(
-    path: Path, id_column: str, label_column: str, separator: str, problems: list[str]
-) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-    """id → 0 or 1 for each label, of a table with the names of those that it has in one column; and all names, sorted.
+def read_label_lists(path: Path, table: Table, separator: str, problems: list[str]) -> Told:
+    """Of a table with the names of the labels that a picture has in one column; the classes are all names, sorted.
 
     An empty cell is an image without a label.
     """
-    rows = read_rows(path, (id_column, label_column), problems, may_be_empty=label_column)
-    lists = {row[0]: {name for each in row[1].split(separator) if (name := each.strip())} for row in rows}
-    twice = find_repeated(row[0] for row in rows)
+    rows = read_rows(path, table.own_columns, problems, may_be_empty=table.label_column)
+    lists = {row[0]: {name for each in row[1].split(separator) if (name := each.strip())} for row in rows.cells}
+    twice = find_repeated(row[0] for row in rows.cells)
     if twice:
         problems.append(tell(f"{path.name}: ids that stand twice", twice))
     classes = tuple(sorted(set().union(*lists.values())))
-    check_classes(classes, problems)
-    return {each: tuple(int(name in names) for name in classes) for each, names in lists.items()}, classes
-
-
-def read_columns(path: Path, own: Sequence[str], ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The columns of a sound table of labels that are not its `own`, ids first; their cells in the order of `ids`."""
-    header, numbered = read_csv(path)
-    by_id = {row[header.index(own[0])].strip(): row for _, row in numbered}
-    names = [name for name in header if name not in own and header.count(name) == 1]
-    return {name: tuple(by_id[each][header.index(name)].strip() for each in ids) for name in names}
+    check_classes(classes, problems, f"{path.name}: ")
+    labels = {each: tuple(int(name in names) for name in classes) for each, names in lists.items()}
+    return Told(MULTILABEL, classes, labels, rows)
 
 
 def find_repeated(names: Iterable[str]) -> dict[str, int]:
@@ -189,10 +200,16 @@ def find_repeated(names: Iterable[str]) -> dict[str, int]:
     return {name: count for name, count in Counter(names).items() if count > 1}
 
 
-def read_rows(
-    path: Path, columns: Sequence[str], problems: list[str], may_be_empty: str | None = None
-) -> list[tuple[str, ...]]:
-    """The cells of some columns of a CSV table, row by row. Rows that are not whole are left out, as a problem.
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a CSV table that are whole: the cells of the columns that were asked for, and the other columns."""
+
+    cells: list[tuple[str, ...]]
+    others: dict[str, tuple[str, ...]]  # by their names, of those that stand once; a cell each row
+
+
+def read_rows(path: Path, columns: Sequence[str], problems: list[str], may_be_empty: str | None = None) -> Rows:
+    """A CSV table with certain columns. Rows that are not whole are left out, as a problem.
 
     Of one of the columns a cell `may_be_empty`.
     """
@@ -201,17 +218,17 @@ def read_rows(
         header, numbered = read_csv(path)
     except DataError as error:
         problems.append(f"{error}; {expected}")
-        return []
+        return Rows([], {})
     missing = [column for column in columns if column not in header]
     if missing:
         problems.append(f"{path.name}: {expected}, found {abridge(header) or 'nothing'}{name_separator(header)}")
-        return []
+        return Rows([], {})
     repeated = [column for column in columns if header.count(column) > 1]
     if repeated:
         problems.append(f"{tell(f'{path.name}: columns that stand twice', repeated)}; expected each once")
-        return []
+        return Rows([], {})
     indices = [header.index(column) for column in columns]
-    rows, torn, empty = [], [], []
+    rows, whole, torn, empty = [], [], [], []
     for line, row in numbered:
         if len(row) != len(header):
             torn.append(line)
@@ -219,13 +236,15 @@ def read_rows(
         cells = tuple(row[index].strip() for index in indices)
         if all(cell or column == may_be_empty for cell, column in zip(cells, columns, strict=True)):
             rows.append(cells)
+            whole.append(row)
         else:
             empty.append(line)
     if torn:
         problems.append(tell(f"{path.name}: lines without {len(header)} cells", torn))
     if empty:
         problems.append(tell(f"{path.name}: lines with an empty cell", empty))
-    return rows
+    others = [index for index, name in enumerate(header) if name not in columns and header.count(name) == 1]
+    return Rows(rows, {header[index]: tuple(row[index].strip() for row in whole) for index in others})
 
 
 def name_separator(header: Sequence[str]) -> str:
@@ -253,10 +272,9 @@ def read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise DataError(f"{path.name}: cannot be read ({error})") from error
 
 
-def match_labels(
-    folder: Path, labels: Mapping[str, Label | None], table: str, problems: list[str], *, skip: bool
-) -> Pictures:
-    """The pictures of a folder with what a table says of them, in the order of the files; without label None."""
+def match_labels(folder: Path, told: Told, table: str, problems: list[str], *, skip: bool) -> Pictures:
+    """The pictures of a folder with what a table says of them, in the order of the files."""
+    labels = told.labels
     if not folder.is_dir():
         problems.append(f"{folder.name}/: missing; expected a folder of pictures ({', '.join(ENDINGS)})")
         return Pictures((), (), ())
@@ -271,7 +289,7 @@ def match_labels(
         problems.append(tell(f"{table}: ids without a file in {folder.name}/", absent))
     known = {name: (path, label) for name, path in files.items() if (label := labels.get(name)) is not None}
     paths, found = zip(*known.values(), strict=True) if known else ((), ())
-    return Pictures(paths, tuple(known), found)
+    return Pictures(paths, tuple(known), found, told.find_columns(known))
 
 
 def index_files(folder: Path, ids: Collection[str], problems: list[str]) -> dict[str, Path]:

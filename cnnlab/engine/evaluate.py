@@ -13,7 +13,7 @@ from cnnlab.distributed import add_up, copy_from_main, gather, is_main, num_proc
 from cnnlab.engine.network import Network
 from cnnlab.engine.views import Views, average_outputs
 from cnnlab.metrics import measure
-from cnnlab.tasks import Classification, Labels, MultiLabel, Task
+from cnnlab.tasks import Classification, Labels, MultiLabel, Task, count_hits
 
 
 class BatchSource(Protocol):
@@ -52,14 +52,23 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Means over all images, by the names that the task has for them; and how often each class was taken for each."""
+    """Means over all images, by the names that the task has for them; and what was counted by class, or by label."""
 
     values: Mapping[str, float]
     confusion: Tensor | None = field(default=None, compare=False)  # int64 (classes, classes): a row each class
     predictions: Predictions | None = field(default=None, compare=False)  # where they were asked for
+    # int64 (3, classes): how many images each was rightly and wrongly told of, and how many of it were missed.
+    hits: Tensor | None = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> float:
         return self.values[name]
+
+    def find_never_told(self) -> list[int]:
+        """The classes, or labels, that there are images of and that none is told to have; of numbers none."""
+        if self.hits is None:
+            return []
+        right, wrong, missed = self.hits
+        return ((missed > 0) & (right + wrong == 0)).nonzero().flatten().tolist()
 
 
 Totals = tuple[float, float, int]  # the sum of the losses, of the scores, and of how many images
@@ -132,7 +141,8 @@ class LabelCounts:
 def add_label_counts(means: dict[str, float], task: MultiLabel, counts: LabelCounts | None) -> Metrics:
     """With what is counted by label, of all processes together; one that has had no batch has no `counts`."""
     counted = [read for read in gather(counts.read() if counts else None) if read is not None]
-    return Metrics({**means, **task.measure_f1(torch.stack(counted).sum(0))})
+    hits = torch.stack(counted).sum(0)
+    return Metrics({**means, **task.measure_f1(hits)}, hits=hits)
 
 
 def add_class_counts(means: dict[str, float], counts: ClassCounts | None) -> Metrics:
@@ -142,7 +152,7 @@ def add_class_counts(means: dict[str, float], counts: ClassCounts | None) -> Met
         return Metrics(means)
     confusion = torch.stack([each for _, each in counted]).sum(0)
     log_loss = sum(each for each, _ in counted) / int(confusion.sum())
-    return Metrics({**means, "log_loss": log_loss}, confusion)
+    return Metrics({**means, "log_loss": log_loss}, confusion, hits=count_hits(confusion))
 
 
 def precise_type(device: torch.device) -> torch.dtype:

@@ -21,6 +21,7 @@ from cnnlab.engine.step import Training, compute_gradients, unchanged
 
 EXPLODED = 4  # times the lowest loss, and above the first one: the sweep ends here
 LEAST_FALL = 0.03  # of the loss: more than the means differ by chance
+LEARNED = 0.001  # of the loss at the start: hardly anything is left, and larger rates cannot show what they do
 MARGIN = 5  # from the rate with the lowest loss down to the suggestion
 REACH = 1 / 40  # of the steps, on either side, that smoothing takes in
 
@@ -35,8 +36,13 @@ class Sweep(NamedTuple):
 
     @property
     def lowest(self) -> int:
-        """The step at which the smoothed loss is lowest."""
-        return min(range(len(self.smooth)), key=self.smooth.__getitem__)
+        """The step at which the smoothed loss is lowest, or at which all has been `learned`."""
+        return min(range(len(self.smooth)), key=self.smooth.__getitem__) if self.learned is None else self.learned
+
+    @property
+    def learned(self) -> int | None:
+        """The first step at which next to nothing is left of the loss: then it stays low at any rate."""
+        return next((step for step, loss in enumerate(self.smooth) if loss <= LEARNED * self.smooth[0]), None)
 
     @property
     def suggestion(self) -> float | None:

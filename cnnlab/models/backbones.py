@@ -18,7 +18,7 @@ from torch import nn
 from cnnlab.errors import ConfigError
 from cnnlab.models.head import find_head, replace_layer
 from cnnlab.models.registry import MODELS
-from cnnlab.models.weights import Published, State
+from cnnlab.models.weights import Published, State, find_heads
 from cnnlab.signature import suggest
 
 DEFAULT = "DEFAULT"
@@ -51,7 +51,9 @@ def timm(*, num_classes: int, in_channels: int, arch: str = "resnet34") -> nn.Mo
     library = import_timm()
     if not library.is_model(arch):
         raise ConfigError(f"model.arch: timm has no '{arch}'; {suggest(arch, library.list_models())}")
-    return library.create_model(arch, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    network = library.create_model(arch, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    narrow_heads(network)
+    return network
 
 
 def import_timm() -> Any:
@@ -60,6 +62,18 @@ def import_timm() -> Any:
     except ImportError:
         raise ConfigError('model=timm: timm is not installed; get it with: pip install "cnnlab[timm]"') from None
     return timm
+
+
+def narrow_heads(network: nn.Module) -> None:
+    """Draw a last layer anew, as torch does, whose outputs would be wider than its inputs.
+
+    timm draws that of EfficientNets and their kin by the number of outputs, as was done for ImageNet's 1000 classes:
+    for two classes logits would begin at ±10, and a head that is sure of itself and wrong wrecks a trained backbone.
+    """
+    for name in find_heads(network):
+        head = network.get_submodule(name)
+        if isinstance(head, nn.Linear) and head.weight.std() > head.in_features**-0.5:
+            head.reset_parameters()
 
 
 def replace_first_layer(network: nn.Module, in_channels: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnlab.data import Facts
 from cnnlab.data.batches import Batches
 from cnnlab.data.twins import Twins, describe_images, find_twins
 from cnnlab.errors import ConfigError, printable
@@ -24,11 +25,13 @@ from cnnlab.runs.label_errors import LabelErrors, find_label_errors
 from cnnlab.runs.output import announce
 from cnnlab.runs.predict import find_members
 from cnnlab.runs.trained import Trained, load_trained
+from cnnlab.tasks import MULTILABEL
 
 MAX_SHOWN = 120  # suspects with a picture
 MAX_PAIRS = 60  # twins with pictures
 MAX_COMPARED = 100_000  # images, each of which is held against all others
 CHUNK = 2048  # images at a time
+NOT_JUDGED = "labels: only those of one class an image are judged, and this run is of a {} problem"
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,13 @@ def audit(path: str, overrides: Sequence[str] = ()) -> list[Path]:
     for file in files:
         announce(file)
     home.write_csv(home.audit, list_errors(judged, errors, first.facts.classes) if judged and errors else [["part"]])
-    home.write_csv(home.twins, list_twins(twins, names, compared, first.facts.classes))
-    write_page(home.audit_page, show(home, judged, errors, twins, names, compared, classes))
+    home.write_csv(home.twins, list_twins(twins, names, compared, first.facts))
+    write_page(home.audit_page, show(home, judged, errors, twins, names, compared, classes, first.facts))
     if judged is not None and errors is not None:
         told = f"to networks that agree with {judged.agreement:.1%} of them"
         print(f"{errors.num_suspects:,} of {len(errors.ranking):,} labels look wrong, {told}")
+    else:
+        print(NOT_JUDGED.format(first.facts.task))
     print(f"{len(twins):,} pairs of near-twins, {sum(crosses(pair, names) for pair in twins):,} of them in two parts")
     return files
 
@@ -173,7 +178,7 @@ def crosses(pair: Twins, names: Sequence[tuple[str, int]]) -> bool:
 
 
 def list_twins(
-    twins: Sequence[Twins], names: Sequence[tuple[str, int]], parts: dict[str, Batches], classes: Sequence[str]
+    twins: Sequence[Twins], names: Sequence[tuple[str, int]], parts: dict[str, Batches], facts: Facts
 ) -> list[list[Any]]:
     """twins.csv: a row a pair, the most alike first."""
     columns = ("part", "id", "path", "label")
@@ -184,14 +189,18 @@ def list_twins(
             part, place = names[position]
             batches = parts[part]
             row += [part, guard(name_image(batches, place)), guard(find_path(batches, place))]
-            row.append(guard(tell_label(batches, place, classes)))
+            row.append(guard(tell_label(batches, place, facts)))
         rows.append(row)
     return rows
 
 
-def tell_label(batches: Batches, place: int, classes: Sequence[str]) -> str:
+def tell_label(batches: Batches, place: int, facts: Facts) -> str:
     label = batches.images.labels[int(batches.indices[place])]
-    return " ".join(f"{n:g}" for n in label.tolist()) if label.is_floating_point() else classes[int(label)]
+    if facts.task.has_classes:
+        return facts.name(int(label))
+    if facts.task is MULTILABEL:
+        return facts.name(tuple(map(int, label.tolist())))
+    return " ".join(f"{n:g}" for n in label.tolist())
 
 
 # --- The page -----------------------------------------------------------------------------------------
@@ -205,6 +214,7 @@ def show(
     names: Sequence[tuple[str, int]],
     parts: dict[str, Batches],
     classes: Sequence[str],
+    facts: Facts,
 ) -> str:
     suspects, pairs = [], None
     if judged is not None and errors is not None:
@@ -223,7 +233,7 @@ def show(
             part, place = names[position]
             picture = encode(take(parts[part], torch.tensor([place]))[0].numpy())
             name = f"{part} {printable(name_image(parts[part], place))}"
-            told = f"{pair.similarity:.1%} alike: {name}, {printable(tell_label(parts[part], place, classes))}"
+            told = f"{pair.similarity:.1%} alike: {name}, {printable(tell_label(parts[part], place, facts))}"
             both.append((picture, told, name))
         shown.append(both)
     return render(
@@ -241,7 +251,7 @@ def show(
         num_twins=len(twins),
         num_crossing=sum(crosses(pair, names) for pair in twins),
         twins=shown,
-        missing=[] if judged else ["labels: only classes are judged, and this run predicts numbers"],
+        missing=[] if judged else [NOT_JUDGED.format(facts.task)],
     )
 
 

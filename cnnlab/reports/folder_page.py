@@ -14,10 +14,7 @@ from cnnlab.reports.evidence import Evidence, as_mapping, read_evidence
 from cnnlab.reports.page import render
 from cnnlab.runs.directory import RunDirectory, has_tags
 
-HEADINGS = (
-    "run", "status", "model", "dataset", "epochs", "best epoch", "valid accuracy", "valid loss", "test accuracy",
-    "test log loss", "parameters", "seconds", "tags", "note",
-)  # fmt: skip
+SCORES = ("accuracy", "label_accuracy", "macro_f1", "mae")  # shown where some run has them
 
 
 @dataclass(frozen=True)
@@ -35,14 +32,15 @@ def write_folder_page(folder: Path, tags: Sequence[str] = ()) -> str:
     """The index of all runs below a folder that have all of these tags."""
     found = [read_evidence(run) for run in find_runs(folder)]
     runs = [each for each in found if has_tags(each.config, tags)]
-    rows = [tell_run(folder, each) for each in runs]
+    scores = [name for name in SCORES if any(has_score(each, name) for each in runs)] or ["accuracy"]
+    rows = [tell_run(folder, each, scores) for each in runs]
     return render(
         "folder.html",
         [],
         {},
         title=f"Runs in {folder.resolve().name}",
         subtitle=f"{len(runs):,} runs; a heading sorts, a name leads to the run's report or to its directory",
-        headings=HEADINGS,
+        headings=list_headings(scores),
         rows=rows,
         missing=[],
     )
@@ -58,15 +56,29 @@ def find_runs(folder: Path) -> Iterator[RunDirectory]:
             yield RunDirectory(path)
 
 
-def tell_run(folder: Path, found: Evidence) -> IndexRow:
+def has_score(found: Evidence, name: str) -> bool:
+    return f"valid_{name}" in found.summary.get("final", {}) or any(
+        name in found.summary.get(key, {}) for key in ("test", "mean")
+    )
+
+
+def list_headings(scores: Sequence[str]) -> list[str]:
+    shown = [name.replace("_", " ") for name in scores]
+    return [
+        "run", "status", "model", "dataset", "epochs", "best epoch", *(f"valid {name}" for name in shown), "valid loss",
+        *(f"test {name}" for name in shown), "test log loss", "parameters", "seconds", "tags", "note",
+    ]  # fmt: skip
+
+
+def tell_run(folder: Path, found: Evidence, scores: Sequence[str]) -> IndexRow:
     summary, run = found.summary, found.run
     best, test, totals, final, mean = (summary.get(key, {}) for key in ("best", "test", "totals", "final", "mean"))
     final = best or final
     names = [as_mapping(found.config.get(group)).get("name") for group in ("model", "dataset")]
     cells = [
         summary.get("status"), *names, totals.get("epochs"), best.get("epoch"),
-        final.get("valid_accuracy", mean.get("accuracy")), final.get("valid_loss"), test.get("accuracy"),
-        test.get("log_loss"), summary.get("parameters"), totals.get("seconds"),
+        *(final.get(f"valid_{name}", mean.get(name)) for name in scores), final.get("valid_loss"),
+        *(test.get(name) for name in scores), test.get("log_loss"), summary.get("parameters"), totals.get("seconds"),
         ", ".join(map(str, found.config.get("tags") or ())), found.config.get("note") or "",
     ]  # fmt: skip
     column = next(

@@ -51,7 +51,7 @@ def write_run_page(run: RunDirectory, overrides: Sequence[str] = ()) -> str:
             calibration = found.attempt("calibration", lambda: show_calibration(found, evaluation, task), None)
             if calibration is not None:
                 plots += calibration[2]
-        else:
+        elif not task.has_probabilities:
             plots += found.attempt("predictions", lambda: [plot_numbers(evaluation, trained.facts.classes)], [])
         learned = found.attempt("feature maps", lambda: show_network(found, evaluation), learned)
     images: list[tuple[str, str]] = found.attempt("pictures of the run", lambda: read_drawn(found), [])

@@ -1,4 +1,4 @@
-"""Class by class: precision, recall and F1 from a confusion matrix, as a table and as classes.csv."""
+"""Class by class, or label by label: precision, recall and F1, as a table and as classes.csv."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cnnlab.errors import printable
+from cnnlab.metrics import f1
 from cnnlab.runs.cells import guard
 
 MEAN = "mean of classes"
@@ -24,21 +25,13 @@ class ClassScore(NamedTuple):
     f1: float  # 2 · precision · recall / (precision + recall)
 
 
-def score_classes(confusion: Tensor, classes: Sequence[str]) -> list[ClassScore]:
-    """A score for each class. `confusion` is int64 (classes, classes): a row each class, a column each prediction."""
-    right = confusion.diagonal().double()
-    images, predictions = confusion.sum(1), confusion.sum(0)
-    precision = right / predictions.clamp(min=1)
-    recall = right / images.clamp(min=1)
-    f1 = 2 * right / (images + predictions).clamp(min=1)
-    columns = (images, precision, recall, f1)
+def score_classes(hits: Tensor, classes: Sequence[str]) -> list[ClassScore]:
+    """A score for each class, of how many images it was rightly and wrongly told of and missed: int64 (3, classes)."""
+    right, wrong, missed = hits.double()
+    precision = right / (right + wrong).clamp(min=1)
+    recall = right / (right + missed).clamp(min=1)
+    columns = (hits[0] + hits[2], precision, recall, f1(right, wrong, missed))
     return [ClassScore(*row) for row in zip(classes, *(column.tolist() for column in columns), strict=True)]
-
-
-def find_never_predicted(confusion: Tensor, classes: Sequence[str]) -> list[str]:
-    """The classes that there are images of, and that none is taken for."""
-    missed = (confusion.sum(1) > 0) & (confusion.sum(0) == 0)
-    return [classes[label] for label in missed.nonzero().flatten().tolist()]
 
 
 def average(scores: Sequence[ClassScore]) -> ClassScore:

@@ -14,8 +14,9 @@ import numpy as np
 
 from cnnlab.data import Facts
 from cnnlab.errors import ConfigError
+from cnnlab.metrics import f1
 from cnnlab.runs.submission import EVEN
-from cnnlab.tasks import LEAST_PROBABILITY, Classification
+from cnnlab.tasks import LEAST_PROBABILITY
 
 NUM_STEPS = 1000
 CONVERGED = 1e-9  # change of every weight in a step
@@ -39,19 +40,15 @@ def choose_weights(
     """Those that are given, or fitted ones, with what they gain, which is printed. Raises ConfigError."""
     if given != "fit":
         return read_numbers("--weights", given, f"{len(paths)} numbers with commas, one for each run", [len(paths)])
-    if not isinstance(facts.task, Classification) or average != "probabilities" or len(paths) == 1:
-        raise ConfigError(
-            "--weights fit: is for the probabilities of two runs or more; expected numbers, or the mean of classes' "
-            "probabilities"
-        )
     require_same_images(paths, held_out)
     labels = held_out[0].labels
-    right = np.stack([run.scores[np.arange(len(labels)), labels] for run in held_out])
+    of_images = np.stack([pick_right(run.scores, labels) for run in held_out])  # (runs, N, 1 or labels)
+    right = of_images.reshape(len(of_images), -1)
     weights, equal = fit_weights(right), np.full(len(right), 1 / len(right))
     gained = cross_fit(
         len(labels),
-        lambda half: fit_weights(right[:, half]),
-        lambda found, half: measure_log_loss(right[:, half], found),
+        lambda half: fit_weights(of_images[:, half].reshape(len(right), -1)),
+        lambda found, half: measure_log_loss(of_images[:, half].reshape(len(right), -1), found),
     )
     shown = "  ".join(f"{weight:.4f} {path}" for weight, path in zip(weights, paths, strict=True))
     print(f"weights, fitted on {len(labels):,} images that were held out: {shown}")
@@ -63,10 +60,27 @@ def choose_weights(
     return weights
 
 
+def require_mixture(paths: Sequence[str], facts: Facts, average: str) -> None:
+    """Raises ConfigError unless these runs have a mixture whose weights can be fitted."""
+    if not facts.task.has_probabilities:
+        raise ConfigError(f"--weights fit: is for probabilities, and {facts.task} has none; expected numbers")
+    if average != "probabilities":
+        raise ConfigError(f"--weights fit: is for the mean of probabilities, not of {average}; expected numbers")
+    if len(paths) == 1:
+        raise ConfigError("--weights fit: one run was given; expected two or more")
+
+
+def pick_right(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The probability that is given to the class of each image (N, 1), or to what is so of each label (N, labels)."""
+    if labels.ndim == 1:
+        return scores[np.arange(len(labels)), labels][:, None]
+    return np.where(labels == 1, scores, 1 - scores)
+
+
 def fit_weights(right: np.ndarray) -> np.ndarray:
     """Weights (runs,), together 1, with the least log loss of the mixture.
 
-    `right` (runs, N) is the probability that each run gives to each image's own class.
+    `right` (runs, N) is the probability that each run gives to each image's own class, or to what each label is.
     """
     right = right.clip(min=LEAST_PROBABILITY)
     weights = np.full(len(right), 1 / len(right))
@@ -94,12 +108,7 @@ def choose_thresholds(
 
     Of two classes the fit has the highest accuracy, of labels the highest F1. Raises ConfigError.
     """
-    num_labels = len(facts.classes) - 1 if facts.task.has_classes else len(facts.classes)
-    if not facts.task.has_probabilities or (facts.task.has_classes and num_labels != 1):
-        raise ConfigError(
-            f"--threshold {given}: is for two classes, or several labels an image, and there are {len(facts.classes)} "
-            f"({facts.task}); expected none"
-        )
+    num_labels = require_cuts(given, facts)
     if given != "fit":
         expected = "a number between 0 and 1" + (f", or {num_labels} with commas" if num_labels > 1 else "")
         numbers = read_numbers("--threshold", given, expected, [1, num_labels])
@@ -128,6 +137,17 @@ def choose_thresholds(
     return tuple(thresholds.tolist())
 
 
+def require_cuts(given: str, facts: Facts) -> int:
+    """How many thresholds there are. Raises ConfigError where there are none."""
+    num_labels = len(facts.classes) - 1 if facts.task.has_classes else len(facts.classes)
+    if not facts.task.has_probabilities or (facts.task.has_classes and num_labels != 1):
+        is_of = f"there are {len(facts.classes)} classes" if facts.task.has_classes else f"this is {facts.task}"
+        raise ConfigError(
+            f"--threshold {given}: is for two classes, or several labels an image, and {is_of}; expected none"
+        )
+    return num_labels
+
+
 def fit_thresholds(scores: np.ndarray, labels: np.ndarray, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """For each label the threshold (labels,) with the highest `measure`; half-way between two scores.
 
@@ -153,8 +173,7 @@ def fit_thresholds(scores: np.ndarray, labels: np.ndarray, measure: Callable[[np
 
 def measure_f1(counts: np.ndarray) -> np.ndarray:
     """F1 (cuts,) of what is above each cut; see `fit_thresholds`. Zero where nothing is right."""
-    true_positives, false_positives, false_negatives, _ = counts
-    return 2 * true_positives / np.maximum(2 * true_positives + false_positives + false_negatives, 1)
+    return f1(*counts[:3])
 
 
 def measure_accuracy(counts: np.ndarray) -> np.ndarray:

@@ -62,8 +62,8 @@ def measure(
 
     Without a `part` on the test images or, where there are none, the validation images, which is said.
 
-    Where labels are classes, "classes" has a score for each and "confusion" the matrix: a row each class, a column
-    each prediction.
+    "classes" has a score for each class, or each of several labels; where an image has one class "confusion" is the
+    matrix: a row each class, a column each prediction.
 
     Raises ConfigError if there is no such part.
     """
@@ -77,10 +77,11 @@ def measure(
     views = config.engine.tta if part == "test" else "none"  # as in the run
     metrics = evaluate(network, criterion, parts[part].in_order(), config.metrics, views=views)
     by_class: dict[str, Any] = {}
-    if metrics.confusion is not None:
-        scores = score_classes(metrics.confusion, facts.classes)
+    if metrics.hits is not None:
+        scores = score_classes(metrics.hits, facts.classes)
         by_class["classes"] = [score._asdict() for score in scores]
         by_class["mean_of_classes"] = average(scores)._asdict()
+    if metrics.confusion is not None:
         by_class["confusion"] = metrics.confusion.tolist()
     return {"part": part, "images": parts[part].num_examples, **metrics.values, **by_class}
 

@@ -167,7 +167,7 @@ library_name: {"onnxruntime" if kind == "onnx" else "pytorch"}
 shorter side scaled to {facts.shorter_side} pixels, the centre cut out, values in 0…1, then (x - mean) / std with mean \
 {mean} and std {std}.
 
-**Output:** {"logits" if facts.task.has_probabilities else "the numbers that are predicted"} (N, {facts.num_outputs}).
+**Output:** (N, {facts.num_outputs}), {OUTPUTS[facts.task.name]}.
 
 **Size:** {count_learning(trained.network.model):,} parameters that learn.
 
@@ -213,6 +213,14 @@ PROBABILITIES = {
     "binary": "scores = 1 / (1 + np.exp(np.concatenate([logits, -logits])))",
     "multilabel": "scores = 1 / (1 + np.exp(-logits))",
     "regression": "scores = logits",
+}
+
+
+OUTPUTS = {
+    "multiclass": "logits, a softmax of which are the probabilities of the classes",
+    "binary": "the logit of the second class, a sigmoid of which is its probability",
+    "multilabel": "a logit for each label, a sigmoid of which is its probability",
+    "regression": "the numbers that are predicted",
 }
 
 

@@ -120,7 +120,8 @@ class Journal:
                 parts.append(f"{part} {' '.join(shown)}")
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         if state.best is row:
-            parts.append("best so far")
+            never = len(state.best_never_told)
+            parts.append("best so far" + (f", {never} of the classes never predicted" if never else ""))
         self.say(" | ".join(parts))
 
     def save_best(self, contents: dict[str, Any]) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
 from cnnlab.config import Config
 from cnnlab.engine.evaluate import Metrics
 from cnnlab.engine.state import Row
+from cnnlab.errors import tell
+from cnnlab.tasks import Task
 
+FAIR = ("valid_macro_f1", "valid_balanced_accuracy")  # columns in which a rare class counts as much as another
 STANDARD_ERRORS = 2  # an accuracy within them of the baseline may be luck
 
 
@@ -45,6 +48,38 @@ def explain_outcome(config: Config, model: nn.Module, part: str, metrics: Metric
     )
     causes = list_causes(config, model) if last["train_accuracy"] <= bound else list_differences(part, last)
     return "\n  - ".join([headline, *causes])
+
+
+def explain_never_told(config: Config, task: Task, found: Mapping[str, Sequence[str]]) -> str | None:
+    """What to say of classes, or labels, that a network never predicts, by the part they were looked for in.
+
+    None where there are none.
+    """
+    parts: dict[tuple[str, ...], list[str]] = {}  # those of the same classes together
+    for part, names in found.items():
+        if names:
+            parts.setdefault(tuple(names), []).append(part)
+    if not parts:
+        return None
+    where = [tell(f"on the {' and '.join(same)} images", names) for names, same in parts.items()]
+    what = "classes" if task.has_classes else "labels"
+    helps = ", ".join(list_help_for_the_rare(config, task))
+    return f"{what} never predicted {', '.join(where)}" + (
+        f"; to count them as much as others: {helps}" if helps else ""
+    )
+
+
+def list_help_for_the_rare(config: Config, task: Task) -> Iterator[str]:
+    """What would make rare classes count more, of that which the configuration does not have yet."""
+    if task.has_classes and config.engine.select_by not in FAIR:
+        yield f"engine.select_by={FAIR[0]}"
+    for key in ("class_weights", "pos_weight"):
+        if key in config.loss.arguments and config.loss.arguments[key] != "auto":
+            yield f"loss.{key}=auto"
+    if task.has_classes and config.sampling != "balanced":
+        yield "sampling=balanced"
+    if not task.has_classes:
+        yield "cnnlab predict --threshold fit"
 
 
 def list_causes(config: Config, model: nn.Module) -> Iterator[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cnnlab.data import Facts
 from cnnlab.data.batches import Batches
 from cnnlab.data.normalise import Normalise
 from cnnlab.engine.evaluate import Metrics
@@ -19,7 +20,7 @@ from cnnlab.errors import printable
 from cnnlab.experiment.training import Experiment
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.plots import draw_confusion, draw_curves, draw_images, draw_line, legible
-from cnnlab.tasks import Labels, Mixed
+from cnnlab.tasks import MULTILABEL, Labels, Mixed
 
 MAX_AUGMENTED = 48
 MAX_MISTAKES = 32
@@ -43,7 +44,7 @@ def draw_pictures(run: RunDirectory, best: int | None, experiment: Experiment, e
     facts, parts = experiment.facts, experiment.parts
     drawings: list[tuple[Path, Callable[[], None]]] = [
         (run.curves, lambda: draw_curves(run, best)),
-        (run.augmented, lambda: draw_augmented(parts["train"], facts.classes, run.augmented)),
+        (run.augmented, lambda: draw_augmented(parts["train"], facts, run.augmented)),
     ]
     if evaluated is not None and evaluated.metrics.confusion is not None:
         part, metrics, confusion = evaluated.part, evaluated.metrics, evaluated.metrics.confusion
@@ -61,7 +62,7 @@ def draw_pictures(run: RunDirectory, best: int | None, experiment: Experiment, e
             print(f"{printable(path)}: is not drawn ({type(error).__name__}: {printable(error)})", file=sys.stderr)
 
 
-def draw_augmented(train: Batches, classes: Sequence[str], path: Path) -> None:
+def draw_augmented(train: Batches, facts: Facts, path: Path) -> None:
     """The first training images of the first epoch as the network sees them, with their labels.
 
     Nothing where they are no pictures.
@@ -69,20 +70,23 @@ def draw_augmented(train: Batches, classes: Sequence[str], path: Path) -> None:
     if not train.images.images.holds_pixels:
         return
     images, labels = train.batch(0, 0)
-    captions = describe_labels(labels[:MAX_AUGMENTED], classes)
+    captions = describe_labels(labels[:MAX_AUGMENTED], facts)
     title = f"{len(captions)} training images as the network sees them in epoch 1"
     draw_images(train.normalise.invert(images[:MAX_AUGMENTED]), captions, title, path)
 
 
-def describe_labels(labels: Labels, classes: Sequence[str]) -> list[str]:
-    """A caption for each: the class, both classes of a mixed image with their shares, or numbers."""
+def describe_labels(labels: Labels, facts: Facts) -> list[str]:
+    """A caption for each: the class, both classes of a mixed image with their shares, its labels, or numbers."""
     if isinstance(labels, Mixed):
-        names = zip(describe_labels(labels.first, classes), describe_labels(labels.second, classes), strict=True)
+        names = zip(describe_labels(labels.first, facts), describe_labels(labels.second, facts), strict=True)
         share = labels.weight
         return [f"{share:.0%} {first}\n{1 - share:.0%} {second}" for first, second in names]
+    if facts.task is MULTILABEL:
+        rows = [zip(labels_of_image, facts.classes, strict=True) for labels_of_image in labels.tolist()]
+        return [shorten(" ".join(name if p == 1 else f"{p:.0%} {name}" for p, name in row if p > 0)) for row in rows]
     if labels.is_floating_point():
         return ["\n".join(f"{value:.3g}" for value in row[:2]) for row in labels.tolist()]
-    return [shorten(classes[label]) for label in labels.tolist()]
+    return [shorten(facts.classes[label]) for label in labels.tolist()]
 
 
 def shorten(name: str) -> str:

@@ -31,7 +31,7 @@ from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.ensemble import HeldOut, choose_thresholds, choose_weights
+from cnnlab.runs.ensemble import HeldOut, choose_thresholds, choose_weights, require_cuts, require_mixture
 from cnnlab.runs.output import announce, check_output, require_replaceable
 from cnnlab.runs.saved import read_saved
 from cnnlab.runs.scores import Scores
@@ -98,6 +98,10 @@ def predict(
         runs = [[replace(member, temperature=read_temperature(member)) for member in run] for run in runs]
     require_agreement([member for run in runs for member in run])
     first = runs[0][0]
+    if weights == "fit":
+        require_mixture(paths, first.facts, average)
+    if threshold is not None:
+        require_cuts(threshold, first.facts)
     held_out = [predict_held_out(run, views, average) for run in runs] if "fit" in (weights, threshold) else []
     if weights is not None:
         given = choose_weights(paths, weights, first.facts, held_out, average)
@@ -232,11 +236,15 @@ def list_images(path: Path, grey: bool) -> Series:
     return Series(open_unlabelled(Pictures(found, names), grey), f"pictures of {path.resolve()}")
 
 
-def read_part(first: Trained, part: str) -> Series:
-    """The labelled images of a part of the first run's dataset, called as the dataset calls them."""
+def read_part(first: Trained, part: str, problem: str | None = None) -> Series:
+    """The labelled images of a part of the first run's dataset, called as the dataset calls them.
+
+    Raises ConfigError where there is no such part, with the `problem` that this is, if one is given.
+    """
     parts = first.read_parts(ON_CPU)  # where processes beside this one can take them
     if part not in parts:
-        raise ConfigError(f"--part {part}: this run has no such images; expected one of {', '.join(sorted(parts))}")
+        expected = f"expected one of {', '.join(sorted(parts))}"
+        raise ConfigError(problem or f"--part {part}: this run has no such images; {expected}")
     chosen = parts[part]
     indices = tuple(chosen.indices.tolist())
     images, files = chosen.images.images, chosen.images.files
@@ -340,7 +348,8 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views | Crops,
 
 def predict_held_out(members: Sequence[Trained], views: Views | Crops, average: Averaging) -> HeldOut:
     """The validation images of a run, or of all folds, in the order of the dataset. Raises ConfigError, DataError."""
-    parts = [read_part(member, "valid") for member in members]
+    wanted = "has no validation images to fit to; expected numbers, or runs with some (split.valid=0.1)"
+    parts = [read_part(member, "valid", f"fit: {member.run} {wanted}") for member in members]
     scores = [
         np.concatenate(list(predict_in_chunks([member], part.images, views, average)))
         for member, part in zip(members, parts, strict=True)

@@ -17,15 +17,15 @@ from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import Judge, fit, restore, select
 from cnnlab.engine.state import State
 from cnnlab.engine.views import Views
-from cnnlab.errors import CheckpointError, ConfigError, DataError, tell
+from cnnlab.errors import CheckpointError, ConfigError, DataError
 from cnnlab.experiment.network import count_learning
 from cnnlab.experiment.training import Experiment
-from cnnlab.runs.classes import find_never_predicted, list_scores, score_classes
+from cnnlab.runs.classes import list_scores, score_classes
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.feed import Feed
 from cnnlab.runs.journal import Journal
-from cnnlab.runs.outcome import explain_outcome, warn_of_random_features
+from cnnlab.runs.outcome import explain_never_told, explain_outcome, warn_of_random_features
 from cnnlab.runs.pictures import Evaluated, draw_pictures
 from cnnlab.runs.summary import Summary, describe_speed, summarize
 from cnnlab.runs.trained import find_changed, write_facts
@@ -75,6 +75,8 @@ def train(
             fit_and_select(experiment, state, journal, stop, summary, judge)
             evaluated = evaluate_chosen(run, experiment, state, summary, journal, config.engine.tta)
             journal.say(describe_end(summary, plan.select_by))
+            never_told = find_never_told(experiment, state, evaluated)
+            say_if_any(journal, explain_never_told(config, experiment.facts.task, never_told))
             if evaluated is not None:
                 told = explain_outcome(
                     config, experiment.training.model, evaluated.part_name, evaluated.metrics, state.rows[-1]
@@ -183,7 +185,7 @@ def evaluate_chosen(
 
     Returns it, or one on the validation images where there are no others.
     """
-    training, classes = experiment.training, experiment.facts.classes
+    training = experiment.training
     path = run.last.with_name(summary.facts["chosen"])
     chosen = load_checkpoint(path, training.device)
     if "row" in chosen and chosen["row"] != state.best:
@@ -203,16 +205,18 @@ def evaluate_chosen(
     )
     evaluated = Evaluated(part, metrics)
     summary.update(test=dict(metrics.values) if part == "test" else None)
-    if metrics.confusion is not None:
-        run.write_csv(run.classes, list_scores(score_classes(metrics.confusion, classes)))
-        never = find_never_predicted(metrics.confusion, classes)
-        if never:
-            said = tell(f"classes never predicted on the {evaluated.part_name} images", never)
-            journal.say(
-                f"{said}; engine.select_by=valid_macro_f1 or "
-                "valid_balanced_accuracy, sampling=balanced and loss.class_weights=auto count them as much as others"
-            )
+    if metrics.hits is not None:
+        run.write_csv(run.classes, list_scores(score_classes(metrics.hits, experiment.facts.classes)))
     return evaluated
+
+
+def find_never_told(experiment: Experiment, state: State, evaluated: Evaluated | None) -> dict[str, list[str]]:
+    """The classes that the weights which were chosen never predict, by the name of the part: of validation, of test."""
+    is_best = select(state, experiment.plan.select_by) is state.best
+    found = {"validation": state.best_never_told if is_best else state.never_told}
+    if evaluated is not None:
+        found[evaluated.part_name] = evaluated.metrics.find_never_told()
+    return {part: [experiment.facts.classes[number] for number in numbers] for part, numbers in found.items()}
 
 
 # --- What is said -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NUM_RESAMPLES = 10_000
 LEVEL = 0.05  # below which a difference is called shown
 # Of a configuration: what says where, not what.
-NOT_COMPARED = ("name", "output_dir", "imports", "seed", "engine.threads", "engine.device", "tags", "note")
+NOT_COMPARED = ("name", "output_dir", "imports", "seed", "engine.threads", "engine.device", "tags", "note", "logger")
 
 
 def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str, tags: Sequence[str] = ()) -> None:
@@ -107,7 +107,11 @@ def tabulate(
     summaries = [run.read_json(run.summary) for run in runs]
     scores = [read_score(run, summary, metric) for run, summary in zip(runs, summaries, strict=True)]
     if runs and all(score is None for score in scores):
-        raise ConfigError(f"--metric: no run here has {metric}; expected a column of their metrics.csv")
+        known = dict.fromkeys(
+            column for run in runs for row in run.read_metrics()[-1:] for column in row if row[column] is not None
+        )
+        there = [column for column in known if column.startswith(("train_", "valid_"))]
+        raise ConfigError(f"--metric: no run here has {metric}; expected one of {', '.join(there) or 'none yet'}")
     found = pandas.DataFrame(
         [
             {
@@ -140,7 +144,7 @@ def tabulate(
 
 def find_varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys that not all runs agree on, but for those that say where and on which seed."""
-    keys = dict.fromkeys(key for row in rows for key in row)
+    keys = dict.fromkeys(key for row in rows for key in row if not key.startswith("logger."))
     branches = {key[:index] for key in keys for index, letter in enumerate(key) if letter == "."}  # empty in some runs
     shown = [key for key in keys if key not in NOT_COMPARED and key not in branches]
     return [key for key in shown if len({repr(row.get(key)) for row in rows}) > 1]
@@ -248,7 +252,9 @@ def compare_pair(first: str, second: str) -> PairedTest:
     for path in (first, second):
         member = load_trained(RunDirectory.open(path))
         if not member.facts.task.has_classes:
-            raise ConfigError(f"{path}: predicts numbers; --test is for classes")
+            raise ConfigError(
+                f"{path}: is of a {member.facts.task} problem; --test counts images that are right, of one class each"
+            )
         series = read_part(member, "test")
         labels.append((series.images.ids, series.labels))
         assert series.labels is not None

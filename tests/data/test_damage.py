@@ -23,7 +23,7 @@ from cnnlab.data.kaggle import check_pixel_table, read_pixel_table
 from cnnlab.data.mnist import read_idx
 from cnnlab.data.pack import open_pack
 from cnnlab.data.pictures import PictureDecoder, read_picture
-from cnnlab.data.tables import read_labels
+from cnnlab.data.tables import Table, read_labels
 from cnnlab.errors import ConfigError, DataError
 from tests.conftest import build_from
 from tests.data.damage import FEW, MANY, damage
@@ -140,11 +140,11 @@ def test_tables_of_labels(tmp_path, num):
 
     def read(path: Path) -> dict[str, str]:
         problems: list[str] = []
-        labels = read_labels(path, "id", "what, exactly", problems)
+        told = read_labels(path, Table(path.name, label_column="what, exactly"), problems)
         assert all(path.name in problem for problem in problems)
         if problems:
             raise DataError(problems[0])
-        return labels
+        return {name: told.classes[label] for name, label in told.labels.items()}
 
     for labels in try_all(path, read, num):
         assert all(name and label and "\0" not in name + label for name, label in labels.items())

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cnnlab.engine.network import Network
-from cnnlab.engine.rate_sweep import smooth, sweep_rates
+from cnnlab.engine.rate_sweep import Sweep, smooth, sweep_rates
 from cnnlab.engine.step import Training
 from cnnlab.optim import OPTIMIZERS
 from cnnlab.optim.averages import PlainWeights
@@ -116,6 +116,15 @@ def test_nothing_is_suggested_where_outputs_have_nothing_to_do_with_their_images
     sweep = sweep_rates(training, 2, 100, 1e-4, 1.0)
     assert sweep.smooth[sweep.lowest] < 0.2 * sweep.smooth[0]
     assert sweep.suggestion is None
+
+
+def test_where_all_is_learned_larger_rates_tell_nothing():
+    """The loss stays next to nothing from the third step on, and happens to be lowest at the last."""
+    smooth = [1.0, 0.5, 0.0009, 0.0005, 0.0001]
+    sweep = Sweep([0.01, 0.1, 1.0, 10.0, 100.0], smooth, smooth, [1.0] * 5)
+    assert (sweep.learned, sweep.lowest, sweep.suggestion) == (2, 2, 0.2)
+    rising = sweep._replace(smooth=[1.0, 0.5, 0.01, 0.005, 0.2])
+    assert (rising.learned, rising.lowest, rising.suggestion) == (None, 3, 2.0)
 
 
 def test_smoothing_is_the_mean_of_five():

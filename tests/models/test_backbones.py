@@ -265,6 +265,25 @@ def test_timm_networks_get_classes_and_channels(stand_in):
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
 
 
+@pytest.mark.parametrize(("drawn", "most"), [(0.707, 8**-0.5), (0.1, 0.1), (0.0, 0.0)])
+def test_the_last_layer_of_timm_is_not_drawn_wider_than_torch_does(stand_in, monkeypatch, drawn, most):
+    """As that of an EfficientNet for two classes is: ±1/√2, however many features there are."""
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.head = nn.Linear(8, num_classes)
+        nn.init.uniform_(self.head.weight, -drawn, drawn)
+
+    monkeypatch.setattr(Stand, "reset_classifier", reset_classifier)
+    largest = build("stand", library="timm").head.weight.abs().max().item()
+    assert 0.8 * most <= largest <= most
+
+
+def test_the_head_of_an_efficientnet_begins_unsure():
+    pytest.importorskip("timm")
+    network = build("efficientnet_lite0", library="timm").eval()
+    assert network.classifier.weight.abs().max() <= 1280**-0.5
+
+
 def test_timm_has_near_matches(stand_in):
     with pytest.raises(ConfigError, match="timm has no 'stend'; did you mean stand"):
         build("stend", library="timm")

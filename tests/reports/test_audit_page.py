@@ -77,4 +77,5 @@ def test_what_cannot_be_audited_is_told(tmp_path, capsys):
     assert "has trained on all of its images" in capsys.readouterr().err
     line = start(parse(compose_tree("experiment=linear_regression", "epochs=1", f"output_dir={tmp_path}")), [])
     assert main(["audit", str(line)]) == 0
-    assert "only classes are judged" in RunDirectory(line.path).audit_page.read_text()
+    told = "labels: only those of one class an image are judged, and this run is of a regression problem"
+    assert told in RunDirectory(line.path).audit_page.read_text() and told in capsys.readouterr().out

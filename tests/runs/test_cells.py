@@ -86,6 +86,6 @@ def test_a_table_of_numbers_whose_targets_have_any_name():
 
 
 def test_scores_of_classes_of_any_name():
-    scores = score_classes(torch.tensor([[3, 1], [0, 2]]), ("=HYPERLINK()", "\x1b]0;x\x07"))
+    scores = score_classes(torch.tensor([[3, 2], [0, 1], [1, 0]]), ("=HYPERLINK()", "\x1b]0;x\x07"))
     assert [row[0] for row in list_scores(scores)] == ["class", "'=HYPERLINK()", "\x1b]0;x\x07"]
     assert "\x1b" not in write_table(scores) and r"\x1b]0;x\x07" in write_table(scores)

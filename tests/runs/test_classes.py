@@ -11,7 +11,7 @@ from cnnlab.engine.evaluate import ClassCounts, Metrics, add_class_counts, evalu
 from cnnlab.engine.network import Network
 from cnnlab.optim.losses import Criterion
 from cnnlab.runs.classes import average, list_scores, score_classes, write_table
-from cnnlab.tasks import BINARY, MULTICLASS, REGRESSION
+from cnnlab.tasks import BINARY, MULTICLASS, MULTILABEL, REGRESSION, count_hits
 
 NAMES = ("ant", "bee", "cat", "dog")
 GENERATOR = torch.Generator().manual_seed(0)
@@ -29,17 +29,29 @@ def count(outputs: torch.Tensor, labels: torch.Tensor, task=MULTICLASS) -> Metri
 
 
 def test_confusion_precision_recall_and_f1_image_by_image():
-    confusion = count(LOGITS, LABELS).confusion
+    metrics = count(LOGITS, LABELS)
+    confusion = metrics.confusion
     answers = [max(range(4), key=row.__getitem__) for row in LOGITS.tolist()]
     pairs = list(zip(LABELS.tolist(), answers, strict=True))
     assert confusion.tolist() == [[pairs.count((label, answer)) for answer in range(4)] for label in range(4)]
-    for label, score in enumerate(score_classes(confusion, NAMES)):
+    for label, score in enumerate(score_classes(metrics.hits, NAMES)):
         right = pairs.count((label, label))
         answered, there = answers.count(label), LABELS.tolist().count(label)
         precision, recall = right / answered if answered else 0.0, right / there if there else 0.0
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         assert score[:2] == (NAMES[label], there)
         assert score[2:] == pytest.approx((precision, recall, f1))
+
+
+def test_what_is_never_told_is_found():
+    """No prediction of a class that there is, nor of a label; dogs there are none of."""
+    assert count(LOGITS, LABELS).find_never_told() == [1]
+    assert count_hits(torch.tensor([[5, 0], [3, 0]])).tolist() == [[5, 0], [3, 0], [0, 3]]
+    has, labels = torch.tensor([[True, False, False]] * 4), torch.tensor([[1.0, 1.0, 0.0]] * 4)
+    hits = MULTILABEL.count_hits(has, labels)
+    assert hits.tolist() == [[4, 0, 0], [0, 0, 0], [0, 4, 0]]
+    assert Metrics({}, hits=hits).find_never_told() == [1]
+    assert Metrics({}).find_never_told() == []
 
 
 def test_the_log_loss_is_that_of_competitions():
@@ -80,7 +92,7 @@ def test_a_number_has_no_classes():
 
 
 def test_table_and_csv_say_the_same():
-    scores = score_classes(count(LOGITS, LABELS).confusion, NAMES)
+    scores = score_classes(count(LOGITS, LABELS).hits, NAMES)
     header, *lines = write_table(scores).splitlines()
     assert len(lines) == 5 and len({len(line) for line in [header, *lines]}) == 1
     _, *rows = list_scores(scores)

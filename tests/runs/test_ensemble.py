@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from cnnlab.cli import main
+from cnnlab.config import parse
 from cnnlab.data import Facts
 from cnnlab.errors import ConfigError
 from cnnlab.runs.ensemble import fit_thresholds, fit_weights, measure_accuracy, measure_f1, measure_log_loss
@@ -16,7 +17,7 @@ from cnnlab.runs.predict import predict
 from cnnlab.runs.start import start
 from cnnlab.runs.submission import clip_probabilities
 from cnnlab.runs.trained import load_trained
-from tests.conftest import small_config
+from tests.conftest import compose_tree, small_config
 from tests.data.kaggle import write_dog_breeds, write_dogs_vs_cats
 
 
@@ -125,11 +126,29 @@ def test_a_threshold_decides_in_both_tables(pets):
     assert read_column(run.predictions, "prediction") == [("cat", "dog")[int(p >= 0.7)] for p in dogs]
 
 
+def test_numbers_have_no_weights_to_fit_and_no_thresholds(tmp_path):
+    keys = ["experiment=linear_regression", "epochs=1", f"output_dir={tmp_path}"]
+    runs = [str(start(parse(compose_tree(*keys, f"seed={seed}")), [])) for seed in range(2)]
+    with pytest.raises(ConfigError, match="--weights fit: is for probabilities, and regression has none"):
+        predict(runs, weights="fit", part="test")
+    with pytest.raises(ConfigError, match="--threshold fit: is for two classes, or .*, and this is regression"):
+        predict(runs, threshold="fit", part="test")
+    predict(runs, weights="3,1", part="test")
+
+
+def test_without_validation_images_there_is_nothing_to_fit_to(pets, tmp_path):
+    keys = ["dataset=dogs_vs_cats", f"dataset.root={pets[0]}", "dataset.resize=null", "split.test=0", "split.valid=0"]
+    run = str(start(small_config(tmp_path, *keys, "epochs=1"), []))
+    with pytest.raises(ConfigError, match=r"fit: .* has no validation images to fit to; expected numbers, or runs"):
+        predict([run], value="number", threshold="fit")
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"weights": "1,2"}, "--weights: '1,2' was given; expected 1 numbers with commas, one for each run, or fit"),
-        ({"weights": "fit"}, "--weights fit: is for the probabilities of two runs or more"),
+        ({"weights": "fit"}, "--weights fit: one run was given; expected two or more"),
+        ({"weights": "fit", "average": "logits"}, "--weights fit: is for the mean of probabilities, not of logits"),
         ({"weights": "-1"}, "--weights: '-1' was given"),
         ({"threshold": "high"}, "--threshold: 'high' was given; expected a number between 0 and 1, or fit"),
         ({"threshold": "0.5", "value": "probability"}, "--threshold: is for classes, and the submission tells prob"),

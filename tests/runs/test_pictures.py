@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from cnnlab.cli import main
+from cnnlab.data import Facts
 from cnnlab.data.normalise import Normalise
 from cnnlab.engine.evaluate import Metrics, Predictions, evaluate
 from cnnlab.experiment.assembly import build_criterion
@@ -17,7 +19,7 @@ from cnnlab.runs.pictures import describe_labels, find_mistakes, take_colours
 from cnnlab.runs.plots import draw_confusion, draw_curves, draw_images
 from cnnlab.runs.start import start
 from cnnlab.runs.trained import load_trained
-from cnnlab.tasks import Mixed
+from cnnlab.tasks import MULTILABEL, REGRESSION, Mixed
 from tests.conftest import only_run, small_config
 
 
@@ -29,11 +31,15 @@ def test_normalised_images_look_as_they_were():
 
 
 def test_captions_of_classes_of_mixed_images_and_of_numbers():
-    classes = ("cat", "a name longer than any tile", "$x$")
-    assert describe_labels(torch.tensor([0, 1, 2]), classes) == ["cat", "a name longer t…", r"\$x\$"]
+    facts = Facts(("cat", "a name longer than any tile", "$x$"), 3, 8)
+    assert describe_labels(torch.tensor([0, 1, 2]), facts) == ["cat", "a name longer t…", r"\$x\$"]
     mixed = Mixed(torch.tensor([0]), torch.tensor([2]), 0.75)
-    assert describe_labels(mixed, classes) == ["75% cat\n25% \\$x\\$"]
-    assert describe_labels(torch.tensor([[1.5, 2.0, 3.0]]), classes) == ["1.5\n2"]
+    assert describe_labels(mixed, facts) == ["75% cat\n25% \\$x\\$"]
+    numbers = replace(facts, task=REGRESSION)
+    assert describe_labels(torch.tensor([[1.5, 2.0, 3.0]]), numbers) == ["1.5\n2"]
+    several = Facts(("cat", "dog", "sofa"), 3, 8, task=MULTILABEL)
+    told = describe_labels(torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.25, 0.0]]), several)
+    assert told == ["cat sofa", "", "25% dog"]
 
 
 def test_the_most_confident_mistakes_come_first():

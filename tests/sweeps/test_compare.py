@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnlab.cli import main
+from cnnlab.config import parse
+from cnnlab.runs.start import start
 from cnnlab.sweeps.compare import bootstrap_difference, explain_variance, find_varied, mcnemar
 from cnnlab.sweeps.directory import SweepDirectory, Trial
 from cnnlab.sweeps.proposals import draw
 from cnnlab.sweeps.pruning import Judge
 from cnnlab.sweeps.settings import parse_settings
 from cnnlab.sweeps.space import Axis
+from tests.conftest import compose_tree
 
 SETTINGS = {
     "space": {}, "seeds": 1, "trials": None, "sampler": "auto", "seed": 0, "metric": "auto", "pruner": "none",
@@ -110,3 +114,18 @@ def test_a_configuration_is_judged_by_the_mean_of_its_seeds(tmp_path):
 def test_a_branch_that_is_empty_in_some_runs_is_told_by_its_keys():
     rows = [{"augment": {}, "seed": 0, "epochs": 2}, {"augment.flip.p": 0.5, "seed": 0, "epochs": 2}]
     assert find_varied(rows) == ["augment.flip.p"]
+
+
+def test_a_tracker_is_no_difference_between_runs():
+    rows = [{"model.name": "mlp", "logger": {}}, {"model.name": "mlp", "logger.tensorboard": {}, "seed": 1}]
+    assert find_varied(rows) == []
+
+
+def test_the_columns_that_there_are_are_named(tmp_path, capsys):
+    """Where nothing was validated, there is no column that runs were selected by."""
+    keys = ["experiment=linear_regression", "epochs=1", f"output_dir={tmp_path}"]
+    runs = [str(start(parse(compose_tree(*keys, f"seed={seed}")), [])) for seed in range(2)]
+    assert main(["compare", *runs]) == 2
+    told = "--metric: no run here has valid_loss; expected one of train_loss, train_mae"
+    assert told in capsys.readouterr().err
+    assert main(["compare", *runs, "--metric", "train_mae"]) == 0
