@@ -64,7 +64,7 @@ def compose_choices(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, 
 
 def is_group(composed: DictConfig, key: str) -> bool:
     """Whether what is typed for `key` chooses files; Hydra's own account of its groups leaves out those with lists."""
-    return key in composed and OmegaConf.is_dict(composed[key])
+    return key in composed and not OmegaConf.is_interpolation(composed, key) and OmegaConf.is_dict(composed[key])
 
 
 def as_written(node: Any) -> Any:

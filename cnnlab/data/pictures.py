@@ -10,7 +10,6 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnlab.data.appearance import show
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
+from cnnlab.data.decoders import decode_plain_jpeg, decode_plain_png, list_chunks
 from cnnlab.data.files import read_regular, require_regular, tell_missing
 from cnnlab.data.pack import cache_folders, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
@@ -149,13 +149,19 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarr
     """
     with decoding(path):
         content = read_regular(path)
+        image = decode_plain_png(content, grey)
+        if image is not None:
+            return scale(image, shorter)
         with Image.open(BytesIO(content)) as picture:
             if picture.format in FRAMED and getattr(picture, "is_animated", False):
                 FRAMES.append(path)
             if picture.format == "PNG":
-                check_chunks(content)
+                list_chunks(content)
             height, width = picture.height, picture.width
             is_drafted = shorter is not None and picture.draft(None, (4 * shorter, 4 * shorter)) is not None
+            image = None if is_drafted else decode_plain_jpeg(content, picture, grey)
+            if image is not None:
+                return scale(image, shorter)
             picture.load()
             if not is_drafted:
                 height, width = picture.height, picture.width  # a TIFF is turned when it is loaded
@@ -170,6 +176,12 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarr
         return image if shape is None else resize_picture(image, shape)
 
 
+def scale(image: np.ndarray, shorter: int | None) -> np.ndarray:
+    """With the shorter side so long, if it is given."""
+    height, width, _ = image.shape
+    return image if shorter is None else resize_picture(image, scaled_shape(height, width, shorter))
+
+
 def scaled_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
     """As `resized_shape`. Raises ValueError for a picture that is too long and thin to be made so large."""
     shape = resized_shape(height, width, shorter)
@@ -179,22 +191,6 @@ def scaled_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
             "cut it, or choose a smaller dataset.resize"
         )
     return shape
-
-
-def check_chunks(content: bytes) -> None:
-    """Raises ValueError if a chunk of a PNG is not what its checksum is of.
-
-    Pillow passes over those of compressed pixels, and takes what it gets of a stream that is damaged near its end.
-    """
-    start = 8  # after the signature
-    while start + 12 <= len(content):
-        end = start + 8 + int.from_bytes(content[start : start + 4], "big")
-        kind, checksum = content[start + 4 : start + 8], content[end : end + 4]
-        if kind == b"IEND":
-            return
-        if crc32(memoryview(content)[start + 4 : end]).to_bytes(4, "big") != checksum:
-            raise ValueError(f"its chunk {kind!r} is not what the checksum after it is of")
-        start = end + 4
 
 
 # --- Frames -------------------------------------------------------------------------------------------
