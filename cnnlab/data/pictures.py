@@ -158,7 +158,9 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarr
             if picture.format == "PNG":
                 list_chunks(content)
             height, width = picture.height, picture.width
-            is_drafted = shorter is not None and picture.draft(None, (4 * shorter, 4 * shorter)) is not None
+            if shorter is not None:
+                picture.draft(None, (4 * shorter, 4 * shorter))
+            is_drafted = picture.size != (width, height)
             image = None if is_drafted else decode_plain_jpeg(content, picture, grey)
             if image is not None:
                 return scale(image, shorter)
