@@ -123,6 +123,18 @@ def test_one_thread_is_taken_where_it_is_faster(monkeypatch, two_threads, one, c
     assert torch.get_num_threads() == (chosen or 2)
 
 
+def test_a_machine_that_becomes_slow_meanwhile_ends_the_measuring(monkeypatch):
+    training, clock = make_convolutional(), Clock(monkeypatch, {})
+
+    def tick(model: nn.Module, inputs, output) -> None:
+        clock.num_passes += 1
+        clock.now += 0.1 if clock.num_passes < 10 else 100.0
+
+    training.model.register_forward_hook(tick)
+    tuning = tune(training, Compute("fp32", "auto", "off", None), 1_000)
+    assert tuning.compute == PLAIN and set(tuning.timings) == {"fp32, channels_last", "fp32, contiguous"}
+
+
 def test_on_one_core_there_is_no_choice_of_threads():
     assert torch.get_num_threads() == 1
     assert list_ways(replace(PLAIN, threads="auto"), CPU) == [PLAIN]
