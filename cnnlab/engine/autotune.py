@@ -41,6 +41,7 @@ FIRST_STEPS = 2  # that tell how long the run will take
 SHORT = 30.0  # seconds
 COMPILING = 60.0  # seconds that compiling is expected to take
 MARGIN = 0.05  # of the plain way's time
+LARGE = 0.1  # seconds of a step that all threads share well: one alone is not tried
 TURNS = range(2, 6)  # of each way: no fewer, no more
 TURN = 0.05  # seconds, at least, that a turn is timed for
 TOO_SLOW = 4  # times the plain way: there is no second turn
@@ -172,7 +173,10 @@ class Bench:
     ) -> Tuning:
         """The fastest way, found in the time that there is."""
         # What is compiled is chosen among what is not: else each way would have to be compiled.
-        ways = list_worthwhile(list_ways(wanted, self._training.device), self._training.device)
+        if step_seconds > LARGE and wanted.threads == "auto":
+            wanted = replace(wanted, threads=plain.threads)
+        ways = list_ways(wanted, self._training.device)
+        ways = list_worthwhile(ways, self._training.device)
         num_timed = min(100, max(1, math.ceil(TURN / step_seconds)))
         # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
         num_turns = min(TURNS[-1], int((self.seconds_left() / step_seconds / len(ways) - 1) / (num_timed + 1)))

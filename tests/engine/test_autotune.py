@@ -107,20 +107,31 @@ def two_threads():
         yield
 
 
-@pytest.mark.parametrize(("one", "chosen"), [(0.05, 1), (0.2, None)])
+@pytest.mark.parametrize(("one", "chosen"), [(0.025, 1), (0.1, None)])
 def test_one_thread_is_taken_where_it_is_faster(monkeypatch, two_threads, one, chosen):
     training, clock = make_convolutional(), Clock(monkeypatch, {})
 
     def tick(model: nn.Module, inputs, output) -> None:
-        clock.now += one if torch.get_num_threads() == 1 else 0.1
+        clock.now += one if torch.get_num_threads() == 1 else 0.05
 
     training.model.register_forward_hook(tick)
     tuning = tune(training, replace(PLAIN, threads="auto"), 100_000)
     assert tuning.compute == replace(PLAIN, threads=chosen)
-    assert tuning.timings["fp32, channels_last, threads: 1"] / tuning.timings["fp32, channels_last"] == 0.1 / one
+    assert tuning.timings["fp32, channels_last, threads: 1"] / tuning.timings["fp32, channels_last"] == 0.05 / one
     assert torch.get_num_threads() == 2  # until the run computes so
     training.computed_as(tuning.compute)
     assert torch.get_num_threads() == (chosen or 2)
+
+
+def test_one_thread_is_not_tried_for_large_steps(monkeypatch, two_threads):
+    training, clock = make_convolutional(), Clock(monkeypatch, {})
+
+    def tick(model: nn.Module, inputs, output) -> None:
+        clock.now += 0.2
+
+    training.model.register_forward_hook(tick)
+    timings = tune(training, replace(PLAIN, memory_format="auto", threads="auto"), 100_000).timings
+    assert set(timings) == {"fp32, channels_last", "fp32, contiguous"}
 
 
 def test_a_machine_that_becomes_slow_meanwhile_ends_the_measuring(monkeypatch):
