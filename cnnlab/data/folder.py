@@ -25,7 +25,7 @@ from cnnlab.data.files import (
     say_passed_over,
     stem,
 )
-from cnnlab.data.pictures import OnBadImage, PictureDecoder, UnsoundPictures, dataset_of_pictures
+from cnnlab.data.pictures import OnBadImage, PackKind, PictureDecoder, UnsoundPictures, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.distributed import say
 from cnnlab.errors import DataError, tell
@@ -48,6 +48,7 @@ def image_folder(
     resize: Side | None = None,
     grey: bool = False,
     cache: str | None = None,
+    pack: PackKind = "raw",
     on_bad_image: OnBadImage = "error",
 ) -> Dataset:
     """Any pictures, one sub-folder a class; classes are the sub-folders' names in alphabetical order.
@@ -94,7 +95,7 @@ def image_folder(
         root,
         classes,
         files,
-        PictureDecoder(image_size, resize, grey),
+        PictureDecoder(image_size, resize, grey, pack),
         cache,
         on_bad_image,
         competition=Competition("class") if "unlabelled" in files else None,

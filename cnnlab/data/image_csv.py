@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from cnnlab.data.dataset import Dataset, Side
-from cnnlab.data.pictures import OnBadImage, PictureDecoder, dataset_of_pictures
+from cnnlab.data.pictures import OnBadImage, PackKind, PictureDecoder, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.tables import Table, find_by_table
 from cnnlab.errors import ConfigError
@@ -35,6 +35,7 @@ def image_csv(
     resize: Side | None = None,
     grey: bool = False,
     cache: str | None = None,
+    pack: PackKind = "raw",
     on_bad_image: OnBadImage = "error",
 ) -> Dataset:
     """Any pictures in a folder, labelled by a CSV table beside it; classes are its labels, sorted.
@@ -55,7 +56,7 @@ def image_csv(
         root,
         found.classes,
         found.files,
-        PictureDecoder(image_size, resize, grey),
+        PictureDecoder(image_size, resize, grey, pack),
         cache,
         on_bad_image,
         competition=found.competition,

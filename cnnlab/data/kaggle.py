@@ -23,7 +23,7 @@ from cnnlab.data.cifar import CLASSES as CIFAR_CLASSES
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Side, Unlabelled
 from cnnlab.data.files import Listing, list_folder, say_passed_over, stem, unlabelled_pictures
 from cnnlab.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from cnnlab.data.pictures import OnBadImage, PictureDecoder, UnsoundPictures, dataset_of_pictures
+from cnnlab.data.pictures import OnBadImage, PackKind, PictureDecoder, UnsoundPictures, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.data.resize import resize as resize_images
 from cnnlab.data.tables import (
@@ -88,6 +88,7 @@ def dog_breeds(
     image_size: Side = 224,
     resize: Side | None = 256,
     cache: str | None = None,
+    pack: PackKind = "raw",
     on_bad_image: OnBadImage = "error",
 ) -> Dataset:
     """Kaggle's dog breeds: 10,222 photographs of 120 breeds, and 10,357 to predict.
@@ -102,7 +103,7 @@ def dog_breeds(
         root,
         found.classes,
         found.files,
-        PictureDecoder(image_size, resize),
+        PictureDecoder(image_size, resize, pack=pack),
         cache,
         on_bad_image,
         mean=IMAGENET_MEAN,
@@ -118,6 +119,7 @@ def dogs_vs_cats(
     image_size: Side = 224,
     resize: Side | None = 256,
     cache: str | None = None,
+    pack: PackKind = "raw",
     on_bad_image: OnBadImage = "error",
     submission: Literal["auto", "class", "number", "probability"] = "auto",
 ) -> Dataset:
@@ -139,7 +141,7 @@ def dogs_vs_cats(
         root,
         found.classes,
         found.files,
-        PictureDecoder(image_size, resize),
+        PictureDecoder(image_size, resize, pack=pack),
         cache,
         on_bad_image,
         mean=IMAGENET_MEAN,

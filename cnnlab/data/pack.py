@@ -7,6 +7,8 @@ name, size and time of change, so that whoever finds it has the right one withou
 
     train-256-rgb-0f1e2d3c4b5a6978.pack
 
+A pack of JPEGs ("-jpeg" in its name) has those in the place of pixels, and their CRC-32 in that of the pixels'.
+
 Mark, digest, table and length are checked whenever it is opened, the pixels when that is asked for, or all of them are
 read anyway. A damaged file is made anew.
 
@@ -26,13 +28,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 from zlib import crc32
 
 import numpy as np
 import torch
 
-from cnnlab.data.store import Packed, Resident
+from cnnlab.data.decoders import encode_jpeg
+from cnnlab.data.store import Packed, PackedJpegs, Resident
 from cnnlab.distributed import say
 from cnnlab.errors import MAX_LISTED, DataError, StorageError, abridge, format_bytes, printable
 from cnnlab.progress import Progress
@@ -41,6 +44,7 @@ from cnnlab.threads import num_cores
 MARK = b"cnnlab 2"  # of this format, eight bytes so that the int64 after them are aligned
 HEADER = 16  # bytes before the table: the mark, the digest
 ROW = 32  # bytes of the table a picture
+SHARE = 0.5  # of the disk that is free, which pixels may take unasked
 SPARE = 64 << 20  # bytes of the disk that packing leaves free
 AT_ONCE = 16  # pictures that a thread takes at a time
 
@@ -52,6 +56,11 @@ class Decoder(Protocol):
 
     @property
     def channels(self) -> int: ...
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the pack has JPEGs of what is decoded."""
+        ...
 
     def measure(self, path: Path) -> int:
         """How many pixels it will have, from no more than the picture's header. Raises DataError."""
@@ -93,6 +102,8 @@ class Pack:
         self._spots = table.view(np.int64).reshape(num_pictures, 4)
         self._pixels = stored[begin:]
         self._channels = decoder.channels
+        self._is_encoded = decoder.is_encoded
+        self._lengths = np.diff(self._spots[:, 0], append=len(self._pixels))  # bytes of each
         if not are_consistent(self._spots, len(self._pixels), decoder):
             raise DamagedPack("the pictures in its table are not those in the file")
 
@@ -109,14 +120,17 @@ class Pack:
         """Pictures as large as they are, to have squares of `image_size` cut out of them."""
         spots, checksums = self._spots.copy(), self._spots[:, 3].copy()
         spots[:, 3] = 0  # all in file 0
+        if self._is_encoded:
+            spots = np.column_stack([spots, self._lengths])
+            return PackedJpegs([self._pixels], spots, checksums, self._channels, image_size)
         return Packed([self._pixels], spots, checksums, self._channels, image_size)
 
     def find_damaged(self) -> list[int]:
         """Which pictures' pixels are not those that were packed. All of them are read, with a bar of the progress."""
 
         def is_damaged(index: int) -> bool:
-            begin, height, width, checksum = self._spots[index].tolist()
-            pixels = self._pixels[begin : begin + height * width * self._channels]
+            begin, height, _, checksum = self._spots[index].tolist()
+            pixels = self._pixels[begin : begin + int(self._lengths[index])]
             return height > 0 and crc32(pixels.data, height) != checksum
 
         results = in_threads(is_damaged, range(len(self._spots)), "verifying")
@@ -134,7 +148,8 @@ def are_consistent(spots: np.ndarray, num_bytes: int, decoder: Decoder) -> bool:
     """Whether pictures of sizes that the decoder makes, one after another, fill the file."""
     begins, heights, widths = spots[:, 0], spots[:, 1], spots[:, 2]
     lengths = np.diff(begins, append=num_bytes)
-    whole = decoder.allows(heights, widths) & (heights * widths * decoder.channels == lengths)
+    fits = lengths > 0 if decoder.is_encoded else heights * widths * decoder.channels == lengths
+    whole = decoder.allows(heights, widths) & fits
     broken = (heights == 0) & (widths == 0) & (lengths >= 0)
     return bool((whole | broken).all()) and (begins[0] == 0 if len(begins) else num_bytes == 0)
 
@@ -154,7 +169,7 @@ def open_pack(
     way to write it; then nothing is left behind.
     """
     kind = f"{part}-{decoder}"
-    name = f"{kind}-{hash_files(paths)}.pack"
+    name = name_pack(paths, part, decoder)
 
     def find(folders: Sequence[Path]) -> Pack | None:
         for path in [folder / name for folder in folders]:
@@ -182,6 +197,25 @@ def open_pack(
     if pack.broken and not allow_broken:
         raise DataError(explain_broken([find_fault(decoder, paths[index]) for index in pack.broken]))
     return pack
+
+
+Choice = TypeVar("Choice", bound=Decoder)
+
+
+def choose_pack(paths: Sequence[Path], part: str, decoders: tuple[Choice, Choice], folders: Sequence[Path]) -> Choice:
+    """Of two the one whose pack is there; else the first if what it makes fits in SHARE of the disk that is free."""
+    for decoder in decoders:
+        if any((folder / name_pack(paths, part, decoder)).is_file() for folder in folders):
+            return decoder
+    large, small = decoders
+    folder = next(filter(is_writable, folders), folders[-1])
+    while not folder.exists():
+        folder = folder.parent
+    return large if measure_all(paths, large).sum() < SHARE * shutil.disk_usage(folder).free else small
+
+
+def name_pack(paths: Sequence[Path], part: str, decoder: Decoder) -> str:
+    return f"{part}-{decoder}-{hash_files(paths)}.pack"
 
 
 # --- Where it lies ------------------------------------------------------------------------------------
@@ -245,36 +279,19 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken: bool) -> None:
     """Decode every picture into a new file at `path`, or leave nothing. Raises DataError, StorageError."""
-    num_pixels = [number or 0 for number, _ in in_threads(decoder.measure, paths, "measuring")]
-    num_bytes = decoder.channels * np.array(num_pixels, dtype=np.int64)
     begin = HEADER + ROW * len(paths)
-    total = begin + int(num_bytes.sum())
-    require_room(path.parent, total)
     spots = np.zeros((len(paths), 4), dtype=np.int64)
-    spots[:, 0] = num_bytes.cumsum() - num_bytes
-
     partial = path.with_name(f".{path.name}.partial")
-    writing = Lock()
     try:
         with partial.open("wb") as file:
-
-            def store(index: int) -> None:
-                pixels = np.ascontiguousarray(decoder.decode(paths[index]))
-                if pixels.size != num_bytes[index]:
-                    raise DataError(f"{paths[index]}: has changed since it was measured; try again")
-                checksum = crc32(pixels.data, len(pixels))
-                with writing:
-                    file.seek(begin + int(spots[index, 0]))
-                    file.write(pixels.data)
-                spots[index, 1:] = *pixels.shape[:2], checksum
-
-            faults = [fault for _, fault in in_threads(store, range(len(paths)), "packing") if fault]
+            write = append_jpegs if decoder.is_encoded else place_pixels
+            num_bytes, faults = write(file, begin, spots, paths, decoder)
             if faults and not allow_broken:
                 raise DataError(explain_broken(faults))
             table = spots.view(np.uint8).ravel()
             file.seek(0)
             file.write(MARK + digest_table(path.name, table) + table.tobytes())
-            file.truncate(total)
+            file.truncate(begin + num_bytes)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -286,8 +303,62 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
         partial.unlink(missing_ok=True)
 
 
-def in_threads(function: Callable[..., Result], items: Sequence, what: str) -> list[tuple[Result | None, str | None]]:
-    """What `function` returns for each item, or the message of its DataError, with a bar of the progress."""
+def place_pixels(
+    file: BinaryIO, begin: int, spots: np.ndarray, paths: Sequence[Path], decoder: Decoder
+) -> tuple[int, list[str]]:
+    """Write the pixels of all pictures, and fill in `spots`; how many bytes there are, and what is wrong."""
+    lengths = measure_all(paths, decoder)
+    require_room(Path(file.name).parent, begin + int(lengths.sum()))
+    spots[:, 0] = lengths.cumsum() - lengths
+    writing = Lock()
+
+    def store(index: int) -> None:
+        pixels = np.ascontiguousarray(decoder.decode(paths[index]))
+        if pixels.size != lengths[index]:
+            raise DataError(f"{paths[index]}: has changed since it was measured; try again")
+        checksum = crc32(pixels.data, len(pixels))
+        with writing:
+            file.seek(begin + int(spots[index, 0]))
+            file.write(pixels.data)
+        spots[index, 1:] = *pixels.shape[:2], checksum
+
+    faults = [fault for _, fault in in_threads(store, range(len(paths)), "packing") if fault]
+    return int(lengths.sum()), faults
+
+
+def append_jpegs(
+    file: BinaryIO, begin: int, spots: np.ndarray, paths: Sequence[Path], decoder: Decoder
+) -> tuple[int, list[str]]:
+    """The same of JPEGs, whose lengths nobody knows before they are made: one after another as they come."""
+
+    def encode(index: int) -> tuple[bytes, tuple[int, ...]]:
+        pixels = decoder.decode(paths[index])
+        return encode_jpeg(pixels), pixels.shape[:2]
+
+    end, faults = 0, []
+    file.seek(begin)
+    for index, (made, fault) in enumerate(in_threads(encode, range(len(paths)), "packing")):
+        spots[index, 0] = end
+        if made is None:
+            faults.append(fault or "")
+            continue
+        content, shape = made
+        file.write(content)
+        spots[index, 1:] = *shape, crc32(content, shape[0])
+        end += len(content)
+    return end, faults
+
+
+def measure_all(paths: Sequence[Path], decoder: Decoder) -> np.ndarray:
+    """How many bytes the pixels of each picture are, int64; none of one that cannot be decoded."""
+    num_pixels = [number or 0 for number, _ in in_threads(decoder.measure, paths, "measuring")]
+    return decoder.channels * np.array(num_pixels, dtype=np.int64)
+
+
+def in_threads(
+    function: Callable[..., Result], items: Sequence, what: str
+) -> Iterator[tuple[Result | None, str | None]]:
+    """What `function` returns for each item in turn, or the message of its DataError, with a bar of the progress."""
 
     def work(some: Sequence) -> list[tuple[Result | None, str | None]]:
         results: list[tuple[Result | None, str | None]] = []
@@ -299,16 +370,14 @@ def in_threads(function: Callable[..., Result], items: Sequence, what: str) -> l
         return results
 
     pieces = [items[begin : begin + AT_ONCE] for begin in range(0, len(items), AT_ONCE)]
-    results = []
     pool = ThreadPoolExecutor(num_cores())
     try:
         with Progress(f"{what} pictures", len(items)) as progress:
             for some in pool.map(work, pieces):
-                results += some
+                yield from some
                 progress.update(len(some))
     finally:
         pool.shutdown(cancel_futures=True)  # what is under way ends, what waits is dropped
-    return results
 
 
 def require_room(folder: Path, needed: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +19,7 @@ from cnnlab.data.appearance import show
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
 from cnnlab.data.decoders import decode_plain_jpeg, decode_plain_png, list_chunks
 from cnnlab.data.files import read_regular, require_regular, tell_missing
-from cnnlab.data.pack import cache_folders, open_pack
+from cnnlab.data.pack import cache_folders, choose_pack, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
 from cnnlab.data.store import Store
 from cnnlab.distributed import say
@@ -46,6 +46,7 @@ TURNS = {
 FRAMED = ("GIF", "WEBP", "PNG", "TIFF")  # formats of which one file may hold several pictures
 MAX_PIXELS = 1 << 27  # of a picture once it is resized: 400 MB
 
+PackKind = Literal["raw", "jpeg", "auto"]  # pixels, or JPEGs that are decoded whenever they are asked for
 OnBadImage = Literal["error", "skip"]  # what happens to a file that cannot be decoded
 
 
@@ -78,8 +79,14 @@ class PictureDecoder:
     image_size: int
     resize: int | None = None
     grey: bool = False
+    pack: PackKind = "raw"
 
     def __post_init__(self) -> None:
+        if self.pack == "jpeg" and self.resize is None:
+            raise ConfigError(
+                "dataset.pack: jpeg was given without dataset.resize; expected both, as for crops of whole pictures, "
+                "or raw"
+            )
         if self.resize is not None and self.resize < self.image_size:
             raise ConfigError(
                 f"dataset.resize: {self.resize} was given; expected at least dataset.image_size, {self.image_size}: "
@@ -88,11 +95,22 @@ class PictureDecoder:
 
     def __str__(self) -> str:
         size = f"{self.image_size}x{self.image_size}" if self.resize is None else str(self.resize)
-        return f"{size}-{'grey' if self.grey else 'rgb'}"
+        return f"{size}-{'grey' if self.grey else 'rgb'}{'-jpeg' if self.is_encoded else ''}"
 
     @property
     def channels(self) -> int:
         return 1 if self.grey else 3
+
+    @property
+    def is_encoded(self) -> bool:
+        return self.pack == "jpeg"
+
+    def settle(self, paths: Sequence[Path], part: str, folders: Sequence[Path]) -> PictureDecoder:
+        """With "auto" decided: raw where the pixels have room on the disk, or are packed already."""
+        if self.pack != "auto":
+            return self
+        raw = replace(self, pack="raw")
+        return raw if self.resize is None else choose_pack(paths, part, (raw, replace(self, pack="jpeg")), folders)
 
     def measure(self, path: Path) -> int:
         """How many pixels `decode` will give. Raises DataError."""
@@ -265,6 +283,7 @@ def read_pictures(
     Those that cannot be decoded are left out and told on stderr, or raise DataError. With `verify` packed pixels are
     held against their checksums. Raises StorageError if there is no room to pack them.
     """
+    decoder = decoder.settle(pictures.paths, part, folders)
     pack = open_pack(pictures.paths, part, decoder, folders, allow_broken=on_bad_image == "skip", verify=verify)
     say_framed(take_framed())
     images: Store = (pack.squares if decoder.resize is None else pack.pictures)(decoder.image_size)

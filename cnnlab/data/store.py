@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cnnlab.data.crops import centre
+from cnnlab.data.decoders import decode_jpeg
 from cnnlab.threads import worker_threads
 
 AT_ONCE = 16  # images that a thread cuts at a time
@@ -151,7 +152,7 @@ class Packed:
         return len(self._spots)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        offset, height, width, file = self._spots[index].tolist()
+        offset, height, width, file = self._spots[index, :4].tolist()
         pixels = self._files[file][offset : offset + height * width * self.channels]
         return pixels.reshape(height, width, self.channels)
 
@@ -166,13 +167,14 @@ class Packed:
 
     def select(self, indices: Tensor) -> Packed:
         chosen = indices.numpy()
-        return Packed(self._files, self._spots[chosen], self._checksums[chosen], self.channels, self.image_size)
+        return type(self)(self._files, self._spots[chosen], self._checksums[chosen], self.channels, self.image_size)
 
     def join(self, other: Store) -> Packed:
-        assert isinstance(other, Packed), "parts of one dataset are alike"
-        spots = np.concatenate([self._spots, other._spots + [0, 0, 0, len(self._files)]])
-        checksums = np.concatenate([self._checksums, other._checksums])
-        return Packed([*self._files, *other._files], spots, checksums, self.channels, self.image_size)
+        assert type(other) is type(self), "parts of one dataset are alike"
+        moved = other._spots.copy()
+        moved[:, 3] += len(self._files)
+        spots, checksums = np.concatenate([self._spots, moved]), np.concatenate([self._checksums, other._checksums])
+        return type(self)([*self._files, *other._files], spots, checksums, self.channels, self.image_size)
 
     def to(self, device: torch.device) -> Packed:
         return self
@@ -186,6 +188,17 @@ class Packed:
     @cached_property
     def digest(self) -> bytes:
         return hash_bytes(self._spots[:, 1:3], self._checksums)
+
+
+class PackedJpegs(Packed):
+    """The same of JPEGs, each decoded whenever it is asked for, by the threads that cut: a quarter of the disk.
+
+    The spots have a fifth column, how many bytes a JPEG has; its checksum is of these.
+    """
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        offset, _, _, file, length = self._spots[index].tolist()
+        return decode_jpeg(self._files[file][offset : offset + length], grey=self.channels == 1)
 
 
 def hash_bytes(*arrays: np.ndarray) -> bytes:
@@ -204,15 +217,12 @@ def cut_each(
     """The boxes of some images on the CPU, one by one, each resized to `size`: (N, size, size, channels)."""
     source = images.numpy() if isinstance(images, Tensor) else images
     squares = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)
-    views = [
-        torch.from_numpy(source[index][None, top : top + height, left : left + width])
-        for index, (top, left, height, width) in zip(indices.tolist(), boxes.tolist(), strict=True)
-    ]
-    work = list(zip(views, squares.split(1), strict=True))
+    work = list(zip(indices.tolist(), boxes.tolist(), squares.split(1), strict=True))
 
     @torch.inference_mode()  # whether the batch is made in it or not, which threads do not know
-    def fill(some: Sequence[tuple[Tensor, Tensor]]) -> None:
-        for box, square in some:
+    def fill(some: Sequence[tuple[int, list[int], Tensor]]) -> None:
+        for index, (top, left, height, width), square in some:
+            box = torch.from_numpy(source[index][None, top : top + height, left : left + width])
             if box.shape == square.shape:
                 square.copy_(box)
             else:

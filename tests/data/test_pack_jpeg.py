@@ -1,0 +1,140 @@
+"""Pictures packed as JPEGs: the same batches but for what JPEG loses, as exact and as whole as packed pixels."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnlab.data import decoders
+from cnnlab.data import pack as pack_module
+from cnnlab.data.pack import open_pack
+from cnnlab.data.pictures import PictureDecoder, Pictures, read_pictures
+from cnnlab.data.store import Packed, PackedJpegs
+from cnnlab.errors import ConfigError, DataError, StorageError
+from cnnlab.runs.start import resume, start
+from tests.conftest import small_config
+from tests.data.files import write_photographs
+from tests.runs.test_resume import assert_same_end
+
+DECODER = PictureDecoder(image_size=24, resize=32, pack="jpeg")
+
+
+def write_pictures(folder: Path, mode: str = "RGB") -> list[Path]:
+    """Smooth ones, of several sizes, as photographs are."""
+    paths = []
+    for number, (width, height) in enumerate([(40, 50), (30, 90), (64, 48), (32, 32)]):
+        rows, columns = np.mgrid[:height, :width]
+        pixels = np.stack([2 * rows, 255 - 3 * columns, 100 + 20 * np.sin(rows / 9 + number)], -1).clip(0, 255)
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(paths[-1])
+    return paths
+
+
+def open_both(folder: Path, decoder: PictureDecoder = DECODER) -> tuple[Packed, Packed]:
+    """Of JPEGs, and of pixels."""
+    paths = write_pictures(folder)
+    packs = [open_pack(paths, "train", each, [folder / ".cnnlab"]) for each in (decoder, replace(decoder, pack="raw"))]
+    jpegs, pixels = (pack.pictures(24) for pack in packs)
+    assert isinstance(jpegs, PackedJpegs) and not isinstance(pixels, PackedJpegs)
+    return jpegs, pixels
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_batches_are_those_of_pixels_but_for_what_jpeg_loses(tmp_path, grey):
+    jpegs, pixels = open_both(tmp_path, replace(DECODER, grey=grey))
+    chosen = torch.tensor([3, 0, 2])
+    assert torch.equal(jpegs.sizes(chosen), pixels.sizes(chosen))
+    for take in (lambda store: store.take_centres(chosen), lambda store: store.select(chosen).join(store)[4]):
+        ours, theirs = (torch.as_tensor(take(store)).int() for store in (jpegs, pixels))
+        assert ours.shape == theirs.shape and ours.shape[-1] == (1 if grey else 3)
+        assert (ours - theirs).abs().float().mean() < 1
+    both = jpegs.join(jpegs)
+    assert torch.equal(both.take_centres(chosen + 4, 3), jpegs.take_centres(chosen))
+
+
+def test_simplejpeg_and_pillow_give_the_same_pixels(tmp_path, monkeypatch):
+    pytest.importorskip("simplejpeg")
+    jpegs, _ = open_both(tmp_path)
+    fast = [jpegs[index] for index in range(4)]
+    monkeypatch.setattr(decoders, "simplejpeg", None)
+    assert all(np.array_equal(jpegs[index], image) for index, image in enumerate(fast))
+
+
+def test_flipped_bytes_are_found_when_that_is_asked_for(tmp_path, capsys):
+    open_both(tmp_path)
+    (path,) = (tmp_path / ".cnnlab").glob("*-jpeg-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-60] + bytes([whole[-60] ^ 1]) + whole[-59:])
+    paths = sorted(tmp_path.glob("*.png"))
+    open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"], verify=True)
+    assert "3.png have changed; it is made anew" in capsys.readouterr().err and path.read_bytes() == whole
+    path.write_bytes(whole[:-1])  # JPEGs of any length fit the table, but for an empty one
+    open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"], verify=True)
+    assert path.read_bytes() == whole
+
+
+def test_broken_pictures_are_named_or_left_out(tmp_path):
+    paths = write_pictures(tmp_path)
+    paths[1].write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1\.png"):
+        open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"])
+    assert not list(tmp_path.glob(".cnnlab/*"))
+    pictures = Pictures(tuple(paths), tuple("abcd"), (0, 1, 0, 1))
+    images = read_pictures(pictures, "train", DECODER, [tmp_path / ".cnnlab"], "skip")
+    assert images.labels.tolist() == [0, 0, 1] and len(images.images) == 3
+    assert images.images.take_centres(torch.arange(3)).float().std() > 10
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_nothing(tmp_path, monkeypatch):
+    paths = write_pictures(tmp_path)
+
+    def fail(pixels):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pack_module, "encode_jpeg", fail)
+    with pytest.raises(StorageError, match="No space left"):
+        open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"])
+    assert not list(tmp_path.glob(".cnnlab/*"))
+
+
+@pytest.mark.parametrize(("free", "kind"), [(1 << 40, Packed), (10_000, PackedJpegs)])
+def test_auto_goes_by_the_room_on_the_disk_and_stays_with_what_is_there(tmp_path, monkeypatch, free, kind):
+    paths = write_pictures(tmp_path)
+    pictures = Pictures(tuple(paths), tuple("abcd"), (0, 1, 0, 1))
+    usage = namedtuple("usage", "total used free")
+
+    def read() -> Packed:
+        images = read_pictures(pictures, "train", replace(DECODER, pack="auto"), [tmp_path / ".cnnlab"]).images
+        assert isinstance(images, Packed)
+        return images
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pack_module.shutil, "disk_usage", lambda path: usage(free, 0, free))
+        assert type(read()) is kind
+    assert type(read()) is kind  # though there is room by now
+
+
+def test_squares_are_kept_as_pixels():
+    with pytest.raises(ConfigError, match=r"dataset.pack: jpeg was given without dataset.resize"):
+        PictureDecoder(image_size=24, pack="jpeg")
+    assert PictureDecoder(image_size=24, pack="auto").settle([], "train", []).pack == "raw"
+
+
+def test_a_run_goes_on_bit_for_bit(tmp_path):
+    root = tmp_path / "photographs"
+    write_photographs(root, 40, 50, 40)
+    given = [
+        *("dataset=image_folder", f"dataset.root={root}", "dataset.image_size=24", "dataset.resize=32"),
+        *("dataset.pack=jpeg", "augment=resized_crop", "batch_size=8", "engine.checkpoint_every=3 steps"),
+    ]
+    whole = start(small_config(tmp_path / "whole", *given, "steps=7"), [])
+    begun = start(small_config(tmp_path / "begun", *given, "steps=5"), [])
+    resume(str(begun.path), ["steps=7"])
+    assert_same_end(begun, whole)
+    assert any("-jpeg-" in path.name for path in (root / ".cnnlab").iterdir())
