@@ -156,6 +156,7 @@ def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path, num_kills, seed):
     assert_same_results(only_sweep(tmp_path / "whole"), killed)
 
 
+@pytest.mark.slow
 def test_a_killed_trial_is_told_and_resumed(tmp_path, cnnlab):
     process = begin(tmp_path, "train", "-m", *FAST, "epochs=300", "seed=0,1")
     wait_for_an_epoch(tmp_path)
