@@ -1,8 +1,8 @@
 """Decoded pictures in one file, which is mapped into memory rather than read into it.
 
-The file holds a mark of eight bytes, eight of a digest of its name and of the table that follows, four int64 for each
-picture (where its pixels begin, height, width, their CRC-32 begun with the height), then the pixels, uint8 (H, W, C),
-one picture after another to the end of the file. Its name tells what is in it and ends with a hash of every picture's
+The file holds a mark of eight bytes, eight of a digest of its name, its length and the table that follows, four int64
+for each picture (where its pixels begin, height, width, their CRC-32 begun with the height), then the pixels, uint8
+(H, W, C), one picture after another to the end of the file. Its name tells what is in it and ends with a hash of every picture's
 name, size and time of change, so that whoever finds it has the right one without opening a picture:
 
     train-256-rgb-0f1e2d3c4b5a6978.pack
@@ -23,7 +23,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +41,7 @@ from cnnlab.errors import MAX_LISTED, DataError, StorageError, abridge, format_b
 from cnnlab.progress import Progress
 from cnnlab.threads import num_cores
 
-MARK = b"cnnlab 2"  # of this format, eight bytes so that the int64 after them are aligned
+MARK = b"cnnlab 3"  # of this format, eight bytes so that the int64 after them are aligned
 HEADER = 16  # bytes before the table: the mark, the digest
 ROW = 32  # bytes of the table a picture
 SHARE = 0.5  # of the disk that is free, which pixels may take unasked
@@ -97,8 +97,8 @@ class Pack:
         mark, digest, table = stored[: len(MARK)], stored[len(MARK) : HEADER], stored[HEADER:begin]
         if mark.tobytes() != MARK:
             raise DamagedPack(f"it begins with {mark.tobytes()!r}; expected {MARK!r}")
-        if digest.tobytes() != digest_table(path.name, table):
-            raise DamagedPack("its table is not the one that was written for these pictures")
+        if digest.tobytes() != digest_table(path.name, len(stored), table):
+            raise DamagedPack("its table or its length is not what was written for these pictures")
         self._spots = table.view(np.int64).reshape(num_pictures, 4)
         self._pixels = stored[begin:]
         self._channels = decoder.channels
@@ -137,9 +137,9 @@ class Pack:
         return [index for index, (damaged, _) in enumerate(results) if damaged]
 
 
-def digest_table(name: str, table: np.ndarray) -> bytes:
-    """Eight bytes that are others for another table, or another name of the file, which says what the pictures are."""
-    digest = hashlib.blake2b(os.fsencode(name), digest_size=8)
+def digest_table(name: str, num_bytes: int, table: np.ndarray) -> bytes:
+    """Eight bytes that are others for another table, length or name of the file, which says what the pictures are."""
+    digest = hashlib.blake2b(os.fsencode(name) + num_bytes.to_bytes(8, "big"), digest_size=8)
     digest.update(table.data)
     return digest.digest()
 
@@ -202,16 +202,26 @@ def open_pack(
 Choice = TypeVar("Choice", bound=Decoder)
 
 
-def choose_pack(paths: Sequence[Path], part: str, decoders: tuple[Choice, Choice], folders: Sequence[Path]) -> Choice:
-    """Of two the one whose pack is there; else the first if what it makes fits in SHARE of the disk that is free."""
+def choose_pack(
+    parts: Mapping[str, Sequence[Path]], decoders: tuple[Choice, Choice], folders: Sequence[Path]
+) -> Choice:
+    """Of two the one that all parts are packed by; else the first if what it makes fits in SHARE of the free disk.
+
+    One for all parts, which may be joined. Of many processes the first has packed them when the others ask.
+    """
+
+    def is_packed(part: str, decoder: Decoder) -> bool:
+        return any((folder / name_pack(parts[part], part, decoder)).is_file() for folder in folders)
+
     for decoder in decoders:
-        if any((folder / name_pack(paths, part, decoder)).is_file() for folder in folders):
+        if all(is_packed(part, decoder) for part in parts):
             return decoder
     large, small = decoders
     folder = next(filter(is_writable, folders), folders[-1])
     while not folder.exists():
         folder = folder.parent
-    return large if measure_all(paths, large).sum() < SHARE * shutil.disk_usage(folder).free else small
+    needed = sum(int(measure_all(paths, large).sum()) for paths in parts.values())
+    return large if needed < SHARE * shutil.disk_usage(folder).free else small
 
 
 def name_pack(paths: Sequence[Path], part: str, decoder: Decoder) -> str:
@@ -290,7 +300,7 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
                 raise DataError(explain_broken(faults))
             table = spots.view(np.uint8).ravel()
             file.seek(0)
-            file.write(MARK + digest_table(path.name, table) + table.tobytes())
+            file.write(MARK + digest_table(path.name, begin + num_bytes, table) + table.tobytes())
             file.truncate(begin + num_bytes)
             file.flush()
             os.fsync(file.fileno())

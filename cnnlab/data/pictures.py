@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnlab.data.appearance import show
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
-from cnnlab.data.decoders import decode_plain_jpeg, decode_plain_png, list_chunks
+from cnnlab.data.decoders import PNG, decode_plain_jpeg, decode_plain_png, list_chunks
 from cnnlab.data.files import read_regular, require_regular, tell_missing
 from cnnlab.data.pack import cache_folders, choose_pack, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
@@ -105,12 +105,12 @@ class PictureDecoder:
     def is_encoded(self) -> bool:
         return self.pack == "jpeg"
 
-    def settle(self, paths: Sequence[Path], part: str, folders: Sequence[Path]) -> PictureDecoder:
-        """With "auto" decided: raw where the pixels have room on the disk, or are packed already."""
+    def settle(self, parts: Mapping[str, Sequence[Path]], folders: Sequence[Path]) -> PictureDecoder:
+        """With "auto" decided for all parts: raw where their pixels have room on the disk, or are packed already."""
         if self.pack != "auto":
             return self
         raw = replace(self, pack="raw")
-        return raw if self.resize is None else choose_pack(paths, part, (raw, replace(self, pack="jpeg")), folders)
+        return raw if self.resize is None else choose_pack(parts, (raw, replace(self, pack="jpeg")), folders)
 
     def measure(self, path: Path) -> int:
         """How many pixels `decode` will give. Raises DataError."""
@@ -167,14 +167,13 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarr
     """
     with decoding(path):
         content = read_regular(path)
-        image = decode_plain_png(content, grey)
-        if image is not None:
-            return scale(image, shorter)
+        if content.startswith(PNG):
+            image = decode_plain_png(content, list_chunks(content), grey)
+            if image is not None:
+                return scale(image, shorter)
         with Image.open(BytesIO(content)) as picture:
             if picture.format in FRAMED and getattr(picture, "is_animated", False):
                 FRAMES.append(path)
-            if picture.format == "PNG":
-                list_chunks(content)
             height, width = picture.height, picture.width
             if shorter is not None:
                 picture.draft(None, (4 * shorter, 4 * shorter))
@@ -251,8 +250,12 @@ def dataset_of_pictures(
     unlabelled = files.get("unlabelled")
     parts = tuple(part for part in files if part != "unlabelled")
 
+    @functools.cache
+    def settle() -> PictureDecoder:
+        return decoder.settle({part: files[part].paths for part in parts}, folders)
+
     def read(part: str, verify: bool) -> ImageSet:
-        return read_pictures(files[part], part, decoder, folders, on_bad_image, verify=verify)
+        return read_pictures(files[part], part, settle(), folders, on_bad_image, verify=verify)
 
     def verify() -> None:
         for part in parts:
@@ -261,7 +264,7 @@ def dataset_of_pictures(
     return Dataset(
         Facts(classes, decoder.channels, decoder.image_size, mean, std, task, decoder.resize),
         parts=parts,
-        read=partial(read, verify=mean is None),  # all pixels are read then, for their mean
+        read=functools.partial(read, verify=mean is None),  # all pixels are read then, for their mean
         unlabelled=None if unlabelled is None else lambda: open_unlabelled(unlabelled, decoder.grey),
         competition=competition,
         files=files,
@@ -283,7 +286,6 @@ def read_pictures(
     Those that cannot be decoded are left out and told on stderr, or raise DataError. With `verify` packed pixels are
     held against their checksums. Raises StorageError if there is no room to pack them.
     """
-    decoder = decoder.settle(pictures.paths, part, folders)
     pack = open_pack(pictures.paths, part, decoder, folders, allow_broken=on_bad_image == "skip", verify=verify)
     say_framed(take_framed())
     images: Store = (pack.squares if decoder.resize is None else pack.pictures)(decoder.image_size)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cnnlab.data.crops import centre
 from cnnlab.data.decoders import decode_jpeg
+from cnnlab.errors import DataError
 from cnnlab.threads import worker_threads
 
 AT_ONCE = 16  # images that a thread cuts at a time
@@ -198,7 +199,13 @@ class PackedJpegs(Packed):
 
     def __getitem__(self, index: int) -> np.ndarray:
         offset, _, _, file, length = self._spots[index].tolist()
-        return decode_jpeg(self._files[file][offset : offset + length], grey=self.channels == 1)
+        try:
+            return decode_jpeg(self._files[file][offset : offset + length], grey=self.channels == 1)
+        except (ValueError, OSError) as error:
+            raise DataError(
+                f"dataset.pack: JPEG {index} of the packed pictures is damaged ({error}); remove the .pack files below "
+                "dataset.root (.cnnlab) or dataset.cache, and they are made anew"
+            ) from error
 
 
 def hash_bytes(*arrays: np.ndarray) -> bytes:

@@ -172,11 +172,10 @@ class Bench:
         self, wanted: Compute, plain: Compute, step_seconds: float, num_steps: int, may_compile: bool
     ) -> Tuning:
         """The fastest way, found in the time that there is."""
-        # What is compiled is chosen among what is not: else each way would have to be compiled.
         if step_seconds > LARGE and wanted.threads == "auto":
             wanted = replace(wanted, threads=plain.threads)
-        ways = list_ways(wanted, self._training.device)
-        ways = list_worthwhile(ways, self._training.device)
+        # What is compiled is chosen among what is not: else each way would have to be compiled.
+        ways = list_worthwhile(list_ways(wanted, self._training.device), self._training.device)
         num_timed = min(100, max(1, math.ceil(TURN / step_seconds)))
         # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
         num_turns = min(TURNS[-1], int((self.seconds_left() / step_seconds / len(ways) - 1) / (num_timed + 1)))

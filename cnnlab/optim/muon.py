@@ -1,12 +1,13 @@
 """Muon: momentum whose matrix is made orthogonal before the step, so that all its directions count alike.
 
-Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the size of the step as in
-Liu et al., "Muon is Scalable for LLM Training" (arXiv:2502.16982), which makes the root mean square of an
-update that of AdamW: so one learning rate and one weight decay serve both. With `normalize` the kernels of convolutions
-keep a norm of √out, and a step turns them by the rate itself, as in the 94 % on CIFAR-10 in 2.59 s (Jordan 2024);
-weight decay, which only changes norms, does nothing to them then. Matrices are the weights of
-linear layers and of convolutions, a kernel (out, in, h, w) being read as out × in·h·w; everything else
-(biases, scales of normalisation) is left to AdamW.
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the size of the step as in Liu et al.,
+arXiv:2502.16982, which makes the root mean square of an update that of AdamW: so one learning rate and one weight decay
+serve both. Matrices are the weights of linear layers and of convolutions, a kernel (out, in, h, w) being read as
+out × in·h·w; everything else (biases, scales of normalisation) is left to AdamW.
+
+With `normalize` the kernels of convolutions keep a norm of √out, and a step turns them by the rate itself, as in the
+94 % on CIFAR-10 in 2.59 s (airbench94_muon.py of github.com/KellerJordan/cifar10-airbench). Weight decay, which only
+changes norms, does nothing to them then.
 
 torch's own Muon (from 2.9 on) takes matrices alone, and in bfloat16 everywhere. Here the iteration runs in
 float32 on a processor, where bfloat16 is seldom faster.
@@ -91,10 +92,11 @@ def take_orthogonal_steps(
     directions = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
     for p, direction in zip(params, directions, strict=True):
         update = orthogonalize(direction.flatten(1))  # (out, in·h·w)
-        length = RMS * math.sqrt(max(update.shape))
         if group["normalize"] and p.dim() > 2:
             p.mul_(math.sqrt(len(p)) / p.norm())
             length = 1.0
+        else:
+            length = RMS * math.sqrt(max(update.shape))
         p.add_(update.view_as(p), alpha=-group["lr"] * length)
 
 

@@ -145,7 +145,7 @@ def test_threads_change_nothing(tmp_path, monkeypatch):
 def reseal(content: bytes, name: str, num: int) -> bytes:
     """With the digest that the table would have, as one who means harm would write it."""
     table = np.frombuffer(content[16 : 16 + 32 * num], dtype=np.uint8)
-    return content[:8] + pack_module.digest_table(name, table) + content[16:]
+    return content[:8] + pack_module.digest_table(name, len(content), table) + content[16:]
 
 
 def set_number(content: bytes, picture: int, column: int, value: int) -> bytes:
@@ -214,7 +214,7 @@ def test_a_pack_of_other_pictures_under_this_name_is_not_taken(tmp_path, capsys)
     ours.write_bytes(theirs.read_bytes())
     distributed._SAID.clear()
     assert open_pack([tmp_path / "a" / "1.png"], "train", DECODER, [ours.parent]).pictures(24)[0].max() == 0
-    assert "its table is not the one that was written for these pictures" in capsys.readouterr().err
+    assert "its table or its length is not what was written for these pictures" in capsys.readouterr().err
 
 
 def test_a_damaged_pack_where_one_cannot_write_is_made_anew_elsewhere(tmp_path, monkeypatch):

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnlab.data import decoders
+from cnnlab.data import DATASETS, decoders
 from cnnlab.data import pack as pack_module
 from cnnlab.data.pack import open_pack
 from cnnlab.data.pictures import PictureDecoder, Pictures, read_pictures
 from cnnlab.data.store import Packed, PackedJpegs
 from cnnlab.errors import ConfigError, DataError, StorageError
 from cnnlab.runs.start import resume, start
-from tests.conftest import small_config
+from tests.conftest import build_from, small_config
 from tests.data.files import write_photographs
 from tests.runs.test_resume import assert_same_end
 
@@ -74,9 +74,30 @@ def test_flipped_bytes_are_found_when_that_is_asked_for(tmp_path, capsys):
     paths = sorted(tmp_path.glob("*.png"))
     open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"], verify=True)
     assert "3.png have changed; it is made anew" in capsys.readouterr().err and path.read_bytes() == whole
-    path.write_bytes(whole[:-1])  # JPEGs of any length fit the table, but for an empty one
-    open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"], verify=True)
-    assert path.read_bytes() == whole
+
+
+def test_one_that_is_cut_short_is_made_anew(tmp_path, capsys):
+    open_both(tmp_path)
+    (path,) = (tmp_path / ".cnnlab").glob("*-jpeg-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-60])
+    open_pack(sorted(tmp_path.glob("*.png")), "train", DECODER, [tmp_path / ".cnnlab"])
+    assert "its table or its length is not what was written" in capsys.readouterr().err and path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["simplejpeg", "Pillow"])
+def test_a_damaged_jpeg_is_told_when_it_is_asked_for(tmp_path, monkeypatch, name):
+    if name == "Pillow":
+        monkeypatch.setattr(decoders, "simplejpeg", None)
+    else:
+        pytest.importorskip(name)
+    open_both(tmp_path)
+    (path,) = (tmp_path / ".cnnlab").glob("*-jpeg-*")
+    content = path.read_bytes()
+    path.write_bytes(content[:-200] + bytes(200))
+    jpegs = open_pack(sorted(tmp_path.glob("*.png")), "train", DECODER, [tmp_path / ".cnnlab"]).pictures(24)
+    with pytest.raises(DataError, match="JPEG 3 of the packed pictures is damaged"):
+        jpegs.take_centres(torch.tensor([0, 3]), 2)
 
 
 def test_broken_pictures_are_named_or_left_out(tmp_path):
@@ -103,27 +124,35 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".cnnlab/*"))
 
 
-@pytest.mark.parametrize(("free", "kind"), [(1 << 40, Packed), (10_000, PackedJpegs)])
-def test_auto_goes_by_the_room_on_the_disk_and_stays_with_what_is_there(tmp_path, monkeypatch, free, kind):
-    paths = write_pictures(tmp_path)
-    pictures = Pictures(tuple(paths), tuple("abcd"), (0, 1, 0, 1))
+# Pixels of valid alone fit in half of 100,000 bytes, those of both parts in half of a terabyte.
+@pytest.mark.parametrize(("free", "kind"), [(1 << 40, Packed), (100_000, PackedJpegs)])
+def test_auto_goes_by_the_room_for_all_parts_and_stays_with_what_is_there(tmp_path, monkeypatch, free, kind):
+    for part, copies in (("train", 8), ("valid", 1)):
+        for label in "ab":
+            for copy in range(copies):
+                folder = tmp_path / part / label
+                folder.mkdir(parents=True, exist_ok=True)
+                for path in write_pictures(folder):
+                    path.rename(folder / f"{copy}_{path.name}")
     usage = namedtuple("usage", "total used free")
+    given = {"name": "image_folder", "root": str(tmp_path), "image_size": 24, "resize": 32, "pack": "auto"}
 
-    def read() -> Packed:
-        images = read_pictures(pictures, "train", replace(DECODER, pack="auto"), [tmp_path / ".cnnlab"]).images
-        assert isinstance(images, Packed)
-        return images
+    def read() -> list[Packed]:
+        dataset = build_from(DATASETS, given)
+        return [dataset.read(part).images for part in ("valid", "train")]
 
     with monkeypatch.context() as patch:
         patch.setattr(pack_module.shutil, "disk_usage", lambda path: usage(free, 0, free))
-        assert type(read()) is kind
-    assert type(read()) is kind  # though there is room by now
+        valid, train = read()
+    assert type(valid) is type(train) is kind
+    assert len(train.join(valid)) == 8 * 8 + 8  # as the final fit and folds do
+    assert [type(store) for store in read()] == [kind, kind]  # though there is room by now
 
 
 def test_squares_are_kept_as_pixels():
     with pytest.raises(ConfigError, match=r"dataset.pack: jpeg was given without dataset.resize"):
         PictureDecoder(image_size=24, pack="jpeg")
-    assert PictureDecoder(image_size=24, pack="auto").settle([], "train", []).pack == "raw"
+    assert PictureDecoder(image_size=24, pack="auto").settle({}, []).pack == "raw"
 
 
 def test_a_run_goes_on_bit_for_bit(tmp_path):
