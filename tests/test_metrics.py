@@ -18,7 +18,7 @@ from cnnlab.experiment.assembly import assemble
 from cnnlab.metrics import METRICS, measure
 from cnnlab.optim.losses import Criterion
 from cnnlab.runs.evaluation import evaluate_run
-from cnnlab.runs.outcome import explain_never_told
+from cnnlab.runs.outcome import explain_never_predicted
 from cnnlab.runs.start import resume, start
 from cnnlab.tasks import MULTICLASS
 from tests.conftest import SMALL, compose_tree, small_config
@@ -168,12 +168,12 @@ def test_classes_that_the_selected_network_never_predicts_are_named(tmp_path, ca
 def test_what_was_done_for_the_rare_is_not_advised_again(tmp_path):
     keys = ["engine.select_by=valid_balanced_accuracy", "loss.class_weights=auto"]
     config = small_config(tmp_path, *keys)
-    assert explain_never_told(config, MULTICLASS, {"validation": [], "test": []}) is None
-    assert explain_never_told(config, MULTICLASS, {"validation": ["a"], "test": ["a"]}) == (
+    assert explain_never_predicted(config, MULTICLASS, {"validation": [], "test": []}) is None
+    assert explain_never_predicted(config, MULTICLASS, {"validation": ["a"], "test": ["a"]}) == (
         "classes never predicted on the validation and test images (1): a; to count them as much as others: "
         "sampling=balanced"
     )
-    assert explain_never_told(small_config(tmp_path, *keys, "sampling=balanced"), MULTICLASS, {"test": ["a", "b"]}) == (
+    assert explain_never_predicted(small_config(tmp_path, *keys, "sampling=balanced"), MULTICLASS, {"test": ["a", "b"]}) == (
         "classes never predicted on the test images (2): a, b"
     )
 

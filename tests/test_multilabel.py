@@ -169,13 +169,13 @@ def test_each_label_has_its_scores(run, capsys):
     assert told.split() in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
-def test_labels_that_are_never_told_are_named(lights, tmp_path, capsys):
+def test_labels_that_are_never_predicted_are_named(lights, tmp_path, capsys):
     start(configure(lights, tmp_path, *COLUMNS, "epochs=1", "optimizer.lr=1e-9"), [])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("labels never predicted on")]
     assert line.endswith("; to count them as much as others: loss.pos_weight=auto, cnnlab predict --threshold fit")
 
 
-def test_labels_that_are_never_told_count_zero():
+def test_labels_that_are_never_predicted_count_zero():
     hits = MULTILABEL.count_hits(torch.zeros(4, 2, dtype=torch.bool), torch.tensor([[0.0, 1.0]] * 4))
     assert hits.tolist() == [[0, 0], [0, 0], [0, 4]]
     assert MULTILABEL.measure_f1(hits) == {"macro_f1": 0.0, "micro_f1": 0.0}

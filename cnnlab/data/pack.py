@@ -2,8 +2,8 @@
 
 The file holds a mark of eight bytes, eight of a digest of its name, its length and the table that follows, four int64
 for each picture (where its pixels begin, height, width, their CRC-32 begun with the height), then the pixels, uint8
-(H, W, C), one picture after another to the end of the file. Its name tells what is in it and ends with a hash of every picture's
-name, size and time of change, so that whoever finds it has the right one without opening a picture:
+(H, W, C), one picture after another to the end of the file. Its name tells what is in it and ends with a hash of every
+picture's name, size and time of change, so that whoever finds it has the right one without opening a picture:
 
     train-256-rgb-0f1e2d3c4b5a6978.pack
 

@@ -63,7 +63,7 @@ class Metrics:
     def __getitem__(self, name: str) -> float:
         return self.values[name]
 
-    def find_never_told(self) -> list[int]:
+    def find_never_predicted(self) -> list[int]:
         """The classes, or labels, that there are images of and that none is told to have; of numbers none."""
         if self.hits is None:
             return []

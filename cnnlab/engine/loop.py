@@ -138,12 +138,12 @@ def fit(
             state.seconds, state.train_seconds = largest(state.seconds, state.train_seconds)
             row = make_row(t, state, epoch + 1, sums, valid, rates[0])
             state.rows.append(row)
-            state.never_told = valid.find_never_told() if valid else []
+            state.never_predicted = valid.find_never_predicted() if valid else []
             # An epoch that the run's end has cut short is not compared with whole ones: see `select`.
             if state.step % steps_per_epoch == 0:
                 patience.see(row)
                 if improves(row, state.best, plan.select_by):
-                    state.best, state.best_never_told = row, state.never_told
+                    state.best, state.best_never_predicted = row, state.never_predicted
                     with t.average.averaged():
                         journal.save_best({"model": t.model.state_dict(), "row": row})
             journal.show_epoch(state)

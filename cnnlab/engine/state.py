@@ -21,8 +21,8 @@ class State:
     rows: list[Row] = field(default_factory=list)  # of metrics.csv: one an epoch
     best: Row | None = None  # the row of the best whole epoch so far, whose weights are in best.pt
     # Classes, by their numbers, that were never predicted of validation images: by the newest epoch, by the best.
-    never_told: list[int] = field(default_factory=list)
-    best_never_told: list[int] = field(default_factory=list)
+    never_predicted: list[int] = field(default_factory=list)
+    best_never_predicted: list[int] = field(default_factory=list)
     micro_batch_size: int | None = None  # images worked through at once; None: the whole batch
     # Of the epoch under way, since its first step:
     loss_sum: float = 0.0

@@ -120,7 +120,7 @@ class Journal:
                 parts.append(f"{part} {' '.join(shown)}")
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         if state.best is row:
-            never = len(state.best_never_told)
+            never = len(state.best_never_predicted)
             parts.append("best so far" + (f", {never} of the classes never predicted" if never else ""))
         self.say(" | ".join(parts))
 

@@ -50,7 +50,7 @@ def explain_outcome(config: Config, model: nn.Module, part: str, metrics: Metric
     return "\n  - ".join([headline, *causes])
 
 
-def explain_never_told(config: Config, task: Task, found: Mapping[str, Sequence[str]]) -> str | None:
+def explain_never_predicted(config: Config, task: Task, found: Mapping[str, Sequence[str]]) -> str | None:
     """What to say of classes, or labels, that a network never predicts, by the part they were looked for in.
 
     None where there are none.

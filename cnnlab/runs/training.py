@@ -25,7 +25,7 @@ from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.environment import describe_environment
 from cnnlab.runs.feed import Feed
 from cnnlab.runs.journal import Journal
-from cnnlab.runs.outcome import explain_never_told, explain_outcome, warn_of_random_features
+from cnnlab.runs.outcome import explain_never_predicted, explain_outcome, warn_of_random_features
 from cnnlab.runs.pictures import Evaluated, draw_pictures
 from cnnlab.runs.summary import Summary, describe_speed, summarize
 from cnnlab.runs.trained import find_changed, write_facts
@@ -75,8 +75,8 @@ def train(
             fit_and_select(experiment, state, journal, stop, summary, judge)
             evaluated = evaluate_chosen(run, experiment, state, summary, journal, config.engine.tta)
             journal.say(describe_end(summary, plan.select_by))
-            never_told = find_never_told(experiment, state, evaluated)
-            say_if_any(journal, explain_never_told(config, experiment.facts.task, never_told))
+            never_predicted = find_never_predicted(experiment, state, evaluated)
+            say_if_any(journal, explain_never_predicted(config, experiment.facts.task, never_predicted))
             if evaluated is not None:
                 told = explain_outcome(
                     config, experiment.training.model, evaluated.part_name, evaluated.metrics, state.rows[-1]
@@ -210,12 +210,12 @@ def evaluate_chosen(
     return evaluated
 
 
-def find_never_told(experiment: Experiment, state: State, evaluated: Evaluated | None) -> dict[str, list[str]]:
+def find_never_predicted(experiment: Experiment, state: State, evaluated: Evaluated | None) -> dict[str, list[str]]:
     """The classes that the weights which were chosen never predict, by the name of the part: of validation, of test."""
     is_best = select(state, experiment.plan.select_by) is state.best
-    found = {"validation": state.best_never_told if is_best else state.never_told}
+    found = {"validation": state.best_never_predicted if is_best else state.never_predicted}
     if evaluated is not None:
-        found[evaluated.part_name] = evaluated.metrics.find_never_told()
+        found[evaluated.part_name] = evaluated.metrics.find_never_predicted()
     return {part: [experiment.facts.classes[number] for number in numbers] for part, numbers in found.items()}
 
 

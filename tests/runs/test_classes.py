@@ -43,15 +43,15 @@ def test_confusion_precision_recall_and_f1_image_by_image():
         assert score[2:] == pytest.approx((precision, recall, f1))
 
 
-def test_what_is_never_told_is_found():
+def test_what_is_never_predicted_is_found():
     """No prediction of a class that there is, nor of a label; dogs there are none of."""
-    assert count(LOGITS, LABELS).find_never_told() == [1]
+    assert count(LOGITS, LABELS).find_never_predicted() == [1]
     assert count_hits(torch.tensor([[5, 0], [3, 0]])).tolist() == [[5, 0], [3, 0], [0, 3]]
     has, labels = torch.tensor([[True, False, False]] * 4), torch.tensor([[1.0, 1.0, 0.0]] * 4)
     hits = MULTILABEL.count_hits(has, labels)
     assert hits.tolist() == [[4, 0, 0], [0, 0, 0], [0, 4, 0]]
-    assert Metrics({}, hits=hits).find_never_told() == [1]
-    assert Metrics({}).find_never_told() == []
+    assert Metrics({}, hits=hits).find_never_predicted() == [1]
+    assert Metrics({}).find_never_predicted() == []
 
 
 def test_the_log_loss_is_that_of_competitions():
