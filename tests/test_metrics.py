@@ -173,9 +173,9 @@ def test_what_was_done_for_the_rare_is_not_advised_again(tmp_path):
         "classes never predicted on the validation and test images (1): a; to count them as much as others: "
         "sampling=balanced"
     )
-    assert explain_never_predicted(small_config(tmp_path, *keys, "sampling=balanced"), MULTICLASS, {"test": ["a", "b"]}) == (
-        "classes never predicted on the test images (2): a, b"
-    )
+    assert explain_never_predicted(
+        small_config(tmp_path, *keys, "sampling=balanced"), MULTICLASS, {"test": ["a", "b"]}
+    ) == ("classes never predicted on the test images (2): a, b")
 
 
 # --- Asked for wrongly ------------------------------------------------------------------------------------
