@@ -31,15 +31,27 @@ UPRIGHT = 1  # of the orientations
 
 
 def decode_plain_jpeg(content: bytes, picture: Image.Image, grey: bool) -> np.ndarray | None:
-    """uint8 (H, W, 1 or 3) of a JPEG that Pillow has opened and not loaded; None if Pillow has to."""
-    mode = "L" if grey else "RGB"
-    if simplejpeg is None or (picture.format, picture.mode) != ("JPEG", mode) or "icc_profile" in picture.info:
+    """uint8 (H, W, 1 or 3) of a JPEG that Pillow has opened and not loaded; None if Pillow has to.
+
+    Of the size that the picture has, which may be a half, a quarter or an eighth of that in the file: see Image.draft.
+    """
+    if simplejpeg is None or not is_plain_jpeg(picture, grey):
         return None
-    if picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
-        return None
+    width, height = picture.size
     with suppress(ValueError):  # for each remark of libjpeg's, such as that the file ends too early
-        return np.asarray(simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB"))
+        image = np.asarray(
+            simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB", min_height=height, min_width=width)
+        )
+        if image.shape[:2] == (height, width):
+            return image
     return None
+
+
+def is_plain_jpeg(picture: Image.Image, grey: bool) -> bool:
+    """Whether an open picture is a JPEG whose decoded pixels are what is wanted."""
+    if (picture.format, picture.mode) != ("JPEG", "L" if grey else "RGB") or "icc_profile" in picture.info:
+        return False
+    return picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT) == UPRIGHT
 
 
 def decode_plain_png(content: bytes, chunks: list[bytes], grey: bool) -> np.ndarray | None:
@@ -64,9 +76,10 @@ def encode_jpeg(pixels: np.ndarray) -> bytes:
 
 
 def decode_jpeg(content: np.ndarray, grey: bool) -> np.ndarray:
-    """What `encode_jpeg` has made, uint8 (H, W, 1 or 3); the same pixels by simplejpeg and by Pillow."""
+    """Of a plain JPEG uint8 (H, W, 1 or 3); the same pixels by simplejpeg and by Pillow. Raises OSError."""
     if simplejpeg is not None:
-        return np.asarray(simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB"))
+        with suppress(ValueError):  # Pillow may read what libjpeg remarks on
+            return np.asarray(simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB"))
     with Image.open(BytesIO(content.tobytes())) as picture:
         return np.array(picture).reshape(picture.height, picture.width, -1)
 

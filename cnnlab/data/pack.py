@@ -34,7 +34,6 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from cnnlab.data.decoders import encode_jpeg
 from cnnlab.data.store import Packed, PackedJpegs, Resident
 from cnnlab.distributed import say
 from cnnlab.errors import MAX_LISTED, DataError, StorageError, abridge, format_bytes, printable
@@ -68,6 +67,10 @@ class Decoder(Protocol):
 
     def decode(self, path: Path) -> np.ndarray:
         """uint8 (H, W, C) of so many pixels. Raises DataError."""
+        ...
+
+    def encode(self, path: Path) -> tuple[bytes, tuple[int, int]]:
+        """A JPEG of that, with height and width. Raises DataError."""
         ...
 
     def allows(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
@@ -341,13 +344,9 @@ def append_jpegs(
 ) -> tuple[int, list[str]]:
     """The same of JPEGs, whose lengths nobody knows before they are made: one after another as they come."""
 
-    def encode(index: int) -> tuple[bytes, tuple[int, ...]]:
-        pixels = decoder.decode(paths[index])
-        return encode_jpeg(pixels), pixels.shape[:2]
-
     end, faults = 0, []
     file.seek(begin)
-    for index, (made, fault) in enumerate(in_threads(encode, range(len(paths)), "packing")):
+    for index, (made, fault) in enumerate(in_threads(decoder.encode, paths, "packing")):
         spots[index, 0] = end
         if made is None:
             faults.append(fault or "")

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnlab.data.appearance import show
 from cnnlab.data.dataset import Competition, Dataset, Facts, ImageSet, Pictures, Unlabelled
-from cnnlab.data.decoders import PNG, decode_plain_jpeg, decode_plain_png, list_chunks
+from cnnlab.data.decoders import PNG, decode_plain_jpeg, decode_plain_png, encode_jpeg, is_plain_jpeg, list_chunks
 from cnnlab.data.files import read_regular, require_regular, tell_missing
 from cnnlab.data.pack import cache_folders, choose_pack, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
@@ -134,6 +134,18 @@ class PictureDecoder:
             return crop_square(read_picture(path, self.grey, shorter=self.image_size), self.image_size)
         return read_picture(path, self.grey, shorter=self.resize)
 
+    def encode(self, path: Path) -> tuple[bytes, tuple[int, int]]:
+        """A JPEG of what `decode` gives, with height and width: the file as it is, where that is one. Raises DataError.
+
+        So pictures that have the size wanted lose nothing.
+        """
+        pixels = self.decode(path)
+        height, width, _ = pixels.shape
+        with decoding(path), Image.open(path) as picture:
+            if picture.size == (width, height) and is_plain_jpeg(picture, self.grey):
+                return read_regular(path), (height, width)
+        return encode_jpeg(pixels), (height, width)
+
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
@@ -178,9 +190,9 @@ def read_picture(path: Path, grey: bool, shorter: int | None = None) -> np.ndarr
             if shorter is not None:
                 picture.draft(None, (4 * shorter, 4 * shorter))
             is_drafted = picture.size != (width, height)
-            image = None if is_drafted else decode_plain_jpeg(content, picture, grey)
+            image = decode_plain_jpeg(content, picture, grey)
             if image is not None:
-                return scale(image, shorter)
+                return image if shorter is None else resize_picture(image, scaled_shape(height, width, shorter))
             picture.load()
             if not is_drafted:
                 height, width = picture.height, picture.width  # a TIFF is turned when it is loaded

@@ -49,8 +49,15 @@ def resize_picture(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W, C) → uint8 (*shape, C). The same image if it fits."""
     if image.shape[:2] == shape:
         return image
-    channels_last = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)
-    return F.interpolate(channels_last, shape, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    source = torch.from_numpy(np.require(image, requirements=["C", "W"])).unsqueeze(0)
+    target = torch.empty(1, *shape, image.shape[2], dtype=torch.uint8)
+    resize_into(target.permute(0, 3, 1, 2), source.permute(0, 3, 1, 2))
+    return target[0].numpy()
+
+
+def resize_into(target: Tensor, source: Tensor) -> None:
+    """What F.interpolate does with uint8 images (1, C, H, W), in the memory of `target`, as that lies."""
+    torch.ops.aten._upsample_bilinear2d_aa.out(source, target.shape[2:], False, out=target)
 
 
 def scale_shorter(image: np.ndarray, shorter: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cnnlab.data.crops import centre
 from cnnlab.data.decoders import decode_jpeg
+from cnnlab.data.resize import resize_into
 from cnnlab.errors import DataError
 from cnnlab.threads import worker_threads
 
@@ -238,11 +239,6 @@ def cut_each(
     pieces = [work[begin : begin + AT_ONCE] for begin in range(0, len(work), AT_ONCE)]
     list(map(fill, pieces) if num_threads == 1 else worker_threads(num_threads).map(fill, pieces))
     return squares
-
-
-def resize_into(target: Tensor, source: Tensor) -> None:
-    """What F.interpolate does with uint8 images (1, C, H, W), without the memory it takes for its result each time."""
-    torch.ops.aten._upsample_bilinear2d_aa.out(source, target.shape[2:], False, out=target)
 
 
 def cut_by_matrices(images: Tensor, boxes: Tensor, size: int) -> Tensor:

@@ -45,7 +45,9 @@ def encode(picture: Image.Image, kind: str, **settings: object) -> bytes:
     return file.getvalue()
 
 
-def read_twice(folder: Path, content: bytes, monkeypatch, grey: bool = False) -> tuple[np.ndarray, np.ndarray, int]:
+def read_twice(
+    folder: Path, content: bytes, monkeypatch, grey: bool = False, shorter: int | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
     """By the fast decoders and by Pillow alone, and how many of the two were read by a fast one."""
     path = folder / "picture"
     path.write_bytes(content)
@@ -60,11 +62,11 @@ def read_twice(folder: Path, content: bytes, monkeypatch, grey: bool = False) ->
                 return image
 
             patch.setattr(f"cnnlab.data.pictures.{name}", count)
-        fast = read_picture(path, grey)
+        fast = read_picture(path, grey, shorter)
     with monkeypatch.context() as patch:
         patch.setattr(decoders, "simplejpeg", None)
         patch.setattr(decoders, "pyspng", None)
-        slow = read_picture(path, grey)
+        slow = read_picture(path, grey, shorter)
     return fast, slow, len(decoded)
 
 
@@ -74,6 +76,17 @@ def test_jpegs_have_pillows_pixels(tmp_path, monkeypatch, name):
     content = encode(picture, "JPEG", **({"quality": 90} | settings))
     fast, slow, num_fast = read_twice(tmp_path, content, monkeypatch, grey=picture.mode == "L")
     assert np.array_equal(fast, slow) and num_fast == 1
+
+
+@pytest.mark.parametrize("name", [name for name in JPEGS if name != "a single pixel"])
+@pytest.mark.parametrize("times", [9, 17])
+def test_large_jpegs_are_decoded_to_a_part_of_their_size_to_the_same_pixels(tmp_path, monkeypatch, name, times):
+    """A half and a quarter: see `read_picture`. The sizes are odd."""
+    picture, settings = JPEGS[name]
+    content = encode(picture, "JPEG", **({"quality": 90} | settings))
+    shorter = 61 // times
+    fast, slow, num_fast = read_twice(tmp_path, content, monkeypatch, picture.mode == "L", shorter)
+    assert np.array_equal(fast, slow) and num_fast == 1 and min(fast.shape[:2]) == shorter
 
 
 @pytest.mark.parametrize("name", LEFT_TO_PILLOW)

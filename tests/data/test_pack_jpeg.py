@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cnnlab.data import DATASETS, decoders
 from cnnlab.data import pack as pack_module
+from cnnlab.data import pictures as pictures_module
 from cnnlab.data.pack import open_pack
 from cnnlab.data.pictures import PictureDecoder, Pictures, read_pictures
 from cnnlab.data.store import Packed, PackedJpegs
@@ -118,7 +119,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(tmp_path, monkeypatch):
     def fail(pixels):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pack_module, "encode_jpeg", fail)
+    monkeypatch.setattr(pictures_module, "encode_jpeg", fail)
     with pytest.raises(StorageError, match="No space left"):
         open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"])
     assert not list(tmp_path.glob(".cnnlab/*"))
@@ -147,6 +148,28 @@ def test_auto_goes_by_the_room_for_all_parts_and_stays_with_what_is_there(tmp_pa
     assert type(valid) is type(train) is kind
     assert len(train.join(valid)) == 8 * 8 + 8  # as the final fit and folds do
     assert [type(store) for store in read()] == [kind, kind]  # though there is room by now
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_jpegs_of_the_size_wanted_are_kept_as_they_are(tmp_path, monkeypatch, grey):
+    first, _, _, last = write_pictures(tmp_path, "L" if grey else "RGB")
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    paths = [tmp_path / f"{name}.jpg" for name in ("small", "large", "turned", "with more at its end")]
+    for path, source, exif in zip(paths, (last, first, last, last), (None, None, turned, None), strict=True):
+        Image.open(source).save(path, quality=60, **({} if exif is None else {"exif": exif}))
+    paths[3].write_bytes(paths[3].read_bytes()[:-2] + bytes(7) + b"\xff\xd9")  # on which libjpeg remarks
+    decoder = replace(DECODER, grey=grey)
+    pack = open_pack(paths, "train", decoder, [tmp_path / ".cnnlab"])
+    content = next((tmp_path / ".cnnlab").iterdir()).read_bytes()
+    kept = [path.read_bytes() in content for path in paths]
+    assert kept == [True, False, False, True]
+    for fast in (True, False):
+        if not fast:
+            monkeypatch.setattr(decoders, "simplejpeg", None)
+        images = pack.pictures(24)
+        for number in (0, 3):
+            assert np.array_equal(images[number], decoder.decode(paths[number]))
 
 
 def test_squares_are_kept_as_pixels():
