@@ -2,7 +2,8 @@
 
 It is the plain way (fp32, channels_last, off) unless measuring pays: all of it may take MAX_SHARE of what the run
 will, which a plain step tells, or LEAST seconds; and a run under SHORT seconds is never measured. A precision whose
-matrix products and convolutions are slower than those of fp32 is not stepped at all; the other ways take turns. One
+matrix products and convolutions are slower than those of fp32 is not stepped at all; the other ways take turns, on a
+processor with PART images of a larger batch, where their number changes little in which way is the faster. One
 is *sound* if the loss and the gradient of the first batch are close to those of fp32. One is taken if its fastest
 turn beats the plain way's by more than MARGIN: turns are disturbed by what else the machine does, which only ever
 makes them longer. Compiling is tried last, and only where the time for measuring has room for COMPILING seconds.
@@ -18,7 +19,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -27,13 +29,14 @@ import torch
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
-from cnnlab.distributed import by_main, largest
+from cnnlab.distributed import by_main, largest, num_processes
 from cnnlab.engine import kept_ways
 from cnnlab.engine.compute import PLAIN, Compile, Compute, MemoryFormat, Precision, Threads, list_precisions
 from cnnlab.engine.peak import measure_speed
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
 from cnnlab.engine.timing import StepTimes, read_clock
+from cnnlab.tasks import Labels
 
 MAX_SHARE = 0.01  # of the run, for measuring
 LEAST = 2.0  # seconds that measuring may take in any run that is measured
@@ -42,6 +45,7 @@ SHORT = 30.0  # seconds
 COMPILING = 60.0  # seconds that compiling is expected to take
 MARGIN = 0.05  # of the plain way's time
 LARGE = 0.1  # seconds of a step that all threads share well: one alone is not tried
+PART = 128  # images of a batch that a processor is timed with
 TURNS = range(2, 6)  # of each way: no fewer, no more
 TURN = 0.05  # seconds, at least, that a turn is timed for
 TOO_SLOW = 4  # times the plain way: there is no second turn
@@ -138,6 +142,7 @@ class Bench:
         self._say = say
         self._begin = read_clock(training.device)
         self._budget = math.inf  # seconds from then on
+        self._part: tuple[Tensor, Labels] | None = None  # of a batch, in the place of whole ones
 
     def seconds_left(self) -> float:
         """The same in all processes."""
@@ -148,13 +153,15 @@ class Bench:
         """What `tune` returns, before a compiler that is wanted is tried."""
         default = Tuning(wanted.fill(PLAIN))
         is_choice = wanted.compile == "auto" or len(list_ways(wanted, self._training.device)) > 1
-        if not is_choice or MAX_SHARE * num_steps < FIRST_STEPS:
+        share = self.find_share()
+        if not is_choice or MAX_SHARE * num_steps < FIRST_STEPS * share:
             return default
         key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)))
         known = by_main(lambda: kept_ways.find(key))
         # FIRST_STEPS, of which the first warms up: nobody waits for more of a run that is over soon.
         plain = default.compute.uncompiled()
-        step_seconds = known["step_seconds"] if known else self.time_steps(plain, 1)
+        with self.timing_part(share):
+            step_seconds = known["step_seconds"] if known else self.time_steps(plain, 1) / share
         if step_seconds * num_steps < SHORT:
             return default
         self._budget = max(LEAST, MAX_SHARE * num_steps * step_seconds)
@@ -176,12 +183,16 @@ class Bench:
             wanted = replace(wanted, threads=plain.threads)
         # What is compiled is chosen among what is not: else each way would have to be compiled.
         ways = list_worthwhile(list_ways(wanted, self._training.device), self._training.device)
-        num_timed = min(100, max(1, math.ceil(TURN / step_seconds)))
+        share = self.find_share()
+        taken = step_seconds * share
+        num_timed = min(100, max(1, math.ceil(TURN / taken)))
         # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
-        num_turns = min(TURNS[-1], int((self.seconds_left() / step_seconds / len(ways) - 1) / (num_timed + 1)))
+        num_turns = min(TURNS[-1], int((self.seconds_left() / taken / len(ways) - 1) / (num_timed + 1)))
         fastest: dict[Compute, float] = {}
         if len(ways) > 1 and num_turns >= TURNS[0]:
-            fastest = self.take_turns(ways, num_timed, num_turns)
+            with self.timing_part(share):
+                turns = self.take_turns(ways, num_timed, num_turns)
+            fastest = {way: seconds / share for way, seconds in turns.items()}
         best = pick(fastest, plain) if fastest else plain
         seconds = fastest.get(best, step_seconds)
         failure = None
@@ -194,6 +205,26 @@ class Bench:
         if wanted.compile != "auto":
             best = replace(best, compile=wanted.compile)
         return Tuning(best, timings, [failure] if failure else [])
+
+    def find_share(self) -> float:
+        """How much of a batch is timed."""
+        num_images = min(self._training.train.batch_size, self._training.train.num_examples)
+        return 1.0 if self._training.device.type != "cpu" else min(1.0, PART * num_processes() / num_images)
+
+    @contextmanager
+    def timing_part(self, share: float) -> Iterator[None]:
+        """Steps inside are with the same `share` of the first batch; those of all of it go from batch to batch."""
+        if share < 1:
+            images, labels = self._training.train.batch(0, 0)
+            size = max(1, round(share * len(labels)))
+            self._part = images[:size], labels[:size]
+        try:
+            yield
+        finally:
+            self._part = None
+
+    def _take_batch(self, step: int) -> tuple[Tensor, Labels]:
+        return self._part or self._training.train.batch(0, step % len(self._training.train))
 
     def _set_up(self, compute: Compute) -> Training:
         """The training as it would be, its steps counted apart from the run's."""
@@ -278,8 +309,7 @@ class Bench:
                         raise OutOfTime
                     begin = read_clock(training.device)
                 state.step = step
-                batch = training.train.batch(0, step % len(training.train))
-                learn = partial(compute_gradients, training, *batch, state)
+                learn = partial(compute_gradients, training, *self._take_batch(step), state)
                 learn()
                 training.take_step(learn)
             (seconds,) = largest(read_clock(training.device) - begin)  # the same in all processes, as what follows is
@@ -294,7 +324,7 @@ class Bench:
                     module.eval()
             state = State(micro_batch_size=self._micro_batch_size)
             for _ in range(HALVINGS):
-                _, loss = compute_gradients(training, *training.train.batch(0, 0), state)
+                _, loss = compute_gradients(training, *self._take_batch(0), state)
                 gradients = [p.grad.float().flatten() for p in training.model.parameters() if p.grad is not None]
                 gradient = torch.cat(gradients)
                 if training.scaler is None or gradient.isfinite().all():

@@ -146,6 +146,27 @@ def test_a_machine_that_becomes_slow_meanwhile_ends_the_measuring(monkeypatch):
     assert tuning.compute == PLAIN and set(tuning.timings) == {"fp32, channels_last", "fp32, contiguous"}
 
 
+@pytest.mark.parametrize(("part", "chosen"), [(1, BF16), (8, PLAIN)])  # of batches of 8
+def test_a_processor_is_timed_with_a_part_of_a_large_batch(monkeypatch, part, chosen):
+    """So that the fastest is found in a run of few steps, where whole ones would take too much of it."""
+    monkeypatch.setattr(autotune, "PART", part)
+    monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "bf16"])
+    monkeypatch.setattr(autotune, "measure_speed", lambda device, precision: SPEEDS[precision])
+    training, clock = make_convolutional(), Clock(monkeypatch, {})
+    sizes = []
+
+    def tick(model: nn.Module, inputs, output) -> None:
+        sizes.append(len(output))
+        clock.now += len(output) / (16 if torch.is_autocast_enabled("cpu") else 8)
+
+    training.model.register_forward_hook(tick)
+    tuning = tune(training, replace(PLAIN, precision="auto"), 190)
+    assert tuning.compute == chosen and set(sizes) <= {part}
+    if chosen == BF16:
+        assert tuning.timings == {"fp32, channels_last": 8.0, "bf16, channels_last": 16.0}  # images a second
+        assert clock.now <= 0.01 * 190 + 2 * part / 8
+
+
 def test_on_one_core_there_is_no_choice_of_threads():
     assert torch.get_num_threads() == 1
     assert list_ways(replace(PLAIN, threads="auto"), CPU) == [PLAIN]
