@@ -23,10 +23,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cnnlab.optim.registry import OPTIMIZERS, Groups
-from cnnlab.signature import BelowOne, Positive, WeightDecay
+from cnnlab.signature import BelowOne, Count, Positive, WeightDecay
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the odd polynomial that is steepest at 0 and stays near 1 in (0, 1]
-NUM_ITERATIONS = 5
 RMS = 0.2  # of AdamW's usual update
 EPS = 1e-8
 
@@ -42,9 +41,10 @@ def muon(
     beta1: BelowOne = 0.9,
     beta2: BelowOne = 0.999,
     normalize: bool = False,
+    num_iterations: Count = 5,
 ) -> Optimizer:
     """Orthogonal steps for convolutions and linear layers, AdamW (`beta1`, `beta2`) for the rest."""
-    return Muon(params, lr, momentum, nesterov, weight_decay, (beta1, beta2), normalize)
+    return Muon(params, lr, momentum, nesterov, weight_decay, (beta1, beta2), normalize, num_iterations)
 
 
 class Muon(Optimizer):
@@ -59,6 +59,7 @@ class Muon(Optimizer):
         weight_decay: float,
         betas: tuple[float, float],
         normalize: bool = False,
+        num_iterations: int = 5,
     ):
         parts: Groups = []
         for group in groups:
@@ -66,8 +67,16 @@ class Muon(Optimizer):
             others = [p for p in group["params"] if p.dim() <= 1]
             parts += [{**group, "params": matrices, "orthogonal": True}] if matrices else []
             parts += [{**group, "params": others, "orthogonal": False}] if others else []
-        settings = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "normalize": normalize}
+        settings: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "betas": betas}
+        settings |= {"normalize": normalize, "num_iterations": num_iterations}
         super().__init__(parts, {"lr": lr, "weight_decay": weight_decay, **settings})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Checkpoints of earlier versions name fewer settings."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("normalize", False)
+            group.setdefault("num_iterations", 5)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -91,7 +100,7 @@ def take_orthogonal_steps(
     torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
     directions = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
     for p, direction in zip(params, directions, strict=True):
-        update = orthogonalize(direction.flatten(1))  # (out, in·h·w)
+        update = orthogonalize(direction.flatten(1), group["num_iterations"])  # (out, in·h·w)
         if group["normalize"] and p.dim() > 2:
             p.mul_(math.sqrt(len(p)) / p.norm())
             length = 1.0
@@ -120,18 +129,18 @@ def take_adamw_steps(
     )
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """UVᵀ of the singular value decomposition USVᵀ of `matrix`, roughly: singular values between 0.7 and 1.2.
+def orthogonalize(matrix: Tensor, num_iterations: int) -> Tensor:
+    """UVᵀ of the singular value decomposition USVᵀ of `matrix`, roughly: after five singular values of 0.7 to 1.2.
 
-    Five Newton-Schulz iterations, matrix products alone. Each maps every singular value s to
-    a·s + b·s³ + c·s⁵ and leaves the singular vectors as they are.
+    Newton-Schulz iterations, matrix products alone. Each maps every singular value s to a·s + b·s³ + c·s⁵ and leaves
+    the singular vectors as they are; after three small values are still small.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix  # the smaller of the two squares below
     x = x.bfloat16() if matrix.is_cuda else x
     x = x / x.norm().clamp(min=1e-7)  # no singular value is larger than this norm
-    for _ in range(NUM_ITERATIONS):
+    for _ in range(num_iterations):
         square = x @ x.T
         x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)

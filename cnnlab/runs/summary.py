@@ -21,12 +21,14 @@ from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.loop import select
 from cnnlab.engine.peak import measure_product_peak
 from cnnlab.engine.state import State
+from cnnlab.engine.step import Training
 from cnnlab.errors import CnnlabError, Interrupted, Pruned, StorageError
 from cnnlab.experiment.training import Experiment
 from cnnlab.runs.directory import RunDirectory
 
 PEAK_SECONDS = 0.3  # for measuring the machine's peak
 LONG_BESIDE_PEAK = 10.0  # seconds of steps
+MAX_LOOKED_AT = 20  # epochs
 
 
 class Summary:
@@ -149,16 +151,27 @@ def describe_speed(first_step: int, last_step: int, experiment: Experiment) -> d
         "share_of_peak": None,
     }
     if seconds > LONG_BESIDE_PEAK:
-        from cnnlab.models.summary import count_training_work  # with torch's counter, which takes a while to import
-
-        one = training.train.batch(0, 0)[0][:1]
-        work = count_training_work(training.model, one) * num_images / seconds
+        work = count_work(training, first_step, last_step) * num_images / seconds
         peak = measure_product_peak(training.device, training.network.compute.precision, PEAK_SECONDS)
         share = work / num_processes() / peak if peak else None  # each process has a peak of its own
         if share is not None and share <= 1:  # more: something else computed while the peak was measured
             speed["share_of_peak"] = float(f"{share:.3g}")
         speed["multiply_adds_per_second"] = round(work)
     return speed
+
+
+def count_work(training: Training, first_step: int, last_step: int) -> float:
+    """Multiply-adds an image in these steps: the mean over some of their epochs.
+
+    Images of one epoch may be larger than those of another: see the augmentation small_at_first.
+    """
+    from cnnlab.models.summary import count_training_work  # with torch's counter, which takes a while to import
+
+    first, last = first_step // len(training.train), (last_step - 1) // len(training.train)
+    epochs = range(first, last + 1, 1 + (last - first) // MAX_LOOKED_AT)
+    images = [training.train.batch(epoch, 0)[0][:1] for epoch in epochs]
+    works = {shape: count_training_work(training.model, one) for shape, one in {i.shape: i for i in images}.items()}
+    return sum(works[one.shape] for one in images) / len(images)
 
 
 def measure_peak_memory(device: torch.device) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
@@ -200,11 +201,15 @@ def evaluate_chosen(
         summary.update(test=None)
         return None
     views = tta if part == "test" else "none"
+    begin = time.perf_counter()
     metrics = evaluate(
         training.network, training.criterion, batches, training.metrics, views=views, keep_predictions=True
     )
     evaluated = Evaluated(part, metrics)
-    summary.update(test=dict(metrics.values) if part == "test" else None)
+    if part == "test":
+        summary.update(test=dict(metrics.values), test_seconds=round(time.perf_counter() - begin, 3))
+    else:
+        summary.update(test=None)
     if metrics.hits is not None:
         run.write_csv(run.classes, list_scores(score_classes(metrics.hits, experiment.facts.classes)))
     return evaluated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from cnnlab.config import parse
 from cnnlab.engine import autotune
@@ -10,6 +11,9 @@ from cnnlab.engine.autotune import Tuning
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.errors import ConfigError
+from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.training import build_experiment
+from cnnlab.models.summary import count_training_work
 from cnnlab.runs import summary, training
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.reproduction import reproduce
@@ -167,3 +171,16 @@ def test_speed_is_told(tmp_path, monkeypatch):
     )  # nobody asks for the gradient of the images
     assert 0 < speed["share_of_peak"] < 1
     assert set(speed["step_milliseconds"]) == {"data", "forward", "backward", "optimizer"}
+
+
+def test_the_work_of_images_that_grow_is_the_mean_of_their_epochs(tmp_path):
+    given = ("model=resnet20", "dataset.image_size=16", "epochs=40", "augment=small_at_first")
+    sizes = ("augment.small_at_first.sizes=[8,12]", "augment.small_at_first.epochs=[1,2]")
+    configuration = small_config(tmp_path, *given, *sizes)
+    training = build_experiment(configuration, assemble(configuration)).training
+    work = {size: count_training_work(training.model, torch.zeros(1, 1, size, size)) for size in (8, 12, 16)}
+    steps = len(training.train)
+    assert work[8] < work[12] < work[16]
+    assert summary.count_work(training, 0, 4 * steps) == (work[8] + 2 * work[12] + work[16]) / 4
+    assert summary.count_work(training, steps, 2 * steps) == work[12]
+    assert work[16] * 0.9 < summary.count_work(training, 0, 40 * steps) < work[16]  # of every second epoch
