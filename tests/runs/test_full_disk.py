@@ -155,8 +155,18 @@ sys.exit(main({arguments}))
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("several", [["folds=2"], ["-m", "hydra/sweeper=basic", "seed=0,1"]])
+FOLDS, SWEEP = ["folds=2"], ["-m", "hydra/sweeper=basic", "seed=0,1"]
+
+
+@pytest.mark.parametrize(
+    ("several", "signum"),
+    [
+        (FOLDS, signal.SIGINT),
+        (SWEEP, signal.SIGTERM),
+        pytest.param(FOLDS, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(SWEEP, signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_in_its_last_validation_nothing_else_begins(tmp_path, signum, several):
     arguments = ["train", *several, *SMALL, "model=linear"]
     done = run_python(tmp_path, STOPPED_IN_ITS_LAST_VALIDATION.format(signum=int(signum), arguments=arguments))

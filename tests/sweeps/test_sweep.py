@@ -60,6 +60,7 @@ def assert_same_results(first: SweepDirectory, second: SweepDirectory) -> None:
         assert_same_end(first.run(trial.number), second.run(trial.number))
 
 
+@pytest.mark.slow
 def test_seeds_answers_and_commands(cnnlab, tmp_path):
     done = cnnlab("train", "-m", *FAST, "optimizer.lr=0.01,0.3", "sweep.seeds=2")
     assert done.returncode == 0, done.stderr
