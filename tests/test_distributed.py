@@ -143,6 +143,7 @@ def test_no_process_goes_on_alone(tmp_path, signum):
     assert run.read_json(run.summary)["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_what_only_one_process_meets_ends_all_and_is_told_by_it(tmp_path):
     """Here a module of the user's that one of two processes cannot import."""
     (tmp_path / "lonely.py").write_text("import os\nif os.environ['RANK'] == '1':\n    import no_such_module\n")

@@ -229,6 +229,7 @@ def test_asked_to_stop_before_its_first_trial_it_says_so_too(tmp_path, signum):
     assert process.returncode == 128 + signum and "cnnlab sweep resume" in out
 
 
+@pytest.mark.slow
 def test_a_search_is_pruned_and_made_longer(cnnlab, tmp_path):
     space = ["optimizer=sgd", "optimizer.lr=tag(log,interval(1e-5,0.5))", "optimizer.momentum=0.0,0.9"]
     settings = ["sweep.trials=5", "sweep.sampler=random", "sweep.pruner=asha", "sweep.workers=1"]
