@@ -343,7 +343,6 @@ def append_jpegs(
     file: BinaryIO, begin: int, spots: np.ndarray, paths: Sequence[Path], decoder: Decoder
 ) -> tuple[int, list[str]]:
     """The same of JPEGs, whose lengths nobody knows before they are made: one after another as they come."""
-
     end, faults = 0, []
     file.seek(begin)
     for index, (made, fault) in enumerate(in_threads(decoder.encode, paths, "packing")):

@@ -169,9 +169,14 @@ def count_work(training: Training, first_step: int, last_step: int) -> float:
 
     first, last = first_step // len(training.train), (last_step - 1) // len(training.train)
     epochs = range(first, last + 1, 1 + (last - first) // MAX_LOOKED_AT)
-    images = [training.train.batch(epoch, 0)[0][:1] for epoch in epochs]
-    works = {shape: count_training_work(training.model, one) for shape, one in {i.shape: i for i in images}.items()}
-    return sum(works[one.shape] for one in images) / len(images)
+    works: dict[torch.Size, int] = {}
+    total = 0
+    for epoch in epochs:  # one batch at a time in memory
+        one = training.train.batch(epoch, 0)[0][:1]
+        if one.shape not in works:
+            works[one.shape] = count_training_work(training.model, one)
+        total += works[one.shape]
+    return total / len(epochs)
 
 
 def measure_peak_memory(device: torch.device) -> dict[str, float | None]:
