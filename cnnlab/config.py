@@ -184,6 +184,7 @@ class Config:
     logger: Loggers = Loggers()
     tags: list[str] = field(default_factory=list)  # the user's own, by which runs are found again
     note: str | None = None
+    learn_hardest: Annotated[float, Range(above=0, at_most=1)] | None = None  # share of a batch: see engine/hardest.py
 
     @property
     def num_runs(self) -> int:

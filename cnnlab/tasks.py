@@ -38,7 +38,7 @@ LEAST_PROBABILITY = 1e-15  # in the log loss
 class Mixed:
     """Classes of images that were each made of two: what a function says of them is the mean over both, weighted.
 
-    Like a tensor it has a length and parts: `labels[8:16]` goes with `images[8:16]`.
+    Like a tensor it has a length and parts: `labels[8:16]` goes with `images[8:16]`, and so do chosen ones.
     """
 
     first: Tensor  # int64 (N,)
@@ -48,7 +48,7 @@ class Mixed:
     def __len__(self) -> int:
         return len(self.first)
 
-    def __getitem__(self, chosen: slice) -> Mixed:
+    def __getitem__(self, chosen: slice | Tensor) -> Mixed:
         return Mixed(self.first[chosen], self.second[chosen], self.weight)
 
     def average(self, function: Callable[[Tensor], Any]) -> Any:

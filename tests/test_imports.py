@@ -14,13 +14,14 @@ import cnnlab
 PACKAGE = Path(cnnlab.__file__).parent
 BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
-    "tasks", "metrics", "progress",
+    "tasks", "metrics", "modes", "progress",
 }  # fmt: skip
 BUILT = BASE | {"models", "data", "optim", "engine", "trackers", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "durations": set(),
     "metrics": {"errors"},
+    "modes": set(),
     "progress": set(),
     "tasks": {"metrics"},
     "seeds": set(),

@@ -51,6 +51,7 @@ RUNS = {
         "average=swa",
         "engine.sync_batch_norm=true",
     ],
+    "hardest": [*PLAIN, "learn_hardest=0.3", "loss.class_weights=[1,2,3,1,2,3,1,2,3,1]", "batch_size=431"],
     "single_images": [*SMALL, "batch_size=431", "optimizer=muon", "optimizer.lr=0.02", "engine.eval_batch_size=50"],
     "features": [*SMALL, "batch_size=431", "epochs=3", "model.freeze=backbone", "sampling=balanced"],
     "lbfgs": ["experiment=linear_regression", "optimizer=lbfgs", "optimizer.lr=1.0", "epochs=3", "engine.device=cpu"],

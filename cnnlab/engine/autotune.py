@@ -32,6 +32,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from cnnlab.distributed import by_main, largest, num_processes
 from cnnlab.engine import kept_ways
 from cnnlab.engine.compute import PLAIN, Compile, Compute, MemoryFormat, Precision, Threads, list_precisions
+from cnnlab.engine.hardest import choose_images
 from cnnlab.engine.peak import measure_speed
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
@@ -309,7 +310,8 @@ class Bench:
                         raise OutOfTime
                     begin = read_clock(training.device)
                 state.step = step
-                learn = partial(compute_gradients, training, *self._take_batch(step), state)
+                learned, _ = choose_images(training, *self._take_batch(step), state)
+                learn = partial(compute_gradients, training, *learned, state)
                 learn()
                 training.take_step(learn)
             (seconds,) = largest(read_clock(training.device) - begin)  # the same in all processes, as what follows is

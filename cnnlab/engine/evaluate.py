@@ -13,6 +13,7 @@ from cnnlab.distributed import add_up, copy_from_main, gather, is_main, num_proc
 from cnnlab.engine.network import Network
 from cnnlab.engine.views import Views, average_outputs
 from cnnlab.metrics import measure
+from cnnlab.modes import keep_modes
 from cnnlab.tasks import Classification, Labels, MultiLabel, Task, count_hits
 
 
@@ -39,6 +40,10 @@ class Criterion(Protocol):
 
     def weigh(self, labels: Labels) -> float | Tensor:
         """What that mean divides by: how much these images count among others."""
+        ...
+
+    def each(self, outputs: Tensor, labels: Labels) -> Tensor:
+        """The loss of each image for itself (N,)."""
         ...
 
 
@@ -177,8 +182,6 @@ def evaluate(
     Of many processes each takes some of the batches, with the main one's statistics of batch normalisation.
     """
     model, task = network.model, network.task
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     copy_from_main(model.buffers())
     sums = Sums(network.device, task)
     extra = [name for name in extra if name not in task.metrics]
@@ -187,28 +190,25 @@ def evaluate(
     # Of each batch, by its number, on the device: probabilities and labels; and classes and their probabilities.
     scored: dict[int, tuple[Tensor, ...]] = {}
     kept: dict[int, tuple[Tensor, ...]] = {}
-    try:
-        with torch.inference_mode():
-            for number in range(rank(), len(batches), num_processes()):
-                images, labels = batches.batch(0, number)
-                outputs = average_outputs(network, images, views)
-                sums.add(criterion(outputs, labels), outputs, labels)
-                if isinstance(task, Classification):
-                    assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
-                    counts = counts or ClassCounts(network.device, task, outputs.shape[1])
-                    counts.add(outputs, labels)
-                    if extra:
-                        scored[number] = task.to_scores(outputs.to(precise_type(network.device))), labels
-                    if keep_predictions:
-                        probabilities = task.to_scores(outputs.float())
-                        kept[number] = task.predict(outputs), probabilities.amax(1)
-                if isinstance(task, MultiLabel):
-                    assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
-                    label_counts = label_counts or LabelCounts(network.device, task, outputs.shape[1])
-                    label_counts.add(outputs, labels)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with keep_modes(model), torch.inference_mode():
+        model.eval()
+        for number in range(rank(), len(batches), num_processes()):
+            images, labels = batches.batch(0, number)
+            outputs = average_outputs(network, images, views)
+            sums.add(criterion(outputs, labels), outputs, labels)
+            if isinstance(task, Classification):
+                assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
+                counts = counts or ClassCounts(network.device, task, outputs.shape[1])
+                counts.add(outputs, labels)
+                if extra:
+                    scored[number] = task.to_scores(outputs.to(precise_type(network.device))), labels
+                if keep_predictions:
+                    probabilities = task.to_scores(outputs.float())
+                    kept[number] = task.predict(outputs), probabilities.amax(1)
+            if isinstance(task, MultiLabel):
+                assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
+                label_counts = label_counts or LabelCounts(network.device, task, outputs.shape[1])
+                label_counts.add(outputs, labels)
     if isinstance(task, MultiLabel):
         return add_label_counts(sums.means(), task, label_counts)
     metrics = add_class_counts(sums.means(), counts)

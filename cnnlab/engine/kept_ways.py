@@ -35,7 +35,7 @@ def describe(training: Training, micro_batch_size: int | None, wanted: str) -> s
         str(training.model),
         [(name, list(value.shape)) for name, value in training.model.state_dict().items()],
         [type(optimizer).__name__, [len(group["params"]) for group in optimizer.param_groups]],
-        [list(images.shape), micro_batch_size, wanted],
+        [list(images.shape), training.learn_hardest, micro_batch_size, wanted],
         [name_device(training.device), torch.get_num_threads(), num_cores()],
         [torch.__version__, cnnlab.__version__, torch.are_deterministic_algorithms_enabled()],
     ]

@@ -22,6 +22,7 @@ from torch import Tensor
 from cnnlab.distributed import copy_from_main, largest
 from cnnlab.engine.checkpoint import put_weights
 from cnnlab.engine.evaluate import Metrics, Sums, evaluate
+from cnnlab.engine.hardest import choose_images
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.step import Training, compute_gradients
 from cnnlab.errors import CheckpointError, DivergenceError, Pruned
@@ -105,7 +106,8 @@ def fit(
         t.times.begin()
         images, labels = t.train.batch(epoch, number)
         t.times.end("data")
-        learn = partial(compute_gradients, t, images, labels, state)
+        learned, looked = choose_images(t, images, labels, state)
+        learn = partial(compute_gradients, t, *learned, state)
         size = state.micro_batch_size
         outputs, loss = learn()
         if state.micro_batch_size != size:
@@ -114,7 +116,7 @@ def fit(
         state.step += 1
         t.average.update(state.step)
         t.times.end("optimizer")
-        sums.add(loss, outputs, labels)
+        sums.add(*(looked or (loss, outputs)), labels)
         recent.append(loss.detach())
         journal.count_step()
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from cnnlab.engine.hardest import choose_images
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
 
@@ -94,7 +95,7 @@ def take_steps(
         for group, base in zip(t.optimizer.param_groups, base_rates, strict=True):
             group["lr"] = base / base_rates[0] * rate
         epoch, number = divmod(state.step, len(t.train))
-        images, labels = t.train.batch(first_epoch + epoch, number)
+        (images, labels), _ = choose_images(t, *t.train.batch(first_epoch + epoch, number), state)
         learn = partial(compute_gradients, t, images, labels, state)
         outputs, loss = learn()  # of the weights that all smaller rates have led to
         losses.append(loss.item())

@@ -32,6 +32,7 @@ from cnnlab.engine.network import Network
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.timing import StepTimes
 from cnnlab.errors import MemoryShortage
+from cnnlab.modes import keep_modes
 from cnnlab.seeds import seed_step
 from cnnlab.tasks import Labels
 from cnnlab.threads import unchanged_threads
@@ -69,6 +70,7 @@ class Training:
     clip_value: float | None = None  # of each number
     frozen: Frozen | None = None  # what does not learn, or not yet
     can_cut: bool = True  # batches into micro-batches, where memory runs out
+    learn_hardest: float | None = None  # the share of a batch that is learned from: see `hardest.py`
     scaler: GradScaler | None = None  # of the loss, where gradients in float16 would vanish
     times: StepTimes = field(default_factory=StepTimes)
     metrics: tuple[str, ...] = ()  # of evaluations, on request
@@ -216,19 +218,16 @@ def unchanged(training: Training) -> Iterator[None]:
     model, optimizer = training.model, training.optimizer
     before = copy.deepcopy({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
     tensors = {tensor: tensor.data for tensor in (*model.parameters(), *model.buffers())}
-    modes = {module: module.training for module in model.modules()}
     compiled = model._compiled_call_impl
-    model.train()
     devices = [training.device] if training.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices), unchanged_threads():
+        with keep_modes(model), torch.random.fork_rng(devices), unchanged_threads():
+            model.train()
             yield
     finally:
         model._compiled_call_impl = compiled
         for tensor, data in tensors.items():
             tensor.data = data
             tensor.grad = None
-        for module, mode in modes.items():
-            module.training = mode
         model.load_state_dict(before["model"])
         optimizer.load_state_dict(before["optimizer"])

@@ -22,7 +22,7 @@ from cnnlab.metrics import ON_REQUEST
 from cnnlab.models.batch_norm import synchronise_batch_norm
 from cnnlab.models.freezing import find_frozen
 from cnnlab.models.head import find_head
-from cnnlab.models.shapes import keep_modes
+from cnnlab.modes import keep_modes
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
 from cnnlab.tasks import MULTILABEL

@@ -69,6 +69,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         clip_value=shared.clip_value,
         frozen=hold_frozen(config, model, count_steps),
         can_cut=not config.engine.sync_batch_norm,
+        learn_hardest=config.learn_hardest,
         times=StepTimes(network.device),
         metrics=config.metrics,
     )

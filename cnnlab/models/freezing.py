@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnnlab.errors import ConfigError
 from cnnlab.models.head import find_head
-from cnnlab.models.shapes import keep_modes
+from cnnlab.modes import keep_modes
 from cnnlab.prefixes import require_prefixes, starts
 
 

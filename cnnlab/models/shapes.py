@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from cnnlab.errors import ConfigError
+from cnnlab.modes import keep_modes
 
 LARGEST_SIZE = 1024  # pixels; where the search for a size that works gives up
 FAILURES = (RuntimeError, ValueError, AssertionError)  # what a forward pass raises over a wrong shape
@@ -61,17 +62,6 @@ def watch_layers(
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def keep_modes(network: nn.Module) -> Iterator[None]:
-    """Puts every module back into the mode, training or evaluation, that it came in."""
-    modes = {module: module.training for module in network.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def blank_images(network: nn.Module, num_images: int, in_channels: int, image_size: int) -> torch.Tensor:

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnlab.models.receptive_field import ReceptiveFields
-from cnnlab.models.shapes import FAILURES, Shape, blank_images, keep_modes, shape_of, watch_layers
+from cnnlab.models.shapes import FAILURES, Shape, blank_images, shape_of, watch_layers
+from cnnlab.modes import keep_modes
 
 
 @dataclass(eq=False)
@@ -98,6 +99,14 @@ def count_training_work(network: nn.Module, images: Tensor) -> int:
     with keep_modes(network), plain_attention(), torch.enable_grad(), work:
         outputs = network.eval().forward(images)  # a compiled network is counted as it was written
         torch.autograd.grad(outputs.sum(), learning, allow_unused=True)
+    return work.get_total_flops() // 2 // len(images)
+
+
+def count_work_forward(network: nn.Module, images: Tensor) -> int:
+    """Multiply-adds of a forward pass, likewise."""
+    work = FlopCounterMode(display=False)
+    with keep_modes(network), plain_attention(), torch.no_grad(), work:
+        network.eval().forward(images)
     return work.get_total_flops() // 2 // len(images)
 
 

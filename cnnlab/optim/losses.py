@@ -65,6 +65,14 @@ class Criterion:
             return labels.average(self.weigh)
         return len(labels) if self._class_weights is None else self._class_weights[labels].sum()
 
+    def each(self, outputs: Tensor, labels: Labels) -> Tensor:
+        """The loss of each image for itself (N,), as of a batch of one: whatever its class counts."""
+        if isinstance(labels, Mixed):
+            return labels.average(lambda some: self.each(outputs, some))
+        if len(labels) == 0:
+            return outputs.new_zeros(0)
+        return torch.vmap(lambda one, label: self._loss(one.unsqueeze(0), label.unsqueeze(0)))(outputs, labels)
+
 
 def needs_class_counts(chosen: Component[None]) -> bool:
     """Whether weights of this loss are to come from the training images."""

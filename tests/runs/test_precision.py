@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
-from cnnlab.models.summary import count_training_work
+from cnnlab.models.summary import count_training_work, summarize
 from cnnlab.runs import summary, training
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.reproduction import reproduce
@@ -184,3 +186,7 @@ def test_the_work_of_images_that_grow_is_the_mean_of_their_epochs(tmp_path):
     assert summary.count_work(training, 0, 4 * steps) == (work[8] + 2 * work[12] + work[16]) / 4
     assert summary.count_work(training, steps, 2 * steps) == work[12]
     assert work[16] * 0.9 < summary.count_work(training, 0, 40 * steps) < work[16]  # of every second epoch
+    # Where a share is learned from, all are looked at: with one forward pass, as the network's summary counts it.
+    looked_at = summarize(training.model, 1, 12).multiply_adds
+    hardest = summary.count_work(replace(training, learn_hardest=0.25), steps, 2 * steps)
+    assert hardest == pytest.approx(looked_at + work[12] / 4, abs=1)
