@@ -153,6 +153,7 @@ def test_what_only_one_process_meets_ends_all_and_is_told_by_it(tmp_path):
     assert "cnnlab: process 1 of 2: imports: lonely cannot be imported" in done.stderr
 
 
+@pytest.mark.slow
 def test_folds_in_two_processes_are_those_of_one(tmp_path):
     """The main process and the others take the same way through a cross-validation."""
     overrides = [*SMALL, "epochs=1", "folds=3", "batch_size=100"]

@@ -47,6 +47,7 @@ def test_the_demo_reads_digits(train, tmp_path):
     assert run.read_json(run.summary)["test"]["accuracy"] >= 0.97
 
 
+@pytest.mark.slow
 def test_both_entry_points_are_one(cnnlab, tmp_path):
     assert cnnlab("train", *SMALL).returncode == 0
     command = [sys.executable, "-m", "cnnlab.train", *SMALL, "output_dir=other"]
@@ -244,6 +245,7 @@ def own_parts(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow  # quickly, by test_readme.py
 def test_a_users_own_model_dataset_and_files_without_editing_cnnlab(cnnlab, own_parts):
     done = cnnlab("train", "--config-dir", "my_conf", "experiment=mine", "model.width=8")
     assert done.returncode == 0, done.stderr

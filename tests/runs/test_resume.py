@@ -126,7 +126,7 @@ def test_a_prolonged_run_equals_one_that_was_long_from_the_start(tmp_path):
     assert run.read_config()["epochs"] == 3
 
 
-@pytest.mark.parametrize(("name", "num_updates"), [("swa", 2), ("ema", 15)])
+@pytest.mark.parametrize(("name", "num_updates"), [pytest.param("swa", 2, marks=pytest.mark.slow), ("ema", 15)])
 def test_an_average_of_the_weights_goes_on_in_the_middle_of_an_epoch(tmp_path, name, num_updates):
     overrides = [f"average={name}", "model=resnet20", "dataset.image_size=8", "epochs=4", "batch_size=300"]
     overrides += ["engine.checkpoint_every=5 steps", *(["average.start=0.3"] if name == "swa" else [])]
