@@ -47,7 +47,8 @@ def look(training: Training, images: Tensor, labels: Labels, size: int) -> tuple
     with keep_modes(model), torch.no_grad():
         model.eval()
         starts = range(0, max(len(labels), 1), max(size, 1))
-        outputs = torch.cat([training.network(images[start : start + size]) for start in starts])
+        # Copies: a recorded graph overwrites what it gave before.
+        outputs = torch.cat([training.network(images[start : start + size]).clone() for start in starts])
         return outputs, training.criterion.each(outputs, labels)
 
 
