@@ -1,12 +1,14 @@
 """The fastest way to compute that is sound, found by timing real steps, where "auto" leaves it open.
 
 It is the plain way (fp32, channels_last, off) unless measuring pays: all of it may take MAX_SHARE of what the run
-will, which a plain step tells, or LEAST seconds; and a run under SHORT seconds is never measured. A precision whose
-matrix products and convolutions are slower than those of fp32 is not stepped at all; the other ways take turns, on a
-processor with PART images of a larger batch, where their number changes little in which way is the faster. One
-is *sound* if the loss and the gradient of the first batch are close to those of fp32. One is taken if its fastest
-turn beats the plain way's by more than MARGIN: turns are disturbed by what else the machine does, which only ever
-makes them longer. Compiling is tried last, and only where the time for measuring has room for COMPILING seconds.
+will, which a plain step tells, or LEAST seconds. In a run under SHORT seconds it is the number of threads alone that is
+measured, since many of them on a busy machine take several times as long as one; a run under QUICK seconds is never
+measured. A precision whose matrix products and convolutions are slower than those of fp32 is not stepped at all; the
+other ways take turns, on a processor with PART images of a larger batch, where their number changes little in which
+way is the faster. One is *sound* if the loss and the gradient of the first batch are close to those of fp32. One is
+taken if its fastest turn beats the plain way's by more than MARGIN: turns are disturbed by what else the machine does,
+which only ever makes them longer. Compiling is tried last, and only where the time for measuring has room for COMPILING
+seconds.
 
 What was found is kept for runs of the same network on the same machine: see `kept_ways.py`. Nothing else is left
 behind: weights, statistics, the optimizer and the random streams are put back.
@@ -24,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +46,8 @@ MAX_SHARE = 0.01  # of the run, for measuring
 LEAST = 2.0  # seconds that measuring may take in any run that is measured
 FIRST_STEPS = 2  # that tell how long the run will take
 SHORT = 30.0  # seconds
+SHORT_SHARE = 0.1  # of a run that is short, for measuring; LEAST at most
+QUICK = 5.0  # seconds
 COMPILING = 60.0  # seconds that compiling is expected to take
 MARGIN = 0.05  # of the plain way's time
 LARGE = 0.1  # seconds of a step that all threads share well: one alone is not tried
@@ -157,19 +162,25 @@ class Bench:
         share = self.find_share()
         if not is_choice or MAX_SHARE * num_steps < FIRST_STEPS * share:
             return default
-        key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)))
-        known = by_main(lambda: kept_ways.find(key))
+        key, known = self.find_kept(wanted)
         # FIRST_STEPS, of which the first warms up: nobody waits for more of a run that is over soon.
         plain = default.compute.uncompiled()
         with self.timing_part(share):
             step_seconds = known["step_seconds"] if known else self.time_steps(plain, 1) / share
-        if step_seconds * num_steps < SHORT:
+        seconds = step_seconds * num_steps
+        if seconds < QUICK:
             return default
-        self._budget = max(LEAST, MAX_SHARE * num_steps * step_seconds)
+        self._budget = max(LEAST, MAX_SHARE * seconds)
+        if seconds < SHORT:
+            wanted = replace(default.compute, threads=wanted.threads)
+            if step_seconds > LARGE or len(list_ways(wanted, self._training.device)) == 1:
+                return default
+            self._budget = min(LEAST, SHORT_SHARE * seconds)
+            key, known = self.find_kept(wanted)
         may_compile = wanted.compile == "auto" and self._budget > COMPILING and has_compiler(self._training.device)
         if known and known["may_compile"] == may_compile:
             return Tuning(Compute.from_dict(known["compute"]), known["timings"])
-        self._say(f"measuring how to compute fastest, for {self._budget:,.0f} s at most")
+        self._say(f"measuring how to compute fastest, for {math.ceil(self._budget):,} s at most")
         tuning = self.measure(wanted, plain, step_seconds, num_steps, may_compile)
         if not tuning.warnings:
             entry = {"step_seconds": step_seconds, "may_compile": may_compile, "compute": asdict(tuning.compute)}
@@ -206,6 +217,11 @@ class Bench:
         if wanted.compile != "auto":
             best = replace(best, compile=wanted.compile)
         return Tuning(best, timings, [failure] if failure else [])
+
+    def find_kept(self, wanted: Compute) -> tuple[str, dict[str, Any] | None]:
+        """Under which key the way is kept that was found for equal wishes, and what is kept there."""
+        key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)))
+        return key, by_main(lambda: kept_ways.find(key))
 
     def find_share(self) -> float:
         """How much of a batch is timed."""

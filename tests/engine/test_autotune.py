@@ -123,6 +123,24 @@ def test_one_thread_is_taken_where_it_is_faster(monkeypatch, two_threads, one, c
     assert torch.get_num_threads() == (chosen or 2)
 
 
+@pytest.mark.parametrize(("num_steps", "chosen"), [(240, None), (260, 1), (1_400, 1)])  # of 0.02 s: 4.8, 5.2 and 28 s
+def test_of_a_short_run_the_threads_alone_are_measured(monkeypatch, two_threads, num_steps, chosen):
+    monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "bf16"])
+    training, clock = make_convolutional(), Clock(monkeypatch, {})
+
+    def tick(model: nn.Module, inputs, output) -> None:
+        clock.num_passes += 1
+        clock.now += (0.01 if torch.get_num_threads() == 1 else 0.02) / (2 if torch.is_autocast_enabled("cpu") else 1)
+
+    training.model.register_forward_hook(tick)
+    tuning = tune(training, AUTO, num_steps)
+    assert tuning.compute == replace(PLAIN, threads=chosen)
+    assert set(tuning.timings) == ({"fp32, channels_last", "fp32, channels_last, threads: 1"} if chosen else set())
+    assert clock.now <= 2 * 0.02 + max(0.5, min(2, 0.1 * 0.02 * num_steps))
+    clock.num_passes = 0
+    assert tune(training, AUTO, num_steps) == tuning and clock.num_passes == 2  # to see how long the run will be
+
+
 def test_one_thread_is_not_tried_for_large_steps(monkeypatch, two_threads):
     training, clock = make_convolutional(), Clock(monkeypatch, {})
 

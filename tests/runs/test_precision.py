@@ -104,7 +104,7 @@ def test_auto_in_a_short_run_equals_what_it_stands_for(tmp_path):
 def test_measuring_changes_no_bit_of_the_run(tmp_path, monkeypatch):
     """A lead that nothing has: every way is timed, and the plain one is taken."""
     plain = start(small_config(tmp_path / "plain", "model=residual_net", "dataset.image_size=28"), [])
-    for name, value in {"SHORT": 0.0, "MAX_SHARE": 100.0, "MARGIN": 1.0, "TURN": 0.0}.items():
+    for name, value in {"SHORT": 0.0, "QUICK": 0.0, "MAX_SHARE": 100.0, "MARGIN": 1.0, "TURN": 0.0}.items():
         monkeypatch.setattr(autotune, name, value)
     measured = start(small_config(tmp_path / "auto", "model=residual_net", "dataset.image_size=28"), [])
     assert len(summary_of(measured)["compute"]["timings"]) >= 2
