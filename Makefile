@@ -42,6 +42,7 @@ benchmark: $(READY)  ## the speed figures of the README, as ratios measured in o
 	$(BIN)/python -m tests.benchmarks.features
 	$(BIN)/python -m tests.benchmarks.prediction
 	$(BIN)/python -m tests.benchmarks.epochs
+	$(BIN)/python -m tests.benchmarks.beside
 
 lock: $(READY)  ## write constraints.lock from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable \
