@@ -102,7 +102,7 @@ def count_training_work(network: nn.Module, images: Tensor) -> int:
     return work.get_total_flops() // 2 // len(images)
 
 
-def count_work_forward(network: nn.Module, images: Tensor) -> int:
+def count_forward_work(network: nn.Module, images: Tensor) -> int:
     """Multiply-adds of a forward pass, likewise."""
     work = FlopCounterMode(display=False)
     with keep_modes(network), plain_attention(), torch.no_grad(), work:

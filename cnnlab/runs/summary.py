@@ -166,7 +166,7 @@ def count_work(training: Training, first_step: int, last_step: int) -> float:
     Images of one epoch may be larger than those of another: see the augmentation small_at_first.
     """
     # With torch's counter, which takes a while to import.
-    from cnnlab.models.summary import count_training_work, count_work_forward
+    from cnnlab.models.summary import count_forward_work, count_training_work
 
     first, last = first_step // len(training.train), (last_step - 1) // len(training.train)
     epochs = range(first, last + 1, 1 + (last - first) // MAX_LOOKED_AT)
@@ -178,7 +178,7 @@ def count_work(training: Training, first_step: int, last_step: int) -> float:
             works[one.shape] = count_training_work(training.model, one)
             if training.learn_hardest is not None:  # all are looked at, and a share is learned from
                 learned = training.learn_hardest * works[one.shape]
-                works[one.shape] = round(count_work_forward(training.model, one) + learned)
+                works[one.shape] = round(count_forward_work(training.model, one) + learned)
         total += works[one.shape]
     return total / len(epochs)
 

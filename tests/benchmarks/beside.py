@@ -22,7 +22,7 @@ from tests.benchmarks.environment import leave_as_found
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=("mnist_cnn", "lenet", "resnet20"))
+    parser.add_argument("--models", nargs="+", default=("mnist_cnn", "lenet"))
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--threads", default="auto")
