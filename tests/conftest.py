@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,18 @@ def only_run(folder: Path) -> Path:
     """The one run directory under `folder`."""
     (found,) = folder.glob("*/*/config.yaml")
     return found.parent
+
+
+def wait_for_file(folder: Path, pattern: str, seconds: float = 120) -> None:
+    """Until a file of that pattern is there, that another process is about to write.
+
+    What is made aside is hidden and gets its name when it is whole. `Path.glob` looks into hidden folders too, and
+    raises if one is renamed under its eyes (Python 3.12 and earlier); `glob.glob` does neither.
+    """
+    deadline = time.monotonic() + seconds
+    while not glob.glob(pattern, root_dir=folder):
+        assert time.monotonic() < deadline, f"no {pattern} in {folder} after {seconds:g} s"
+        time.sleep(0.05)
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from cnnlab.config import parse
 from cnnlab.engine.checkpoint import load_checkpoint
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
-from tests.conftest import SMALL, compose_tree, only_run
+from tests.conftest import SMALL, compose_tree, only_run, wait_for_file
 from tests.runs.test_resume import assert_same, metrics
 from tests.together import LONGER, RUNS, STOPPED, configure
 
@@ -123,9 +123,7 @@ def test_no_process_goes_on_alone(tmp_path, signum):
     """One is killed, or all are asked to stop: all end, say why, and the run goes on from its checkpoint."""
     command = [*TORCHRUN, "2", "-m", "cnnlab.cli", "train", *SMALL, "epochs=3000"]
     process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("outputs/*/*/checkpoints/last.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_file(tmp_path, "outputs/*/*/checkpoints/last.pt")
     os.kill(process.pid if signum == signal.SIGTERM else find_process(process.pid, rank=1), signum)
     _, err = process.communicate(timeout=60)
     run = run_in(tmp_path / "outputs")

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from cnnlab.errors import CheckpointError, ConfigError, DataError
 from cnnlab.metrics import TIMINGS
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.start import resume, start
-from tests.conftest import only_run, small_config
+from tests.conftest import only_run, small_config, wait_for_file
 from tests.data.files import write_mnist, write_photographs
 
 NUM_KILLS, MANY_KILLS = 4, 64  # in the suite, and under -m slow
@@ -87,9 +86,7 @@ def test_a_request_to_stop_finishes_the_step_saves_and_says_so(tmp_path, signum)
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("outputs/*/*/checkpoints/last.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_file(tmp_path, "outputs/*/*/checkpoints/last.pt")
     process.send_signal(signum)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
