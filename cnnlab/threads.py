@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -34,6 +35,32 @@ def memory_of_machine() -> int | None:
     with suppress(OSError, ValueError):  # no container, or one without a limit ("max")
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return memory
+
+
+def others_compute(seconds: float = 0.1) -> bool:
+    """Whether other processes keep half a core or more busy, of those that this one may use.
+
+    It is looked at for so many seconds, in which this process waits. False where the system does not tell.
+    """
+    try:
+        before, own, begin = seconds_worked(), time.process_time(), time.perf_counter()
+        time.sleep(seconds)
+        others = seconds_worked() - before - (time.process_time() - own)
+    except (OSError, ValueError, AttributeError):  # not Linux
+        return False
+    return others > 0.5 * (time.perf_counter() - begin)
+
+
+def seconds_worked() -> float:
+    """How long the cores that this process may use have worked since the system started, all together (Linux)."""
+    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    ticks = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *spent = line.split()
+        if name in ours:
+            user, nice, system, _, _, irq, softirq = map(int, spent[:7])
+            ticks += user + nice + system + irq + softirq
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @cache

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
-from cnnlab.threads import die_with_parent
+from cnnlab import threads
+from cnnlab.threads import die_with_parent, others_compute, seconds_worked
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system's own way")
@@ -22,3 +25,36 @@ def test_a_child_whose_parent_has_ended_ends_too(has_ended):
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     assert os.WIFSIGNALED(status) == has_ended and (not has_ended or os.WTERMSIG(status) == signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own way")
+def test_a_process_that_computes_beside_this_one_is_seen():
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        assert any(others_compute() for _ in range(50))
+        other.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own way")
+def test_what_this_process_does_itself_is_no_others(monkeypatch):
+    """It computes in the place of waiting; the cores have worked for as long, or for ten times that."""
+    worked = {"seconds": 0.0, "share": 1.0}
+
+    def compute(seconds: float) -> None:
+        begin = time.process_time()
+        while time.process_time() < begin + seconds:
+            pass
+        worked["seconds"] += worked["share"] * seconds
+
+    monkeypatch.setattr(threads, "seconds_worked", lambda: worked["seconds"])
+    monkeypatch.setattr(time, "sleep", compute)
+    assert not threads.others_compute()
+    worked["share"] = 10.0
+    assert threads.others_compute()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own way")
+def test_the_cores_work_longer_when_something_works():
+    before, own = seconds_worked(), time.process_time()
+    while time.process_time() - own < 0.2:
+        pass
+    assert seconds_worked() - before > 0.15

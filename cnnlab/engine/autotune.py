@@ -10,8 +10,9 @@ taken if its fastest turn beats the plain way's by more than MARGIN: turns are d
 which only ever makes them longer. Compiling is tried last, and only where the time for measuring has room for COMPILING
 seconds.
 
-What was found is kept for runs of the same network on the same machine: see `kept_ways.py`. Nothing else is left
-behind: weights, statistics, the optimizer and the random streams are put back.
+What was found is kept for runs of the same network on the same machine, see `kept_ways.py`; on a processor that others
+use too, where many threads may lose what they win on a free one, it is kept apart. Nothing else is left behind:
+weights, statistics, the optimizer and the random streams are put back.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
@@ -41,6 +42,7 @@ from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
 from cnnlab.engine.timing import StepTimes, read_clock
 from cnnlab.tasks import Labels
+from cnnlab.threads import others_compute
 
 MAX_SHARE = 0.01  # of the run, for measuring
 LEAST = 2.0  # seconds that measuring may take in any run that is measured
@@ -220,8 +222,13 @@ class Bench:
 
     def find_kept(self, wanted: Compute) -> tuple[str, dict[str, Any] | None]:
         """Under which key the way is kept that was found for equal wishes, and what is kept there."""
-        key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)))
+        key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)), self.is_shared)
         return key, by_main(lambda: kept_ways.find(key))
+
+    @cached_property
+    def is_shared(self) -> bool:
+        """Whether others compute on the processor at the same time."""
+        return self._training.device.type == "cpu" and by_main(others_compute)
 
     def find_share(self) -> float:
         """How much of a batch is timed."""

@@ -28,6 +28,12 @@ AUTO = Compute()
 BF16, FP16 = replace(PLAIN, precision="bf16"), replace(PLAIN, precision="fp16")
 
 
+@pytest.fixture(autouse=True)
+def free_processor(monkeypatch):
+    """Whatever else runs while these tests do."""
+    monkeypatch.setattr(autotune, "others_compute", lambda: False)
+
+
 class Clock:
     """Time that passes only in forward passes: so many seconds each, by what they are computed in."""
 
@@ -232,6 +238,13 @@ def test_what_was_found_is_used_again_for_equal_runs_alone(monkeypatch):
     for damage in ("{", "[]", '{"x": 1}'):
         kept.write_text(damage)
         assert choose_by(monkeypatch, SECONDS, 10_000)[2].num_passes > 0
+
+
+def test_what_was_found_on_a_free_processor_is_not_used_beside_others(monkeypatch):
+    for is_shared in (False, True):
+        monkeypatch.setattr(autotune, "others_compute", lambda shared=is_shared: shared)
+        assert choose_by(monkeypatch, SECONDS, 10_000)[2].num_passes > 0
+        assert choose_by(monkeypatch, SECONDS, 10_000)[2].num_passes == 0
 
 
 def test_without_a_place_to_keep_it_is_measured_each_time(monkeypatch, tmp_path):
