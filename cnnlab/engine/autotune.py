@@ -10,9 +10,11 @@ taken if its fastest turn beats the plain way's by more than MARGIN: turns are d
 which only ever makes them longer. Compiling is tried last, and only where the time for measuring has room for COMPILING
 seconds.
 
-What was found is kept for runs of the same network on the same machine, see `kept_ways.py`; on a processor that others
-use too, where many threads may lose what they win on a free one, it is kept apart. Nothing else is left behind:
-weights, statistics, the optimizer and the random streams are put back.
+On a processor that others use too, many threads may lose more than they win on a free one. There one thread is tried in
+long runs too, and the mean of the turns counts, since disturbance is what is to be expected.
+
+What was found is kept for runs of the same network on the same machine, that of a shared processor apart: see
+`kept_ways.py`. Nothing else is left behind: weights, statistics, the optimizer and the random streams are put back.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from itertools import product
+from statistics import mean
 from typing import Any
 
 import torch
@@ -52,7 +55,7 @@ SHORT_SHARE = 0.1  # of a run that is short, for measuring; LEAST at most
 QUICK = 5.0  # seconds
 COMPILING = 60.0  # seconds that compiling is expected to take
 MARGIN = 0.05  # of the plain way's time
-LARGE = 0.1  # seconds of a step that all threads share well: one alone is not tried
+LARGE = 0.1  # seconds of a step that all threads of a free processor share well: one alone is not tried
 PART = 128  # images of a batch that a processor is timed with
 TURNS = range(2, 6)  # of each way: no fewer, no more
 TURN = 0.05  # seconds, at least, that a turn is timed for
@@ -174,10 +177,10 @@ class Bench:
             return default
         self._budget = max(LEAST, MAX_SHARE * seconds)
         if seconds < SHORT:
-            wanted = replace(default.compute, threads=wanted.threads)
-            if step_seconds > LARGE or len(list_ways(wanted, self._training.device)) == 1:
-                return default
             self._budget = min(LEAST, SHORT_SHARE * seconds)
+            wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
+            if len(list_ways(wanted, self._training.device)) == 1:
+                return default
             key, known = self.find_kept(wanted)
         may_compile = wanted.compile == "auto" and self._budget > COMPILING and has_compiler(self._training.device)
         if known and known["may_compile"] == may_compile:
@@ -193,8 +196,7 @@ class Bench:
         self, wanted: Compute, plain: Compute, step_seconds: float, num_steps: int, may_compile: bool
     ) -> Tuning:
         """The fastest way, found in the time that there is."""
-        if step_seconds > LARGE and wanted.threads == "auto":
-            wanted = replace(wanted, threads=plain.threads)
+        wanted = self.narrow(wanted, step_seconds)
         # What is compiled is chosen among what is not: else each way would have to be compiled.
         ways = list_worthwhile(list_ways(wanted, self._training.device), self._training.device)
         share = self.find_share()
@@ -206,7 +208,8 @@ class Bench:
         if len(ways) > 1 and num_turns >= TURNS[0]:
             with self.timing_part(share):
                 turns = self.take_turns(ways, num_timed, num_turns)
-            fastest = {way: seconds / share for way, seconds in turns.items()}
+            summarise = mean if self.is_shared else min
+            fastest = {way: summarise(seconds) / share for way, seconds in turns.items()}
         best = pick(fastest, plain) if fastest else plain
         seconds = fastest.get(best, step_seconds)
         failure = None
@@ -214,8 +217,7 @@ class Bench:
             compiled, failure = self.compile(best, num_timed, num_steps, seconds)
             fastest = {best: seconds, **fastest, **compiled}
             best = pick(fastest, best)
-        images = min(self._training.train.batch_size, self._training.train.num_examples)
-        timings = {str(way): round(images / taken, 1) for way, taken in fastest.items()}
+        timings = {str(way): round(self.num_images / taken, 1) for way, taken in fastest.items()}
         if wanted.compile != "auto":
             best = replace(best, compile=wanted.compile)
         return Tuning(best, timings, [failure] if failure else [])
@@ -225,15 +227,25 @@ class Bench:
         key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)), self.is_shared)
         return key, by_main(lambda: kept_ways.find(key))
 
+    @property
+    def num_images(self) -> int:
+        """Of a batch."""
+        return min(self._training.train.batch_size, self._training.train.num_examples)
+
     @cached_property
     def is_shared(self) -> bool:
         """Whether others compute on the processor at the same time."""
         return self._training.device.type == "cpu" and by_main(others_compute)
 
+    def narrow(self, wanted: Compute, step_seconds: float) -> Compute:
+        """Without one thread alone where all share a step well, or a step of one might take too long."""
+        alone = FIRST_STEPS * self.find_share() * torch.get_num_threads() * step_seconds
+        is_tried = alone < self.seconds_left() if self.is_shared else step_seconds <= LARGE
+        return wanted if is_tried or wanted.threads != "auto" else replace(wanted, threads=None)
+
     def find_share(self) -> float:
         """How much of a batch is timed."""
-        num_images = min(self._training.train.batch_size, self._training.train.num_examples)
-        return 1.0 if self._training.device.type != "cpu" else min(1.0, PART * num_processes() / num_images)
+        return 1.0 if self._training.device.type != "cpu" else min(1.0, PART * num_processes() / self.num_images)
 
     @contextmanager
     def timing_part(self, share: float) -> Iterator[None]:
@@ -254,32 +266,33 @@ class Bench:
         """The training as it would be, its steps counted apart from the run's."""
         return replace(self._training.computed_as(compute), times=StepTimes(self._training.device))
 
-    def take_turns(self, ways: list[Compute], num_timed: int, num_turns: int) -> dict[Compute, float]:
-        """The seconds of a step in the fastest turn of each sound way; the first is taken for sound."""
+    def take_turns(self, ways: list[Compute], num_timed: int, num_turns: int) -> dict[Compute, list[float]]:
+        """The seconds of a step in each turn of each sound way; the first is taken for sound."""
         plain, *others = ways
         reference = self.first_gradient(replace(plain, precision="fp32"))
         try:
-            fastest = {plain: self.time_steps(plain, num_timed)}
+            turns = {plain: [self.time_steps(plain, num_timed)]}
         except OutOfTime:
             return {}
+        too_slow = TOO_SLOW * turns[plain][0]
         for way in others:
             try:
                 require_close(self.first_gradient(way), reference)
-                fastest[way] = self.time_steps(way, num_timed, patience=TOO_SLOW * fastest[plain])
+                turns[way] = [self.time_steps(way, num_timed, patience=too_slow)]
             except OutOfTime:
                 break
             except (Unsound, RuntimeError):  # such as a layer that an autocast dtype has no kernel for
                 continue
-        running = [way for way, seconds in fastest.items() if seconds < TOO_SLOW * fastest[plain]]
+        running = [way for way, (first,) in turns.items() if first < too_slow]
         for _ in range(num_turns - 1):
             for way in running:
-                if self.seconds_left() < (num_timed + 1) * fastest[way]:
-                    return fastest
+                if self.seconds_left() < (num_timed + 1) * min(turns[way]):
+                    return turns
                 try:
-                    fastest[way] = min(fastest[way], self.time_steps(way, num_timed))
+                    turns[way].append(self.time_steps(way, num_timed))
                 except OutOfTime:  # something else computes meanwhile
-                    return fastest
-        return fastest
+                    return turns
+        return turns
 
     def compile(
         self, way: Compute, num_timed: int, num_steps: int, seconds: float

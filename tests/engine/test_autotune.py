@@ -147,15 +147,35 @@ def test_of_a_short_run_the_threads_alone_are_measured(monkeypatch, two_threads,
     assert tune(training, AUTO, num_steps) == tuning and clock.num_passes == 2  # to see how long the run will be
 
 
-def test_one_thread_is_not_tried_for_large_steps(monkeypatch, two_threads):
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_one_thread_is_tried_for_large_steps_beside_others_alone(monkeypatch, two_threads, is_shared):
+    monkeypatch.setattr(autotune, "others_compute", lambda: is_shared)
     training, clock = make_convolutional(), Clock(monkeypatch, {})
 
     def tick(model: nn.Module, inputs, output) -> None:
-        clock.now += 0.2
+        clock.now += 0.2 if torch.get_num_threads() == 1 else 0.3
 
     training.model.register_forward_hook(tick)
-    timings = tune(training, replace(PLAIN, memory_format="auto", threads="auto"), 100_000).timings
-    assert set(timings) == {"fp32, channels_last", "fp32, contiguous"}
+    tuning = tune(training, replace(PLAIN, memory_format="auto", threads="auto"), 100_000)
+    assert tuning.compute.threads == (1 if is_shared else None) and len(tuning.timings) == (4 if is_shared else 2)
+    tuning = tune(training, replace(PLAIN, threads="auto"), 300)  # no time for two turns of each
+    assert tuning.compute.threads is None
+
+
+def test_beside_others_the_mean_of_the_turns_counts(monkeypatch, two_threads):
+    """All threads are the faster in one turn of five, in which nobody disturbs them."""
+    for is_shared, chosen in ((False, None), (True, 1)):
+        monkeypatch.setattr(autotune, "others_compute", lambda shared=is_shared: shared)
+        training, clock = make_convolutional(), Clock(monkeypatch, {})
+
+        def tick(model: nn.Module, inputs, output, clock=clock) -> None:
+            clock.num_passes += 1
+            undisturbed = clock.num_passes < 12
+            clock.now += 0.05 if torch.get_num_threads() == 1 else 0.03 if undisturbed else 0.1
+
+        training.model.register_forward_hook(tick)
+        tuning = tune(training, replace(PLAIN, threads="auto"), 100_000)
+        assert tuning.compute.threads == chosen
 
 
 def test_a_machine_that_becomes_slow_meanwhile_ends_the_measuring(monkeypatch):
