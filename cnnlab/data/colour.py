@@ -44,6 +44,8 @@ def color_jitter(
     operations = reach.nonzero().flatten()
     if images.shape[-1] == 1:
         operations = operations[operations < SATURATION]
+    if len(operations) == 0:
+        return images
     numbers = draw(8)
     lowest, highest, operations = (tensor.to(numbers.device) for tensor in (lowest, highest, operations))
     factors = lowest + numbers[:, :4] * (highest - lowest)
@@ -73,22 +75,25 @@ def adjust(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     adjusted = torch.empty_like(images)
     channels = images.shape[3]
     weights = factors.new_tensor(LUMA if channels == 3 else [1.0])  # of the channels in a grey
-    if images.device.type == "cpu":
-        size = max(1, CHUNK // images[0].numel()) * torch.get_num_threads()
-    else:
-        size = len(images)
+    on_cpu = images.device.type == "cpu"
+    size = max(1, CHUNK // images[0].numel()) * torch.get_num_threads() if on_cpu else len(images)
+    turns = channels == 3 and not (on_cpu and bool((order != HUE).all()))  # an accelerator would have to be waited for
+    # What rounds the last result; without a turn after it, it is part of the last product.
+    halves = [0.0] * (order.shape[1] - 1) + [0.0 if turns else 0.5]
     chunks = (tensor.split(size) for tensor in (images, factors, order, *_blend(factors, order, weights), adjusted))
     for chunk, factor, which, colours, towards_mean, target in zip(*chunks, strict=True):
         # Planes of one channel each: arithmetic on neighbours in memory is many times faster.
         planes = chunk.flatten(1, 2).transpose(1, 2)  # (n, C, H·W)
         planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
         spare = torch.empty_like(planes)
-        for number in range(order.shape[1]):
-            shift = (planes.mean(2) @ weights * towards_mean[:, number]).view(-1, 1, 1)
-            planes, spare = torch.baddbmm(shift, colours[:, number], planes, out=spare).clamp_(0, 255), planes
-            if channels == 3:
+        for number, half in enumerate(halves):
+            shift = (planes.mean(2) @ weights * towards_mean[:, number] + half).view(-1, 1, 1)
+            planes, spare = torch.baddbmm(shift, colours[:, number], planes, out=spare).clamp_(0, 255 + half), planes
+            if turns:
                 apply_to(which[:, number] == HUE, planes, _turn_hue, factor[:, HUE])
-        values = planes.add_(0.5).to(torch.int32).to(torch.uint8)  # by way of int32 it takes half the time
+        if turns:
+            planes.add_(0.5)
+        values = planes.to(torch.int32).to(torch.uint8)  # by way of int32 it takes half the time
         torch.stack(values.unbind(1), dim=-1, out=target.view(len(chunk), -1, channels))
     return adjusted
 

@@ -26,13 +26,13 @@ class Normalise:
     std: tuple[float, ...] | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(N, H, W, C) → float32 (N, H, W, C), as one product and one sum."""
+        """(N, H, W, C) → float32 (N, H, W, C), a product and a sum in one pass."""
         if self.mean is None or self.std is None:
             return pixels.to(torch.float32)
         _, _, width, channels = pixels.shape
         scale, shift = row_factors(self.mean, self.std, channels, width, pixels.device)
         rows = pixels.flatten(2).to(torch.float32)  # (N, H, W·C): channel by channel is several times slower
-        return rows.mul_(scale).add_(shift).unflatten(2, (width, channels))
+        return torch.addcmul(shift, rows, scale, out=rows).unflatten(2, (width, channels))
 
     def invert(self, images: Tensor) -> Tensor:
         """What a network reads, (N, C, H, W), as colours to look at: float32 (N, H, W, C) in 0…1, on the CPU."""
