@@ -54,13 +54,13 @@ MAY_IMPORT = {
     "listing": BUILT | {"composition", "keys"},
     "inspection": BUILT | {"experiment", "runs", "composition"},
     "lessons": {"errors", "signature"},
-    "cli": {
+    "cli": {"errors", "signature", "distributed", "commands", "train", "lessons", "runs"},
+    "commands": {
         "errors",
         "signature",
         "distributed",
         "composition",
         "sweeps",
-        "train",
         "prepare",
         "submit_check",
         "find_lr",
@@ -69,7 +69,6 @@ MAY_IMPORT = {
         "inspection",
         "runs",
         "reports",
-        "lessons",
     },  # fmt: skip
 }
 
