@@ -164,14 +164,13 @@ class Bench:
         """What `tune` returns, before a compiler that is wanted is tried."""
         default = Tuning(wanted.fill(PLAIN))
         is_choice = wanted.compile == "auto" or len(list_ways(wanted, self._training.device)) > 1
-        share = self.find_share()
-        if not is_choice or MAX_SHARE * num_steps < FIRST_STEPS * share:
+        if not is_choice or MAX_SHARE * num_steps < FIRST_STEPS * self.timed_share:
             return default
         key, known = self.find_kept(wanted)
         # FIRST_STEPS, of which the first warms up: nobody waits for more of a run that is over soon.
         plain = default.compute.uncompiled()
-        with self.timing_part(share):
-            step_seconds = known["step_seconds"] if known else self.time_steps(plain, 1) / share
+        with self.timing_part():
+            step_seconds = known["step_seconds"] if known else self.time_steps(plain, 1) / self.timed_share
         seconds = step_seconds * num_steps
         if seconds < QUICK:
             return default
@@ -199,17 +198,16 @@ class Bench:
         wanted = self.narrow(wanted, step_seconds)
         # What is compiled is chosen among what is not: else each way would have to be compiled.
         ways = list_worthwhile(list_ways(wanted, self._training.device), self._training.device)
-        share = self.find_share()
-        taken = step_seconds * share
+        taken = step_seconds * self.timed_share
         num_timed = min(100, max(1, math.ceil(TURN / taken)))
         # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
         num_turns = min(TURNS[-1], int((self.seconds_left() / taken / len(ways) - 1) / (num_timed + 1)))
         fastest: dict[Compute, float] = {}
         if len(ways) > 1 and num_turns >= TURNS[0]:
-            with self.timing_part(share):
+            with self.timing_part():
                 turns = self.take_turns(ways, num_timed, num_turns)
             summarise = mean if self.is_shared else min
-            fastest = {way: summarise(seconds) / share for way, seconds in turns.items()}
+            fastest = {way: summarise(seconds) / self.timed_share for way, seconds in turns.items()}
         best = pick(fastest, plain) if fastest else plain
         seconds = fastest.get(best, step_seconds)
         failure = None
@@ -239,20 +237,21 @@ class Bench:
 
     def narrow(self, wanted: Compute, step_seconds: float) -> Compute:
         """Without one thread alone where all share a step well, or a step of one might take too long."""
-        alone = FIRST_STEPS * self.find_share() * torch.get_num_threads() * step_seconds
+        alone = FIRST_STEPS * self.timed_share * torch.get_num_threads() * step_seconds
         is_tried = alone < self.seconds_left() if self.is_shared else step_seconds <= LARGE
         return wanted if is_tried or wanted.threads != "auto" else replace(wanted, threads=None)
 
-    def find_share(self) -> float:
+    @property
+    def timed_share(self) -> float:
         """How much of a batch is timed."""
         return 1.0 if self._training.device.type != "cpu" else min(1.0, PART * num_processes() / self.num_images)
 
     @contextmanager
-    def timing_part(self, share: float) -> Iterator[None]:
-        """Steps inside are with the same `share` of the first batch; those of all of it go from batch to batch."""
-        if share < 1:
+    def timing_part(self) -> Iterator[None]:
+        """Steps inside are with the same share of the first batch; those of all of it go from batch to batch."""
+        if self.timed_share < 1:
             images, labels = self._training.train.batch(0, 0)
-            size = max(1, round(share * len(labels)))
+            size = max(1, round(self.timed_share * len(labels)))
             self._part = images[:size], labels[:size]
         try:
             yield
