@@ -37,6 +37,8 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or that of the error (see `errors.py`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["--"]:
+        del arguments[0]
     if arguments[:1] == ["train"]:
         from cnnlab.train import main as train
 

@@ -38,9 +38,10 @@ def memory_of_machine() -> int | None:
 
 
 def others_compute(seconds: float = 0.1) -> bool:
-    """Whether other processes keep half a core or more busy, of those that this one may use.
+    """Whether other processes keep more than half a core busy, of those that this one may use.
 
-    It is looked at for so many seconds, in which this process waits. False where the system does not tell.
+    It is looked at for so many seconds, in which this process waits. A container that may use all cores of its machine
+    shares them with whatever runs there. False where the system does not tell.
     """
     try:
         before, own, begin = seconds_worked(), time.process_time(), time.perf_counter()

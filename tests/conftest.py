@@ -72,15 +72,17 @@ def only_run(folder: Path) -> Path:
     return found.parent
 
 
-def wait_for_file(folder: Path, pattern: str, seconds: float = 120) -> None:
-    """Until a file of that pattern is there, that another process is about to write.
+def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str, seconds: float = 120) -> None:
+    """Until a file of that pattern is there, that `process` is about to write.
 
     What is made aside is hidden and gets its name when it is whole. `Path.glob` looks into hidden folders too, and
     raises if one is renamed under its eyes (Python 3.12 and earlier); `glob.glob` does neither.
     """
     deadline = time.monotonic() + seconds
     while not glob.glob(pattern, root_dir=folder):
-        assert time.monotonic() < deadline, f"no {pattern} in {folder} after {seconds:g} s"
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"no {pattern} in {folder}; the process said {process.communicate()}")
         time.sleep(0.05)
 
 

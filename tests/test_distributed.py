@@ -123,7 +123,7 @@ def test_no_process_goes_on_alone(tmp_path, signum):
     """One is killed, or all are asked to stop: all end, say why, and the run goes on from its checkpoint."""
     command = [*TORCHRUN, "2", "-m", "cnnlab.cli", "train", *SMALL, "epochs=3000"]
     process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    wait_for_file(tmp_path, "outputs/*/*/checkpoints/last.pt")
+    wait_for_file(process, tmp_path, "outputs/*/*/checkpoints/last.pt")
     os.kill(process.pid if signum == signal.SIGTERM else find_process(process.pid, rank=1), signum)
     _, err = process.communicate(timeout=60)
     run = run_in(tmp_path / "outputs")

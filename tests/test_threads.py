@@ -30,8 +30,10 @@ def test_a_child_whose_parent_has_ended_ends_too(has_ended):
 @pytest.mark.skipif(sys.platform != "linux", reason="the system's own way")
 def test_a_process_that_computes_beside_this_one_is_seen():
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
-        assert any(others_compute() for _ in range(50))
-        other.kill()
+        try:
+            assert any(others_compute() for _ in range(50))
+        finally:
+            other.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system's own way")

@@ -46,11 +46,12 @@ def color_jitter(
         operations = operations[operations < SATURATION]
     if len(operations) == 0:
         return images
+    has_hue = bool((operations == HUE).any())
     numbers = draw(8)
     lowest, highest, operations = (tensor.to(numbers.device) for tensor in (lowest, highest, operations))
     factors = lowest + numbers[:, :4] * (highest - lowest)
     order = operations[numbers[:, 4 : 4 + len(operations)].argsort(1)]  # (N, operations)
-    return adjust(images, factors, order)
+    return adjust(images, factors, order, has_hue)
 
 
 @AUGMENTS.register
@@ -66,20 +67,22 @@ def grayscale(images: Tensor, draw: Draw, *, p: Fraction = 0.1) -> Tensor:
 # --- Brightness, contrast, saturation, hue ------------------------------------------------------------
 
 
-def adjust(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+def adjust(images: Tensor, factors: Tensor, order: Tensor, has_hue: bool) -> Tensor:
     """`order` (N, operations) says which operation each image undergoes first, second, …; `factors` (N, 4) how far.
 
     Contrast 1.2 is 1.2 · image - 0.2 · its mean grey, saturation 1.2 is 1.2 · image - 0.2 · its greys; brightness
-    multiplies. Hue turns by -0.5…0.5 of a circle. Results are clamped after each, and rounded after the last.
+    multiplies. Hue turns by -0.5…0.5 of a circle; `has_hue` says whether it is among them. Results are clamped after
+    each, and rounded after the last.
     """
     adjusted = torch.empty_like(images)
     channels = images.shape[3]
     weights = factors.new_tensor(LUMA if channels == 3 else [1.0])  # of the channels in a grey
-    on_cpu = images.device.type == "cpu"
-    size = max(1, CHUNK // images[0].numel()) * torch.get_num_threads() if on_cpu else len(images)
-    turns = channels == 3 and not (on_cpu and bool((order != HUE).all()))  # an accelerator would have to be waited for
-    # What rounds the last result; without a turn after it, it is part of the last product.
-    halves = [0.0] * (order.shape[1] - 1) + [0.0 if turns else 0.5]
+    if images.device.type == "cpu":
+        size = max(1, CHUNK // images[0].numel()) * torch.get_num_threads()
+    else:
+        size = len(images)
+    # What rounds the last result; if its hue is not turned after that, it is part of the last product.
+    halves = [0.0] * (order.shape[1] - 1) + [0.0 if has_hue else 0.5]
     chunks = (tensor.split(size) for tensor in (images, factors, order, *_blend(factors, order, weights), adjusted))
     for chunk, factor, which, colours, towards_mean, target in zip(*chunks, strict=True):
         # Planes of one channel each: arithmetic on neighbours in memory is many times faster.
@@ -89,9 +92,9 @@ def adjust(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         for number, half in enumerate(halves):
             shift = (planes.mean(2) @ weights * towards_mean[:, number] + half).view(-1, 1, 1)
             planes, spare = torch.baddbmm(shift, colours[:, number], planes, out=spare).clamp_(0, 255 + half), planes
-            if turns:
+            if has_hue:
                 apply_to(which[:, number] == HUE, planes, _turn_hue, factor[:, HUE])
-        if turns:
+        if has_hue:
             planes.add_(0.5)
         values = planes.to(torch.int32).to(torch.uint8)  # by way of int32 it takes half the time
         torch.stack(values.unbind(1), dim=-1, out=target.view(len(chunk), -1, channels))
@@ -158,7 +161,7 @@ def saturate(images: Tensor, change: Tensor) -> Tensor:
 
 def _adjust_one(images: Tensor, operation: int, change: Tensor) -> Tensor:
     factors = (1 + change).unsqueeze(1).expand(-1, 4)
-    return adjust(images, factors, torch.full_like(change, operation, dtype=torch.long).unsqueeze(1))
+    return adjust(images, factors, torch.full_like(change, operation, dtype=torch.long).unsqueeze(1), False)
 
 
 # --- Others -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ which only ever makes them longer. Compiling is tried last, and only where the t
 seconds.
 
 On a processor that others use too, many threads may lose more than they win on a free one. There one thread is tried in
-long runs too, and the mean of the turns counts, since disturbance is what is to be expected.
+long runs too, and the mean of the turns counts instead of the fastest, since disturbance is what is to be expected.
 
 What was found is kept for runs of the same network on the same machine, that of a shared processor apart: see
 `kept_ways.py`. Nothing else is left behind: weights, statistics, the optimizer and the random streams are put back.
@@ -30,7 +30,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from itertools import product
 from statistics import mean
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +46,7 @@ from cnnlab.engine.timing import StepTimes, read_clock
 from cnnlab.tasks import Labels
 from cnnlab.threads import others_compute
 
+SHARED = " shared"  # ends the key of what was found beside others
 MAX_SHARE = 0.01  # of the run, for measuring
 LEAST = 2.0  # seconds that measuring may take in any run that is measured
 FIRST_STEPS = 2  # that tell how long the run will take
@@ -166,7 +166,8 @@ class Bench:
         is_choice = wanted.compile == "auto" or len(list_ways(wanted, self._training.device)) > 1
         if not is_choice or MAX_SHARE * num_steps < FIRST_STEPS * self.timed_share:
             return default
-        key, known = self.find_kept(wanted)
+        key = self.describe(wanted)
+        known = by_main(lambda: kept_ways.find(key) or kept_ways.find(key + SHARED))
         # FIRST_STEPS, of which the first warms up: nobody waits for more of a run that is over soon.
         plain = default.compute.uncompiled()
         with self.timing_part():
@@ -180,7 +181,9 @@ class Bench:
             wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
             if len(list_ways(wanted, self._training.device)) == 1:
                 return default
-            key, known = self.find_kept(wanted)
+            key = self.describe(wanted)
+        key += SHARED if self.is_shared else ""
+        known = by_main(lambda: kept_ways.find(key))
         may_compile = wanted.compile == "auto" and self._budget > COMPILING and has_compiler(self._training.device)
         if known and known["may_compile"] == may_compile:
             return Tuning(Compute.from_dict(known["compute"]), known["timings"])
@@ -202,28 +205,26 @@ class Bench:
         num_timed = min(100, max(1, math.ceil(TURN / taken)))
         # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
         num_turns = min(TURNS[-1], int((self.seconds_left() / taken / len(ways) - 1) / (num_timed + 1)))
-        fastest: dict[Compute, float] = {}
+        timed: dict[Compute, float] = {}
         if len(ways) > 1 and num_turns >= TURNS[0]:
             with self.timing_part():
                 turns = self.take_turns(ways, num_timed, num_turns)
-            summarise = mean if self.is_shared else min
-            fastest = {way: summarise(seconds) / self.timed_share for way, seconds in turns.items()}
-        best = pick(fastest, plain) if fastest else plain
-        seconds = fastest.get(best, step_seconds)
+            timed = {way: seconds / self.timed_share for way, seconds in turns.items()}
+        best = pick(timed, plain) if timed else plain
+        seconds = timed.get(best, step_seconds)
         failure = None
         if may_compile and self.seconds_left() > COMPILING:
             compiled, failure = self.compile(best, num_timed, num_steps, seconds)
-            fastest = {best: seconds, **fastest, **compiled}
-            best = pick(fastest, best)
-        timings = {str(way): round(self.num_images / taken, 1) for way, taken in fastest.items()}
+            timed = {best: seconds, **timed, **compiled}
+            best = pick(timed, best)
+        timings = {str(way): round(self.num_images / taken, 1) for way, taken in timed.items()}
         if wanted.compile != "auto":
             best = replace(best, compile=wanted.compile)
         return Tuning(best, timings, [failure] if failure else [])
 
-    def find_kept(self, wanted: Compute) -> tuple[str, dict[str, Any] | None]:
-        """Under which key the way is kept that was found for equal wishes, and what is kept there."""
-        key = kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)), self.is_shared)
-        return key, by_main(lambda: kept_ways.find(key))
+    def describe(self, wanted: Compute) -> str:
+        """Under which key the way is kept that was found for equal wishes."""
+        return kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)))
 
     @property
     def num_images(self) -> int:
@@ -231,14 +232,26 @@ class Bench:
         return min(self._training.train.batch_size, self._training.train.num_examples)
 
     @cached_property
+    def num_threads(self) -> int:
+        """Of the process that has the most. The first time processes wait here for each other."""
+        (number,) = largest(torch.get_num_threads())
+        return int(number)
+
+    @cached_property
     def is_shared(self) -> bool:
-        """Whether others compute on the processor at the same time."""
-        return self._training.device.type == "cpu" and by_main(others_compute)
+        """Whether others compute on the processor at the same time, where that matters."""
+        return self._training.device.type == "cpu" and self.num_threads > 1 and by_main(others_compute)
 
     def narrow(self, wanted: Compute, step_seconds: float) -> Compute:
-        """Without one thread alone where all share a step well, or a step of one might take too long."""
-        alone = FIRST_STEPS * self.timed_share * torch.get_num_threads() * step_seconds
-        is_tried = alone < self.seconds_left() if self.is_shared else step_seconds <= LARGE
+        """`wanted` without the way of one thread alone where that need not be, or cannot be, measured.
+
+        On a free processor that is where steps are large, on a shared one where two steps of one thread might not fit
+        into the time that is left.
+        """
+        if self.is_shared:
+            is_tried = 2 * self.num_threads * self.timed_share * step_seconds < self.seconds_left()
+        else:
+            is_tried = step_seconds <= LARGE
         return wanted if is_tried or wanted.threads != "auto" else replace(wanted, threads=None)
 
     @property
@@ -265,8 +278,17 @@ class Bench:
         """The training as it would be, its steps counted apart from the run's."""
         return replace(self._training.computed_as(compute), times=StepTimes(self._training.device))
 
-    def take_turns(self, ways: list[Compute], num_timed: int, num_turns: int) -> dict[Compute, list[float]]:
-        """The seconds of a step in each turn of each sound way; the first is taken for sound."""
+    def summarise(self, turns: list[float]) -> float:
+        """What counts of the seconds of some turns."""
+        return mean(turns) if self.is_shared else min(turns)
+
+    def take_turns(self, ways: list[Compute], num_timed: int, num_turns: int) -> dict[Compute, float]:
+        """The seconds of a step of each sound way; the first is taken for sound."""
+        turns = self.record_turns(ways, num_timed, num_turns)
+        return {way: self.summarise(seconds) for way, seconds in turns.items()}
+
+    def record_turns(self, ways: list[Compute], num_timed: int, num_turns: int) -> dict[Compute, list[float]]:
+        """The same of each turn."""
         plain, *others = ways
         reference = self.first_gradient(replace(plain, precision="fp32"))
         try:
@@ -309,7 +331,7 @@ class Bench:
             try:
                 require_close(self.first_gradient(compiled), reference)
                 (compiling,) = largest(time.perf_counter() - begin)
-                taken = min(self.time_steps(compiled, num_timed) for _ in TURNS)
+                taken = self.summarise([self.time_steps(compiled, num_timed) for _ in TURNS])
             except (Unsound, OutOfTime):
                 continue
             except Exception as error:  # a compiler may fail in any way

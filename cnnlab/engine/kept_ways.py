@@ -27,11 +27,8 @@ def find_file() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "cnnlab", "computing.json")
 
 
-def describe(training: Training, micro_batch_size: int | None, wanted: str, is_shared: bool) -> str:
-    """Sixteen digits that are others for another network, optimizer, batch, machine or version, or another wish.
-
-    And for a machine on which others compute too.
-    """
+def describe(training: Training, micro_batch_size: int | None, wanted: str) -> str:
+    """Sixteen digits that are others for another network, optimizer, batch, machine or version, or another wish."""
     images, _ = training.train.batch(0, 0)
     optimizer = training.optimizer
     known = [
@@ -39,7 +36,7 @@ def describe(training: Training, micro_batch_size: int | None, wanted: str, is_s
         [(name, list(value.shape)) for name, value in training.model.state_dict().items()],
         [type(optimizer).__name__, [len(group["params"]) for group in optimizer.param_groups]],
         [list(images.shape), training.learn_hardest, micro_batch_size, wanted],
-        [name_device(training.device), torch.get_num_threads(), num_cores(), is_shared],
+        [name_device(training.device), torch.get_num_threads(), num_cores()],
         [torch.__version__, cnnlab.__version__, torch.are_deterministic_algorithms_enabled()],
     ]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]

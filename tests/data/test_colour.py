@@ -64,7 +64,7 @@ def test_a_change_of_each_image(function, reference, each, channels):
 def test_hue():
     turns = torch.linspace(-0.5, 0.5, NUM)
     factors = turns.unsqueeze(1).expand(-1, 4)
-    turned = colour.adjust(IMAGES, factors, torch.full((NUM, 1), HUE))
+    turned = colour.adjust(IMAGES, factors, torch.full((NUM, 1), HUE), has_hue=True)
     nearly_equal(turned, in_float(lambda image, n: TF.adjust_hue(image, turns[n].item())))
 
 

@@ -158,8 +158,35 @@ def test_one_thread_is_tried_for_large_steps_beside_others_alone(monkeypatch, tw
     training.model.register_forward_hook(tick)
     tuning = tune(training, replace(PLAIN, memory_format="auto", threads="auto"), 100_000)
     assert tuning.compute.threads == (1 if is_shared else None) and len(tuning.timings) == (4 if is_shared else 2)
-    tuning = tune(training, replace(PLAIN, threads="auto"), 300)  # no time for two turns of each
-    assert tuning.compute.threads is None
+
+
+def test_one_thread_is_not_tried_where_its_steps_might_take_all_the_time(monkeypatch, two_threads):
+    monkeypatch.setattr(autotune, "others_compute", lambda: True)
+    for num_threads, is_tried in ((2, True), (64, False)):
+        monkeypatch.setattr(autotune.Bench, "num_threads", num_threads)
+        training, clock = make_convolutional(), Clock(monkeypatch, {})
+        seen = set()
+
+        def tick(model: nn.Module, inputs, output, clock=clock, seen=seen) -> None:
+            clock.now += 0.3
+            seen.add(torch.get_num_threads())
+
+        training.model.register_forward_hook(tick)
+        wanted = replace(PLAIN, threads="auto", memory_format="auto")
+        tune(training, wanted, 10_000 + num_threads)  # 30 s for measuring; two steps of one thread may be 38
+        assert (1 in seen) == is_tried
+        kept_ways.find_file().unlink()
+
+
+def test_a_short_run_does_not_wait_to_see_who_else_computes(monkeypatch, two_threads):
+    monkeypatch.setattr(autotune, "others_compute", lambda: pytest.fail("it has waited"))
+    training, clock = make_convolutional(), Clock(monkeypatch, {})
+
+    def tick(model: nn.Module, inputs, output) -> None:
+        clock.now += 0.01
+
+    training.model.register_forward_hook(tick)
+    assert tune(training, AUTO, 400).compute == PLAIN
 
 
 def test_beside_others_the_mean_of_the_turns_counts(monkeypatch, two_threads):
@@ -260,7 +287,7 @@ def test_what_was_found_is_used_again_for_equal_runs_alone(monkeypatch):
         assert choose_by(monkeypatch, SECONDS, 10_000)[2].num_passes > 0
 
 
-def test_what_was_found_on_a_free_processor_is_not_used_beside_others(monkeypatch):
+def test_what_was_found_on_a_free_processor_is_not_used_beside_others(monkeypatch, two_threads):
     for is_shared in (False, True):
         monkeypatch.setattr(autotune, "others_compute", lambda shared=is_shared: shared)
         assert choose_by(monkeypatch, SECONDS, 10_000)[2].num_passes > 0

@@ -86,7 +86,7 @@ def test_a_request_to_stop_finishes_the_step_saves_and_says_so(tmp_path, signum)
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_for_file(tmp_path, "outputs/*/*/checkpoints/last.pt")
+    wait_for_file(process, tmp_path, "outputs/*/*/checkpoints/last.pt")
     process.send_signal(signum)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signum

@@ -28,11 +28,12 @@ from tests.conftest import only_run, wait_for_file
 from tests.runs.test_resume import assert_same_end
 
 FAST = ["dataset.image_size=12", "epochs=2", "engine.device=cpu", "model=linear"]
+SWEEPS = "outputs/sweeps/[!.]*/sweep.yaml"  # what is made aside is hidden
 AN_EPOCH = "outputs/sweeps/*/trial_*/metrics.csv"  # what the first trial that ends an epoch writes
 
 
 def only_sweep(folder: Path) -> SweepDirectory:
-    (found,) = folder.glob("outputs/sweeps/[!.]*/sweep.yaml")
+    (found,) = folder.glob(SWEEPS)
     return SweepDirectory(found.parent)
 
 
@@ -134,7 +135,7 @@ def kill_at_random(folder: Path, arguments: list[str], num_kills: int, seed: int
 
 
 def go_on(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
-    sweeps = list(folder.glob("outputs/sweeps/[!.]*/sweep.yaml"))
+    sweeps = list(folder.glob(SWEEPS))
     return begin(folder, *(["sweep", "resume", str(sweeps[0].parent)] if sweeps else ["train", "-m", *arguments]))
 
 
@@ -155,7 +156,7 @@ def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path, num_kills, seed):
 @pytest.mark.slow
 def test_a_killed_trial_is_told_and_resumed(tmp_path, cnnlab):
     process = begin(tmp_path, "train", "-m", *FAST, "epochs=300", "seed=0,1")
-    wait_for_file(tmp_path, AN_EPOCH)
+    wait_for_file(process, tmp_path, AN_EPOCH)
     os.kill(find_descendants(process.pid)[-1], signal.SIGKILL)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 9 and "was killed by SIGKILL" in out and "1 of 2 trials failed" in out
@@ -196,7 +197,7 @@ def test_a_failed_trial_ends_the_sweep_if_that_is_wanted(cnnlab, tmp_path):
 
 def stop_at_work(process: subprocess.Popen[str], folder: Path, signum: int = signal.SIGINT, *, all_of_it=False) -> str:
     """Signals a sweep, or all processes of its group, after some trial's first epoch; returns what it printed."""
-    wait_for_file(folder, AN_EPOCH)
+    wait_for_file(process, folder, AN_EPOCH)
     (os.killpg if all_of_it else os.kill)(process.pid, signum)
     out, _ = process.communicate(timeout=60)
     return out
