@@ -8,6 +8,7 @@ Noise stands in for images; the ways take turns, and the fastest turn counts.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 from torch.nn import functional as F
@@ -28,7 +29,7 @@ from tests.conftest import choose
 from tests.models.pinned import PARAMETERS
 from tests.models.test_models import build, facts_of
 
-BASELINE = Compute("fp32", "contiguous", "off")
+BASELINE = replace(PLAIN, memory_format="contiguous")
 
 
 class Noise:
