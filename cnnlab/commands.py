@@ -14,6 +14,8 @@ from cnnlab.signature import suggest
 
 LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "averages", "inits", "experiments")
 
+FORMATS = ("class", "number", "probability", "probabilities")  # of a submission
+
 Commands = argparse._SubParsersAction
 
 
@@ -30,6 +32,15 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         help="let the run import the modules that it names: code, whose contents are "
         "not compared with before, so read it first; remembered for this directory and these files",
     )
+
+
+def add_run(
+    parser: argparse.ArgumentParser, run: str = "run directory", overrides: str = "such as dataset.root=FOLDER"
+) -> None:
+    """A run, changes to it, and trust in its modules; what the help says of the first two."""
+    parser.add_argument("run", help=run)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides)
+    add_trust(parser)
 
 
 def trust(arguments: argparse.Namespace) -> None:
@@ -81,9 +92,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 
 def add_resume(commands: Commands) -> None:
     parser = commands.add_parser("resume", help="go on with a run that was stopped, or prolong one")
-    parser.add_argument("run", help="run directory")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as epochs=20 or engine.device=cpu")
-    add_trust(parser)
+    add_run(parser, overrides="such as epochs=20 or engine.device=cpu")
     parser.set_defaults(execute=run_resume)
 
 
@@ -158,7 +167,7 @@ def add_predict(commands: Commands) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("class", "number", "probability", "probabilities"),
+        choices=FORMATS,
         help="of the submission (default: the dataset's)",
     )
     parser.add_argument(
@@ -204,9 +213,7 @@ def add_submit_check(commands: Commands) -> None:
     parser = commands.add_parser("submit-check", help="any submission by the competition's rules; exit 3 if it is none")
     parser.add_argument("file", help="CSV file")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train, such as dataset=dog_breeds")
-    parser.add_argument(
-        "--format", choices=("class", "number", "probability", "probabilities"), help="default: the dataset's"
-    )
+    parser.add_argument("--format", choices=FORMATS, help="default: the dataset's")
     add_config_dir(parser)
     parser.set_defaults(execute=run_submit_check)
 
@@ -220,9 +227,7 @@ def run_submit_check(arguments: argparse.Namespace) -> int:
 
 def add_calibrate(commands: Commands) -> None:
     parser = commands.add_parser("calibrate", help="fit a temperature to a run's probabilities, on validation images")
-    parser.add_argument("run", help="run directory")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
-    add_trust(parser)
+    add_run(parser)
     parser.set_defaults(execute=run_calibrate)
 
 
@@ -235,12 +240,12 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
 
 def add_report(commands: Commands) -> None:
     parser = commands.add_parser("report", help="one HTML page: the whole story of a run, a sweep, or a folder")
-    parser.add_argument("run", help="run directory, sweep, or a folder of them such as outputs")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a run: such as dataset.root=FOLDER")
+    add_run(
+        parser, "run directory, sweep, or a folder of them such as outputs", "of a run: such as dataset.root=FOLDER"
+    )
     parser.add_argument("--output", metavar="FILE", help="default: report.html there")
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="of a folder: only runs that have it")
     parser.add_argument("--open", action="store_true", help="show it in the browser")
-    add_trust(parser)
     parser.set_defaults(execute=run_report)
 
 
@@ -253,9 +258,7 @@ def run_report(arguments: argparse.Namespace) -> int:
 
 def add_audit(commands: Commands) -> None:
     parser = commands.add_parser("audit", help="labels that look wrong, near-twins within and across parts")
-    parser.add_argument("run", help="run directory, or one with folds")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
-    add_trust(parser)
+    add_run(parser, "run directory, or one with folds")
     parser.set_defaults(execute=run_audit)
 
 
@@ -301,9 +304,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def add_reproduce(commands: Commands) -> None:
     parser = commands.add_parser("reproduce", help="run a saved configuration again and compare; exit 1 if it differs")
-    parser.add_argument("run", help="run directory")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as dataset.root=FOLDER")
-    add_trust(parser)
+    add_run(parser)
     parser.set_defaults(execute=run_reproduce)
 
 

@@ -161,7 +161,7 @@ def saturate(images: Tensor, change: Tensor) -> Tensor:
 
 def _adjust_one(images: Tensor, operation: int, change: Tensor) -> Tensor:
     factors = (1 + change).unsqueeze(1).expand(-1, 4)
-    return adjust(images, factors, torch.full_like(change, operation, dtype=torch.long).unsqueeze(1), False)
+    return adjust(images, factors, torch.full_like(change, operation, dtype=torch.long).unsqueeze(1), has_hue=False)
 
 
 # --- Others -------------------------------------------------------------------------------------------

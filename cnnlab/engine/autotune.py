@@ -248,11 +248,13 @@ class Bench:
         On a free processor that is where steps are large, on a shared one where two steps of one thread might not fit
         into the time that is left.
         """
+        if wanted.threads != "auto":
+            return wanted
         if self.is_shared:
             is_tried = 2 * self.num_threads * self.timed_share * step_seconds < self.seconds_left()
         else:
             is_tried = step_seconds <= LARGE
-        return wanted if is_tried or wanted.threads != "auto" else replace(wanted, threads=None)
+        return wanted if is_tried else replace(wanted, threads=None)
 
     @property
     def timed_share(self) -> float:

@@ -95,19 +95,28 @@ def count_training_work(network: nn.Module, images: Tensor) -> int:
     Of the backward pass those that parameters which learn ask for. The network stays as it is.
     """
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    work = FlopCounterMode(display=False)
-    with keep_modes(network), plain_attention(), torch.enable_grad(), work:
-        outputs = network.eval().forward(images)  # a compiled network is counted as it was written
+    with counting(network) as work, torch.enable_grad():
+        outputs = network.forward(images)
         torch.autograd.grad(outputs.sum(), learning, allow_unused=True)
     return work.get_total_flops() // 2 // len(images)
 
 
 def count_forward_work(network: nn.Module, images: Tensor) -> int:
     """Multiply-adds of a forward pass, likewise."""
-    work = FlopCounterMode(display=False)
-    with keep_modes(network), plain_attention(), torch.no_grad(), work:
-        network.eval().forward(images)
+    with counting(network) as work, torch.no_grad():
+        network.forward(images)
     return work.get_total_flops() // 2 // len(images)
+
+
+@contextmanager
+def counting(network: nn.Module) -> Iterator[FlopCounterMode]:
+    """Counts what is computed inside, where the network is in evaluation mode.
+
+    Call its `forward`: a compiled network is counted as it was written.
+    """
+    with keep_modes(network), plain_attention(), FlopCounterMode(display=False) as work:
+        network.eval()
+        yield work
 
 
 @contextmanager

@@ -178,7 +178,8 @@ def test_one_thread_is_not_tried_where_its_steps_might_take_all_the_time(monkeyp
         kept_ways.find_file().unlink()
 
 
-def test_a_short_run_does_not_wait_to_see_who_else_computes(monkeypatch, two_threads):
+@pytest.mark.parametrize(("num_steps", "threads"), [(400, "auto"), (2_000, None)])  # 4 s, and 20 s without a choice
+def test_a_short_run_does_not_wait_to_see_who_else_computes(monkeypatch, two_threads, num_steps, threads):
     monkeypatch.setattr(autotune, "others_compute", lambda: pytest.fail("it has waited"))
     training, clock = make_convolutional(), Clock(monkeypatch, {})
 
@@ -186,7 +187,7 @@ def test_a_short_run_does_not_wait_to_see_who_else_computes(monkeypatch, two_thr
         clock.now += 0.01
 
     training.model.register_forward_hook(tick)
-    assert tune(training, AUTO, 400).compute == PLAIN
+    assert tune(training, replace(AUTO, threads=threads), num_steps).compute == PLAIN
 
 
 def test_beside_others_the_mean_of_the_turns_counts(monkeypatch, two_threads):
