@@ -9,7 +9,7 @@ __version__ = "0.2.0"
 # of whatever else could run on its core, such as the threads that cut images, or another run. 10,000 times, some tenths
 # of a millisecond, reach from one operation of a step to the next; where 1,000 do not and waking a thread is slow, a
 # small network takes 1.7 times as long, and augmented photographs too. The price: two runs of mnist_cnn at once, each
-# with all threads of two cores, take 54 s instead of 38. `engine.threads=auto` finds one thread each to be better (13 s).
+# with all threads of two cores, take 54 s instead of 38; `engine.threads=auto` takes one thread each then (13 s).
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # cuBLAS, read when a CUDA device is first used: with work space of its own its sums have the same bits each time.
