@@ -382,10 +382,11 @@ def relate_metrics(engine: Engine, schedule: Component[ForEverySchedule]) -> lis
 
 
 def relate_average(model: Component[ForEveryModel], average: Component[None]) -> list[str]:
-    if not (model.shared.freeze and average.name == "swa"):
+    given = [key for key in ("freeze", "freeze_after") if getattr(model.shared, key)]
+    if not (given and average.name == "swa"):
         return []
     return [
-        "average: swa was given beside model.freeze; expected ema or none: swa computes the statistics of batch "
+        f"average: swa was given beside model.{given[0]}; expected ema or none: swa computes the statistics of batch "
         "normalisation anew, which what is frozen keeps"
     ]
 

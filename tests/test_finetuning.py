@@ -9,6 +9,8 @@ import torch
 
 from cnnlab.cli import main
 from cnnlab.engine.checkpoint import load_checkpoint
+from cnnlab.engine.state import State
+from cnnlab.engine.step import compute_gradients
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
@@ -92,13 +94,90 @@ def test_rates_of_what_was_frozen_rise_from_nothing_and_its_statistics_stay(tmp_
     configuration = config(tmp_path, "model.freeze=backbone", "model.unfreeze_after=4 steps", "steps=9")
     training = build_experiment(configuration, assemble(configuration)).training
     parameters = dict(training.model.named_parameters())
-    body = [training.frozen.warm_up(step, parameters["conv1.weight"]) for step in range(10)]
+    (frozen,) = training.frozen
+    body = [frozen.warm_up(step, parameters["conv1.weight"]) for step in range(10)]
     assert body == [0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
-    assert {training.frozen.warm_up(step, parameters["fc.weight"]) for step in range(10)} == {1}
+    assert {frozen.warm_up(step, parameters["fc.weight"]) for step in range(10)} == {1}
     before, after = initial(configuration), weights(start(configuration, []))
     assert not {key for key in changed(before, after) if key.endswith(("running_mean", "running_var"))}
     rates = {group["lr"] for group in load_checkpoint(only(tmp_path))["optimizer"]["param_groups"]}
     assert rates == {0.05}
+
+
+def test_what_freezes_after_a_while_is_the_plain_run_until_then_and_stays(tmp_path):
+    """Weights, statistics and what the optimizer remembers of them; two parts at two steps."""
+    overrides = ["engine.checkpoint_every=1 step", "augment=shift"]
+    after = "++model.freeze_after={conv1: 3 steps, bn1: 3 steps, layer1: 5 steps}"
+    plain = {n: start(config(tmp_path / f"plain{n}", *overrides, f"steps={n}"), []) for n in (3, 5)}
+    run = {n: start(config(tmp_path / f"late{n}", *overrides, after, f"steps={n}"), []) for n in (3, 4, 5, 8)}
+    state = {n: weights(run[n]) for n in run}
+    assert_same(state[3], weights(plain[3]))
+    first = {key for key in state[3] if key.startswith(("conv1.", "bn1."))}
+    second = {key for key in state[3] if key.startswith("layer1.")}
+    rest = state[3].keys() - first - second
+    assert changed(state[3], state[4]) == second | rest and changed(state[3], state[5]) == second | rest
+    assert changed(state[5], state[8]) == rest
+    assert changed(state[5], weights(plain[5])) >= first
+    buffers = [load_checkpoint(run[n].last)["optimizer"]["state"][0]["momentum_buffer"] for n in (3, 8)]
+    assert torch.equal(*buffers)
+
+
+def test_of_what_has_frozen_a_step_computes_no_gradient(tmp_path):
+    after = "++model.freeze_after={conv1: 2 steps, bn1: 2 steps, layer1.0: 2 steps}"
+    configuration = config(tmp_path, after, "steps=4")
+    training = build_experiment(configuration, assemble(configuration)).training
+    seen = []
+    training.model.layer1[0].register_forward_hook(lambda _, __, output: seen.append(output.requires_grad))
+    for step in range(4):
+        images, labels = training.train.batch(0, step)
+        compute_gradients(training, images, labels, State(step=step))
+    assert seen == [True, True, False, False]
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_freezing_after_a_while_resumes_exactly(tmp_path, stop):
+    after = "++model.freeze_after={conv1: 4 steps, bn1: 4 steps, layer1: 0.6 epochs}"
+    overrides = [after, "augment=shift", "average=ema"]
+    whole = start(config(tmp_path / "whole", *overrides, "steps=8"), [])
+    run = start(config(tmp_path / "stopped", *overrides, f"steps={stop}"), [])
+    resume(str(run.path), ["steps=8"])
+    assert metrics(run) == metrics(whole)
+    for part in ("model", "optimizer", "average"):
+        assert_same(load_checkpoint(run.last)[part], load_checkpoint(whole.last)[part])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.freeze=[blocks.0]", "model.unfreeze_after=2 steps"],
+        ["++model.freeze_after={blocks.0: 2 steps}"],
+    ],
+)
+def test_what_never_learns_does_not_begin_to(tmp_path, overrides):
+    """The scales of whitened_cnn's batch normalisation are 1, whatever is frozen, and until when."""
+    small = ["model=whitened_cnn", "model.widths=[8,8]", "steps=4"]
+    run = start(small_config(tmp_path, *small, *overrides), [])
+    scales = [value for key, value in weights(run).items() if key.endswith(("norm1.weight", "rest.0.1.weight"))]
+    assert len(scales) == 4 and all(torch.equal(scale, torch.ones(8)) for scale in scales)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["++model.freeze_after={layr1: 2 epochs}"], "model.freeze_after: no parameter's name starts with 'layr1'"),
+        (
+            ["model.freeze=[layer1]", "++model.freeze_after={layer1.0: 2 epochs}"],
+            "model.freeze_after: layer1.0 has parameters that model.freeze names too; expected one of both",
+        ),
+        (
+            ["model.freeze=backbone", "++model.freeze_after={fc: 2 epochs}"],
+            "model.freeze_after: with fc all of the parameters would be frozen; expected some that learn to the end",
+        ),
+    ],
+)
+def test_what_cannot_freeze_after_a_while(tmp_path, overrides, told):
+    with pytest.raises(ConfigError, match=told):
+        assemble(config(tmp_path, *overrides))
 
 
 def only(folder):
@@ -176,6 +255,8 @@ def test_auto_keeps_features_where_that_changes_nothing(tmp_path, overrides, kep
         (["model.freeze=backbone", "model.unfreeze_after=soon"], "model.unfreeze_after: 'soon' was given; expected a"),
         (["model.freeze=head"], "model.freeze: 'head' was given; expected one of backbone or list of str or int"),
         (["model.freeze=backbone", "average=swa"], "average: swa was given beside model.freeze; expected ema"),
+        (["++model.freeze_after={conv1: 1 epoch}", "average=swa"], "swa was given beside model.freeze_after"),
+        (["++model.freeze_after={conv1: soon}"], "model.freeze_after: 'soon' was given; expected a number above 0 and"),
         (["model.head=[0]"], r"model.head: \[0\] was given; expected list of int at least 1"),
     ],
 )

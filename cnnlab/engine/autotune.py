@@ -12,6 +12,7 @@ seconds.
 
 On a processor that others use too, many threads may lose more than they win on a free one. There one thread is tried in
 long runs too, and the mean of the turns counts instead of the fastest, since disturbance is what is to be expected.
+Where there is no time for that, half of the threads are taken: of two runs at once on two cores each has one then.
 
 What was found is kept for runs of the same network on the same machine, that of a shared processor apart: see
 `kept_ways.py`. Nothing else is left behind: weights, statistics, the optimizer and the random streams are put back.
@@ -164,8 +165,11 @@ class Bench:
         """What `tune` returns, before a compiler that is wanted is tried."""
         default = Tuning(wanted.fill(PLAIN))
         is_choice = wanted.compile == "auto" or len(list_ways(wanted, self._training.device)) > 1
-        if not is_choice or MAX_SHARE * num_steps < FIRST_STEPS * self.timed_share:
+        if not is_choice:
             return default
+        if MAX_SHARE * num_steps < FIRST_STEPS * self.timed_share:  # of so few steps not even that is measured
+            is_fair = wanted.threads == "auto" and self.is_shared
+            return Tuning(replace(default.compute, threads=self.fair_threads)) if is_fair else default
         key = self.describe(wanted)
         known = by_main(lambda: kept_ways.find(key) or kept_ways.find(key + SHARED))
         # FIRST_STEPS, of which the first warms up: nobody waits for more of a run that is over soon.
@@ -179,8 +183,8 @@ class Bench:
         if seconds < SHORT:
             self._budget = min(LEAST, SHORT_SHARE * seconds)
             wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
-            if len(list_ways(wanted, self._training.device)) == 1:
-                return default
+            if wanted.threads != "auto":
+                return Tuning(wanted)
             key = self.describe(wanted)
         key += SHARED if self.is_shared else ""
         known = by_main(lambda: kept_ways.find(key))
@@ -188,19 +192,18 @@ class Bench:
         if known and known["may_compile"] == may_compile:
             return Tuning(Compute.from_dict(known["compute"]), known["timings"])
         self._say(f"measuring how to compute fastest, for {math.ceil(self._budget):,} s at most")
-        tuning = self.measure(wanted, plain, step_seconds, num_steps, may_compile)
+        tuning = self.measure(wanted, step_seconds, num_steps, may_compile)
         if not tuning.warnings:
             entry = {"step_seconds": step_seconds, "may_compile": may_compile, "compute": asdict(tuning.compute)}
             by_main(lambda: kept_ways.keep(key, {**entry, "timings": dict(tuning.timings)}))
         return tuning
 
-    def measure(
-        self, wanted: Compute, plain: Compute, step_seconds: float, num_steps: int, may_compile: bool
-    ) -> Tuning:
+    def measure(self, wanted: Compute, step_seconds: float, num_steps: int, may_compile: bool) -> Tuning:
         """The fastest way, found in the time that there is."""
         wanted = self.narrow(wanted, step_seconds)
         # What is compiled is chosen among what is not: else each way would have to be compiled.
         ways = list_worthwhile(list_ways(wanted, self._training.device), self._training.device)
+        plain = ways[0]
         taken = step_seconds * self.timed_share
         num_timed = min(100, max(1, math.ceil(TURN / taken)))
         # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
@@ -211,6 +214,8 @@ class Bench:
                 turns = self.take_turns(ways, num_timed, num_turns)
             timed = {way: seconds / self.timed_share for way, seconds in turns.items()}
         best = pick(timed, plain) if timed else plain
+        if wanted.threads == "auto" and self.is_shared and all(way.threads != 1 for way in timed):
+            best = replace(best, threads=self.fair_threads)
         seconds = timed.get(best, step_seconds)
         failure = None
         if may_compile and self.seconds_left() > COMPILING:
@@ -237,24 +242,28 @@ class Bench:
         (number,) = largest(torch.get_num_threads())
         return int(number)
 
+    @property
+    def fair_threads(self) -> int:
+        """How many a run takes of a processor that is not its own, unless measuring finds better."""
+        return max(1, self.num_threads // 2)
+
     @cached_property
     def is_shared(self) -> bool:
         """Whether others compute on the processor at the same time, where that matters."""
         return self._training.device.type == "cpu" and self.num_threads > 1 and by_main(others_compute)
 
     def narrow(self, wanted: Compute, step_seconds: float) -> Compute:
-        """`wanted` without the way of one thread alone where that need not be, or cannot be, measured.
+        """`wanted` with its threads decided where one alone need not be, or cannot be, measured.
 
         On a free processor that is where steps are large, on a shared one where two steps of one thread might not fit
         into the time that is left.
         """
-        if wanted.threads != "auto":
-            return wanted
+        if len(list_ways(replace(PLAIN, threads=wanted.threads), self._training.device)) == 1:
+            return wanted if wanted.threads != "auto" else replace(wanted, threads=None)
         if self.is_shared:
             is_tried = 2 * self.num_threads * self.timed_share * step_seconds < self.seconds_left()
-        else:
-            is_tried = step_seconds <= LARGE
-        return wanted if is_tried else replace(wanted, threads=None)
+            return wanted if is_tried else replace(wanted, threads=self.fair_threads)
+        return wanted if step_seconds <= LARGE else replace(wanted, threads=None)
 
     @property
     def timed_share(self) -> float:

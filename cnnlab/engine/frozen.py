@@ -1,7 +1,8 @@
-"""Parts of a network that do not learn, or not yet: a function of the step, so that a resumed run agrees."""
+"""Parts of a network that do not learn, not yet or no more: a function of the step, so that a resumed run agrees."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @dataclass(frozen=True)
 class Frozen:
-    """Before step `until` these parameters get no gradients, and these modules are in evaluation mode.
+    """From step `since` on and before step `until` these parameters get no gradients, these modules evaluate.
 
     Batch normalisation stays in evaluation mode after it: the statistics that the weights were trained with are better
     than those of a few batches, which would change what every layer above sees at once.
@@ -19,18 +20,20 @@ class Frozen:
 
     parameters: Sequence[nn.Parameter]
     modules: Sequence[nn.Module]
-    until: float  # step; infinity: never
+    since: int = 0
+    until: float = math.inf
 
     def warm_up(self, step: int, parameter: nn.Parameter) -> float:
         """What the rate of a parameter is multiplied by: once it learns it rises for as long as it was frozen."""
-        if step >= 2 * self.until or all(parameter is not frozen for frozen in self.parameters):
+        thaws = self.until < math.inf and any(parameter is frozen for frozen in self.parameters)
+        if not thaws or step >= 2 * self.until:
             return 1.0
         return max(0.0, (step + 1 - self.until) / self.until)
 
     def hold(self, step: int) -> None:
         """Make it so for `step`. At every step anew: an evaluation in between puts the whole network in one mode."""
-        learns = step >= self.until
+        learns = not self.since <= step < self.until
         for parameter in self.parameters:
             parameter.requires_grad_(learns)
         for module in self.modules:
-            module.training = learns and not isinstance(module, _BatchNorm)
+            module.training = learns and (step < self.since or not isinstance(module, _BatchNorm))

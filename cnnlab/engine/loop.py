@@ -101,7 +101,7 @@ def fit(
         multiplier = t.schedule(state.step, state.rows)
         rates = [rate * multiplier for rate in base_rates]
         for group, rate in zip(t.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate if t.frozen is None else rate * t.frozen.warm_up(state.step, group["params"][0])
+            group["lr"] = rate * math.prod(part.warm_up(state.step, group["params"][0]) for part in t.frozen)
 
         t.times.begin()
         images, labels = t.train.batch(epoch, number)

@@ -68,7 +68,7 @@ class Training:
     seed: int
     clip_norm: float | None = None  # of all gradients together
     clip_value: float | None = None  # of each number
-    frozen: Frozen | None = None  # what does not learn, or not yet
+    frozen: tuple[Frozen, ...] = ()  # what does not learn, not yet or no more
     can_cut: bool = True  # batches into micro-batches, where memory runs out
     learn_hardest: float | None = None  # the share of a batch that is learned from: see `hardest.py`
     scaler: GradScaler | None = None  # of the loss, where gradients in float16 would vanish
@@ -140,8 +140,8 @@ def accumulate_gradients(
     """
     t = training
     seed_step(t.device, t.seed, "dropout", step, *([rank()] if rank() else []))
-    if t.frozen is not None:
-        t.frozen.hold(step)
+    for part in t.frozen:
+        part.hold(step)
     for group in t.optimizer.param_groups:  # as zero_grad does, without its bookkeeping
         for parameter in group["params"]:
             parameter.grad = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from cnnlab.engine.network import Network
 from cnnlab.errors import ConfigError
 from cnnlab.models import DATA_INITS, INITS
 from cnnlab.models.backbones import find_published
-from cnnlab.models.freezing import OnFeatures, find_frozen
+from cnnlab.models.freezing import OnFeatures, find_frozen, require_learning
 from cnnlab.models.head import replace_head
 from cnnlab.models.shapes import require_size
 from cnnlab.models.weights import load_weights
@@ -47,10 +48,10 @@ def build_model(config: Config, facts: Facts) -> nn.Module:
                 module.momentum = shared.batch_norm_momentum
     if shared.head or shared.head_dropout:
         replace_head(model, shared.head, shared.head_dropout)
-    if shared.freeze:
-        parameters, _ = find_frozen(model, shared.freeze)
-        for parameter in parameters:
-            parameter.requires_grad_(shared.unfreeze_after is not None)
+    frozen = find_frozen(model, shared.freeze)[0] if shared.freeze else []
+    for parameter in frozen:  # some networks have parameters that never learn
+        parameter.requires_grad_(parameter.requires_grad and shared.unfreeze_after is not None)
+    require_learning(model, frozen, list(shared.freeze_after))
     return model
 
 
@@ -89,13 +90,18 @@ def count_learning(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def hold_frozen(config: Config, model: nn.Module, count_steps: Callable[[Duration], int]) -> Frozen | None:
-    """What of the network does not learn, and until when."""
+def hold_frozen(config: Config, model: nn.Module, count_steps: Callable[[Duration], int]) -> tuple[Frozen, ...]:
+    """What of the network does not learn, and when."""
     shared = config.model.shared
-    if not shared.freeze:
-        return None
-    until = count_steps(shared.unfreeze_after) if shared.unfreeze_after else math.inf
-    return Frozen(*find_frozen(model, shared.freeze), until)
+
+    def hold(names: Literal["backbone"] | list[str | int], since: int, until: float) -> Frozen:
+        parameters, modules = find_frozen(model, names)
+        return Frozen([p for p in parameters if p.requires_grad], modules, since, until)
+
+    parts = [hold([prefix], count_steps(after), math.inf) for prefix, after in shared.freeze_after.items()]
+    if shared.freeze:
+        parts.append(hold(shared.freeze, 0, count_steps(shared.unfreeze_after) if shared.unfreeze_after else math.inf))
+    return tuple(parts)
 
 
 def keep_features(

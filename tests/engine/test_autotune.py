@@ -160,6 +160,22 @@ def test_one_thread_is_tried_for_large_steps_beside_others_alone(monkeypatch, tw
     assert tuning.compute.threads == (1 if is_shared else None) and len(tuning.timings) == (4 if is_shared else 2)
 
 
+@pytest.mark.parametrize("num_steps", [100, 250, 400])
+@pytest.mark.parametrize(("is_shared", "chosen"), [(False, None), (True, 1)])
+def test_without_time_to_measure_half_of_the_threads_are_left_to_others(
+    monkeypatch, two_threads, num_steps, is_shared, chosen
+):
+    """Of steps that take 0.3 s, two turns of each way do not fit into two seconds; of 100 none is timed."""
+    monkeypatch.setattr(autotune, "others_compute", lambda: is_shared)
+    training, clock = make_convolutional(), Clock(monkeypatch, {})
+
+    def tick(model: nn.Module, inputs, output) -> None:
+        clock.now += 0.3
+
+    training.model.register_forward_hook(tick)
+    assert tune(training, replace(PLAIN, threads="auto"), num_steps).compute == replace(PLAIN, threads=chosen)
+
+
 def test_one_thread_is_not_tried_where_its_steps_might_take_all_the_time(monkeypatch, two_threads):
     monkeypatch.setattr(autotune, "others_compute", lambda: True)
     for num_threads, is_tried in ((2, True), (64, False)):
@@ -173,8 +189,8 @@ def test_one_thread_is_not_tried_where_its_steps_might_take_all_the_time(monkeyp
 
         training.model.register_forward_hook(tick)
         wanted = replace(PLAIN, threads="auto", memory_format="auto")
-        tune(training, wanted, 10_000 + num_threads)  # 30 s for measuring; two steps of one thread may be 38
-        assert (1 in seen) == is_tried
+        tuning = tune(training, wanted, 10_000 + num_threads)  # 30 s for measuring; two steps of one thread may be 38
+        assert (1 in seen) == is_tried and tuning.compute.threads == (None if is_tried else 32)
         kept_ways.find_file().unlink()
 
 
