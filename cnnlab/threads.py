@@ -12,11 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 PR_SET_PDEATHSIG = 1  # as <sys/prctl.h> numbers it
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as <malloc.h> numbers them
+JUST_STARTED = 10.0  # seconds ago, or less
+LOOK = 0.1  # seconds, at least, for which it is watched what others do
 
 
 def num_cores() -> int:
@@ -37,19 +40,45 @@ def memory_of_machine() -> int | None:
     return memory
 
 
-def others_compute(seconds: float = 0.1) -> bool:
+class Work(NamedTuple):
+    """How long, in seconds, the cores that this process may use and the process itself have worked, and when."""
+
+    cores: float
+    own: float  # with the processes that it has waited for
+    time: float
+
+    @classmethod
+    def read(cls) -> Work:
+        """Raises OSError, ValueError or AttributeError on a system that does not tell."""
+        times = os.times()
+        own = time.process_time() + times.children_user + times.children_system
+        return cls(seconds_worked(), own, time.perf_counter())
+
+
+@cache
+def work_at_start() -> Work | None:
+    """When it is first asked for, as below; None on a system that does not tell."""
+    try:
+        return Work.read()
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def others_compute() -> bool:
     """Whether other processes keep more than half a core busy, of those that this one may use.
 
-    It is looked at for so many seconds, in which this process waits. A container that may use all cores of its machine
-    shares them with whatever runs there. False where the system does not tell.
+    On average since this process has started, if that was a moment ago. Else it is looked at for a tenth of a second,
+    in which this process waits. A container that may use all cores of its machine shares them with whatever runs there.
+    False where the system does not tell.
     """
-    try:
-        before, own, begin = seconds_worked(), time.process_time(), time.perf_counter()
-        time.sleep(seconds)
-        others = seconds_worked() - before - (time.process_time() - own)
-    except (OSError, ValueError, AttributeError):  # not Linux
+    before = work_at_start()
+    if before is None:
         return False
-    return others > 0.5 * (time.perf_counter() - begin)
+    if time.perf_counter() - before.time > JUST_STARTED:
+        before = Work.read()
+    time.sleep(max(0.0, before.time + LOOK - time.perf_counter()))
+    now = Work.read()
+    return now.cores - before.cores - (now.own - before.own) > 0.5 * (now.time - before.time)
 
 
 def seconds_worked() -> float:
@@ -70,8 +99,16 @@ def worker_threads(number: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,))
 
 
+def start_anew() -> None:
+    """In a child process, which has none of the threads and has not worked yet."""
+    worker_threads.cache_clear()
+    work_at_start.cache_clear()
+    work_at_start()
+
+
+work_at_start()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=worker_threads.cache_clear)  # a child process has none of them
+    os.register_at_fork(after_in_child=start_anew)
 
 
 @contextmanager

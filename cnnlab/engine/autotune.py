@@ -2,7 +2,7 @@
 
 It is the plain way (fp32, channels_last, off) unless measuring pays: all of it may take MAX_SHARE of what the run
 will, which a plain step tells, or LEAST seconds. In a run under SHORT seconds it is the number of threads alone that is
-measured, since many of them on a busy machine take several times as long as one; a run under QUICK seconds is never
+measured, since many of them on a busy machine take several times as long as one; a run under QUICK seconds is not
 measured. A precision whose matrix products and convolutions are slower than those of fp32 is not stepped at all; the
 other ways take turns, on a processor with PART images of a larger batch, where their number changes little in which
 way is the faster. One is *sound* if the loss and the gradient of the first batch are close to those of fp32. One is
@@ -12,7 +12,7 @@ seconds.
 
 On a processor that others use too, many threads may lose more than they win on a free one. There one thread is tried in
 long runs too, and the mean of the turns counts instead of the fastest, since disturbance is what is to be expected.
-Where there is no time for that, half of the threads are taken: of two runs at once on two cores each has one then.
+Where there is no time for that half of the threads are taken: of two runs at once on two cores each has one then.
 
 What was found is kept for runs of the same network on the same machine, that of a shared processor apart: see
 `kept_ways.py`. Nothing else is left behind: weights, statistics, the optimizer and the random streams are put back.
@@ -167,13 +167,14 @@ class Bench:
         is_choice = wanted.compile == "auto" or len(list_ways(wanted, self._training.device)) > 1
         if not is_choice:
             return default
-        if MAX_SHARE * num_steps < FIRST_STEPS * self.timed_share:  # of so few steps not even that is measured
-            is_fair = wanted.threads == "auto" and self.is_shared
-            return Tuning(replace(default.compute, threads=self.fair_threads)) if is_fair else default
+        if wanted.threads == "auto" and self.is_shared:
+            default = Tuning(replace(default.compute, threads=self.fair_threads))
+        if MAX_SHARE * num_steps < FIRST_STEPS * self.timed_share:
+            return default
         key = self.describe(wanted)
         known = by_main(lambda: kept_ways.find(key) or kept_ways.find(key + SHARED))
         # FIRST_STEPS, of which the first warms up: nobody waits for more of a run that is over soon.
-        plain = default.compute.uncompiled()
+        plain = wanted.fill(PLAIN).uncompiled()
         with self.timing_part():
             step_seconds = known["step_seconds"] if known else self.time_steps(plain, 1) / self.timed_share
         seconds = step_seconds * num_steps

@@ -160,17 +160,17 @@ def test_one_thread_is_tried_for_large_steps_beside_others_alone(monkeypatch, tw
     assert tuning.compute.threads == (1 if is_shared else None) and len(tuning.timings) == (4 if is_shared else 2)
 
 
-@pytest.mark.parametrize("num_steps", [100, 250, 400])
+@pytest.mark.parametrize(("step_seconds", "num_steps"), [(0.3, 100), (0.3, 250), (0.3, 400), (0.01, 400)])
 @pytest.mark.parametrize(("is_shared", "chosen"), [(False, None), (True, 1)])
 def test_without_time_to_measure_half_of_the_threads_are_left_to_others(
-    monkeypatch, two_threads, num_steps, is_shared, chosen
+    monkeypatch, two_threads, step_seconds, num_steps, is_shared, chosen
 ):
-    """Of steps that take 0.3 s, two turns of each way do not fit into two seconds; of 100 none is timed."""
+    """Of steps that take 0.3 s two turns of each way do not fit into two seconds; of 100 none is timed."""
     monkeypatch.setattr(autotune, "others_compute", lambda: is_shared)
     training, clock = make_convolutional(), Clock(monkeypatch, {})
 
     def tick(model: nn.Module, inputs, output) -> None:
-        clock.now += 0.3
+        clock.now += step_seconds
 
     training.model.register_forward_hook(tick)
     assert tune(training, replace(PLAIN, threads="auto"), num_steps).compute == replace(PLAIN, threads=chosen)
@@ -194,16 +194,15 @@ def test_one_thread_is_not_tried_where_its_steps_might_take_all_the_time(monkeyp
         kept_ways.find_file().unlink()
 
 
-@pytest.mark.parametrize(("num_steps", "threads"), [(400, "auto"), (2_000, None)])  # 4 s, and 20 s without a choice
-def test_a_short_run_does_not_wait_to_see_who_else_computes(monkeypatch, two_threads, num_steps, threads):
-    monkeypatch.setattr(autotune, "others_compute", lambda: pytest.fail("it has waited"))
+def test_threads_that_are_given_do_not_depend_on_who_else_computes(monkeypatch, two_threads):
+    monkeypatch.setattr(autotune, "others_compute", lambda: pytest.fail("it has looked"))
     training, clock = make_convolutional(), Clock(monkeypatch, {})
 
     def tick(model: nn.Module, inputs, output) -> None:
         clock.now += 0.01
 
     training.model.register_forward_hook(tick)
-    assert tune(training, replace(AUTO, threads=threads), num_steps).compute == PLAIN
+    assert tune(training, replace(AUTO, threads=None), 400).compute == PLAIN
 
 
 def test_beside_others_the_mean_of_the_turns_counts(monkeypatch, two_threads):
