@@ -194,7 +194,7 @@ def draw_training_images(overrides: list[str], config_dirs: list[str], output: s
     config = compose(overrides, config_dirs)
     dataset = build_dataset(config)
     train = read_parts(config, dataset, torch.device("cpu"))["train"]
-    if not train.images.images.holds_pixels:
+    if not train.images.holds_pixels:
         raise ConfigError(f"--plot: dataset {config.dataset.name} has no pictures to draw; expected one of images")
     announce(target)
     draw_augmented(train, dataset.facts, target)

@@ -35,7 +35,7 @@ def read_images(*overrides: str) -> dict[str, set[tuple[bytes, str]]]:
     dataset = build_dataset(config)
     found = {}
     for part, batches in read_parts(config, dataset, torch.device("cpu")).items():
-        images = batches.images.images.take_centres(batches.indices)
+        images = batches.images.store.take_centres(batches.indices)
         labels = batches.images.labels[batches.indices]
         pairs = zip(images, labels, strict=True)
         found[part] = {(image.numpy().tobytes(), dataset.facts.classes[label]) for image, label in pairs}

@@ -31,7 +31,7 @@ def zeros_and_ones() -> Dataset:
     def read(part: str) -> ImageSet:
         digits = DATASETS["digits"](image_size=12).read(part)
         chosen = digits.labels < 2
-        return ImageSet(digits.images.select(chosen), digits.labels[chosen])
+        return ImageSet(digits.store.select(chosen), digits.labels[chosen])
 
     return Dataset(Facts(("zero", "one"), 1, 12), ("train",), read)
 
@@ -40,7 +40,7 @@ def brightness() -> Dataset:
     """The digits of 12×12 with two targets: how bright the left and the right half are."""
 
     def read(part: str) -> ImageSet:
-        images = DATASETS["digits"](image_size=12).read(part).images
+        images = DATASETS["digits"](image_size=12).read(part).store
         halves = [half.float().mean((1, 2, 3)) / 255 for half in images.tensor.chunk(2, dim=2)]
         return ImageSet(images, torch.stack(halves, 1))
 

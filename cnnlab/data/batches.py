@@ -7,7 +7,7 @@ the same images whatever was asked before, which is what makes resuming in the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -162,9 +162,18 @@ class Batches:
         """Which images a batch consists of, from 0 to `num_examples` - 1: int64 (N,), this process's share."""
         return self._epoch(epoch).order.on(self.images.labels.device)[self.share.of(self._whole(number))]
 
+    def pixels(self, positions: Tensor) -> Tensor:
+        """The images at some positions as an evaluation takes them, uint8 (N, H, W, C), where they lie."""
+        store = self.images.store
+        return store.take_centres(self.indices[positions].to(store.device))
+
+    def names(self, positions: Iterable[int]) -> list[str]:
+        """What the dataset calls the images at some positions."""
+        return self.images.name(self.indices[list(positions)].tolist())
+
     def fingerprint(self) -> str:
         """Sixteen digits that are others for other images or labels, or another choice of them."""
-        labels, store = self.images.labels.cpu().numpy(), self.images.images
+        labels, store = self.images.labels.cpu().numpy(), self.images.store
         return hash_bytes(self.indices.cpu().numpy(), labels, np.frombuffer(store.digest, np.uint8)).hex()
 
     # --- Others of the same kind --------------------------------------------------------------------
@@ -214,7 +223,7 @@ class Batches:
         Where the processor cuts and another device computes, the next batch is begun meanwhile.
         """
         device = self.images.labels.device
-        if device == self.images.images.device:
+        if device == self.images.store.device:
             return self._cut(epoch, number)()
         ahead, self._memo.ahead = self._memo.ahead, None
         if ahead is not None and ahead[0] == (epoch, number):
@@ -227,7 +236,7 @@ class Batches:
 
     def _cut(self, epoch: int, number: int) -> Callable[[], Tensor]:
         """What gives the uint8 images (N, H, W, C) of a batch, on any thread."""
-        store, now, positions = self.images.images, self._epoch(epoch), self._positions(number)
+        store, now, positions = self.images.store, self._epoch(epoch), self._positions(number)
         chosen, num_threads = self._chosen(now, positions, store.device), torch.get_num_threads()
         if self.augment.crop is None:
             return partial(store.take_centres, chosen, num_threads)

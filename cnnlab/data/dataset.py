@@ -65,12 +65,17 @@ class Facts:
 class ImageSet:
     """Images with their labels."""
 
-    images: Store
+    store: Store
     labels: Tensor  # int64 (N,); float32 (N, labels) of 0 and 1 where an image has several, (N, targets) for regression
     files: Pictures | None = None  # that they were read from, one each
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def holds_pixels(self) -> bool:
+        """Whether the images are pictures, and not other numbers."""
+        return self.store.holds_pixels
 
     def name(self, indices: Iterable[int]) -> list[str]:
         """What the dataset calls some of the images: their ids or, where it has none, their indices from 0."""
@@ -83,12 +88,12 @@ class ImageSet:
 
     def to(self, device: torch.device) -> ImageSet:
         """On the device that computes; packed images stay in their file."""
-        return ImageSet(self.images.to(device), self.labels.to(device), self.files)
+        return ImageSet(self.store.to(device), self.labels.to(device), self.files)
 
     def join(self, other: ImageSet) -> ImageSet:
         """These images and, after them, others of the same kind."""
         files = self.files.join(other.files) if self.files is not None and other.files is not None else None
-        return ImageSet(self.images.join(other.images), torch.cat([self.labels, other.labels]), files)
+        return ImageSet(self.store.join(other.store), torch.cat([self.labels, other.labels]), files)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from cnnlab.data.dataset import ImageSet, Pictures
-from cnnlab.data.twins import describe_images, find_twins
+from cnnlab.data.twins import AT_ONCE, MAX_COMPARED, find_twins
 from cnnlab.errors import ConfigError, DataError, tell
 from cnnlab.signature import suggest
-
-AT_ONCE = 2048  # images
-MAX_COMPARED = 100_000  # images, each of which is held against all others
 
 
 def is_pattern(groups: str) -> bool:
@@ -52,15 +49,13 @@ def join_twins(groups: Tensor | None, images: ImageSet) -> Tensor:
 
     Raises DataError for more images than can be compared.
     """
-    if not images.images.holds_pixels or len(images) > MAX_COMPARED:
+    if not images.holds_pixels or len(images) > MAX_COMPARED:
         raise DataError(
             f"split.keep_twins: true was given for {len(images):,} images; expected false, or at most {MAX_COMPARED:,} "
             "of pixels: each is compared with all others"
         )
-    store = images.images
-    indices = torch.arange(len(images), device=store.device)
-    described = [describe_images(store.take_centres(some).cpu()) for some in indices.split(AT_ONCE)]
-    hashes, small = (torch.cat(column) for column in zip(*described, strict=True))
+    store = images.store
+    pieces = map(store.take_centres, torch.arange(len(images), device=store.device).split(AT_ONCE))
     group = torch.arange(len(images)) if groups is None else groups
     parent = list(range(int(group.max()) + 1))
 
@@ -70,7 +65,7 @@ def join_twins(groups: Tensor | None, images: ImageSet) -> Tensor:
             number = parent[number]
         return number
 
-    for pair in find_twins(hashes, small):
+    for pair in find_twins(pieces):
         first, second = find_root(int(group[pair.first])), find_root(int(group[pair.second]))
         parent[max(first, second)] = min(first, second)
     return _number([find_root(number) for number in group.tolist()])

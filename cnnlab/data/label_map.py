@@ -45,7 +45,7 @@ def map_labels(dataset: Dataset, mapping: Mapping[str, str | None]) -> Dataset:
         labels = torch.tensor(numbers)[images.labels]
         kept = (labels >= 0).nonzero().flatten()
         files = None if images.files is None else map_pictures(images.files)
-        store = images.images if len(kept) == len(labels) else images.images.select(kept)
+        store = images.store if len(kept) == len(labels) else images.store.select(kept)
         return ImageSet(store, labels[kept], files)
 
     files = {part: map_pictures(pictures) for part, pictures in dataset.files.items()}

@@ -59,8 +59,8 @@ def measure_pixels(images: ImageSet, indices: Tensor) -> tuple[tuple[float, ...]
     Of packed images all pixels count, not only those in the centre.
     """
     # Counting how often each of the 256 values occurs is exact and needs no floating-point copy.
-    histograms = torch.zeros(images.images.channels, 256, dtype=torch.float64)
-    for pixels in images.images.pieces(indices):
+    histograms = torch.zeros(images.store.channels, 256, dtype=torch.float64)
+    for pixels in images.store.pieces(indices):
         for channel, histogram in enumerate(histograms):
             histogram += torch.bincount(pixels[..., channel].flatten().int(), minlength=256)
     share = histograms / histograms.sum(dim=1, keepdim=True)

@@ -19,7 +19,7 @@ def find_repeats(parts: Mapping[str, Batches], classes: Sequence[str]) -> list[s
     for group in _group_by_checksum(parts).values():
         for part, index in group:
             images = parts[part].images
-            pixels = images.images[index]
+            pixels = images.store[index]
             spot = (part, int(images.labels[index]), images.name([index])[0], index)
             same.setdefault((*pixels.shape[:2], pixels.tobytes()), {})[id(images), index] = spot
     groups = [list(spots.values()) for spots in same.values()]
@@ -38,7 +38,7 @@ def find_repeats(parts: Mapping[str, Batches], classes: Sequence[str]) -> list[s
 
 def _group_by_checksum(parts: Mapping[str, Batches]) -> dict[int, list[tuple[str, int]]]:
     """Part and index of images that may be the same; those without another like it are left out."""
-    stores = {id(batches.images): batches.images.images for batches in parts.values()}
+    stores = {id(batches.images): batches.images.store for batches in parts.values()}
     checksums = {key: store.checksums() for key, store in stores.items()}
     groups: dict[int, list[tuple[str, int]]] = {}
     for part, batches in parts.items():

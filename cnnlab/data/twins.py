@@ -6,13 +6,17 @@ of small pictures decides.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 MAX_BITS = 8  # of the hash's 64, in which twins may differ
 LEAST_CORRELATION = 0.97  # of pictures of 16×16 pixels
+MAX_COMPARED = 100_000  # images, each of which is compared with all others
+AT_ONCE = 2048  # images that are described at a time
 CHUNK = 4096
 
 
@@ -34,8 +38,15 @@ def describe_images(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return hashes, small / small.norm(dim=1, keepdim=True).clamp(min=1e-6)
 
 
-def find_twins(hashes: Tensor, small: Tensor) -> list[Twins]:
-    """All pairs of near-twins, the most alike first; images of one colour have none."""
+def find_twins(pieces: Iterable[Tensor]) -> list[Twins]:
+    """All pairs of near-twins among images, uint8 (N, H, W, C) in pieces, by their positions in all of them.
+
+    The most alike come first; images of one colour have none.
+    """
+    described = [describe_images(pixels.cpu()) for pixels in pieces]
+    if not described:
+        return []
+    hashes, small = (torch.cat(column) for column in zip(*described, strict=True))
     found: list[Twins] = []
     is_plain = small.norm(dim=1) < 0.5
     for start in range(0, len(hashes), CHUNK):

@@ -56,7 +56,7 @@ def read_parts(config: Config, dataset: Dataset, device: torch.device) -> dict[s
     parts = divide(config.division, labels, dataset.facts.classes, group_images(config, read["train"]))
     normalise = find_normalisation(config, dataset.facts, read["train"], parts["train"])
     augment = choose_augment(config)
-    if (augment.crop or augment.augmentations) and not read["train"].images.holds_pixels:
+    if (augment.crop or augment.augmentations) and not read["train"].holds_pixels:
         names = ", ".join(component.name for component in config.augment if component not in config.augment.mixes)
         raise ConfigError(f"augment: {names} change pixels, and dataset {config.dataset.name} has other numbers")
     resident = {part: images.to(device) for part, images in read.items()}
@@ -88,7 +88,7 @@ def find_normalisation(config: Config, facts: Facts, images: ImageSet, train: Pa
     if isinstance(given, dict):
         return Normalise(tuple(given["mean"]), tuple(given["std"]))
     own = facts.mean is None or facts.std is None or given == "auto"
-    if own and images.images.holds_pixels:
+    if own and images.holds_pixels:
         return Normalise(*measure_pixels(images, train.indices))
     return Normalise(facts.mean, facts.std)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cnnlab.data import Facts
 from cnnlab.data.batches import Batches
-from cnnlab.data.twins import Twins, describe_images, find_twins
+from cnnlab.data.twins import AT_ONCE, MAX_COMPARED, Twins, find_twins
 from cnnlab.errors import ConfigError, printable
 from cnnlab.reports.page import Table, encode, render, write_page
 from cnnlab.runs.cells import guard
@@ -29,8 +29,6 @@ from cnnlab.tasks import MULTILABEL
 
 MAX_SHOWN = 120  # suspects with a picture
 MAX_PAIRS = 60  # twins with pictures
-MAX_COMPARED = 100_000  # images, each of which is held against all others
-CHUNK = 2048  # images at a time
 NOT_JUDGED = "labels: only those of one class an image are judged, and this run is of a {} problem"
 
 
@@ -69,7 +67,7 @@ def audit(path: str, overrides: Sequence[str] = ()) -> list[Path]:
     errors = find_label_errors(judged.probabilities, judged.labels) if judged else None
     parts = first.read_parts()
     compared = {"all folds": join_folds(parts)} | keep(parts, "test") if is_whole else parts
-    if not next(iter(parts.values())).images.images.holds_pixels:
+    if not next(iter(parts.values())).images.holds_pixels:
         compared = {}
     twins, names = compare(compared)
     files = [home.audit, home.twins, home.audit_page]
@@ -118,15 +116,11 @@ def list_errors(judged: Judged, errors: LabelErrors, classes: Sequence[str]) -> 
         label, suggested = int(judged.labels[position]), int(errors.suggested[position])
         p = judged.probabilities[position]
         rows.append(
-            [part, guard(name_image(batches, place)), guard(find_path(batches, place)), guard(classes[label])]
+            [part, guard(batches.names([place])[0]), guard(find_path(batches, place)), guard(classes[label])]
             + [guard(classes[suggested]), "yes" if errors.is_suspect[position] else "no"]
             + [f"{float(value):.6g}" for value in (p[label], p[suggested])]
         )
     return rows
-
-
-def name_image(batches: Batches, place: int) -> str:
-    return batches.images.name([int(batches.indices[place])])[0]
 
 
 def find_path(batches: Batches, place: int) -> str:
@@ -135,10 +129,9 @@ def find_path(batches: Batches, place: int) -> str:
     return "" if files is None else str(files.paths[int(batches.indices[place])])
 
 
-def take(batches: Batches, places: Tensor) -> Tensor:
-    """uint8 (N, H, W, C)"""
-    store = batches.images.images
-    return store.take_centres(batches.indices[places].to(store.device)).cpu()
+def encode_image(batches: Batches, place: int) -> str:
+    (pixels,) = batches.pixels(torch.tensor([place]))
+    return encode(pixels.cpu().numpy())
 
 
 # --- Twins --------------------------------------------------------------------------------------------
@@ -161,15 +154,12 @@ def compare(parts: dict[str, Batches]) -> tuple[list[Twins], list[tuple[str, int
         raise ConfigError(
             f"audit: holds each of {len(names):,} images against all others; expected at most {MAX_COMPARED:,}"
         )
-    if not names:
-        return [], []
-    described = [
-        describe_images(take(batches, places))
+    pieces = (
+        batches.pixels(places)
         for batches in parts.values()
-        for places in torch.arange(batches.num_examples).split(CHUNK)
-    ]
-    hashes, small = (torch.cat(column) for column in zip(*described, strict=True))
-    return find_twins(hashes, small), names
+        for places in torch.arange(batches.num_examples).split(AT_ONCE)
+    )
+    return find_twins(pieces), names
 
 
 def crosses(pair: Twins, names: Sequence[tuple[str, int]]) -> bool:
@@ -188,7 +178,7 @@ def list_twins(
         for position in (pair.first, pair.second):
             part, place = names[position]
             batches = parts[part]
-            row += [part, guard(name_image(batches, place)), guard(find_path(batches, place))]
+            row += [part, guard(batches.names([place])[0]), guard(find_path(batches, place))]
             row.append(guard(tell_label(batches, place, facts)))
         rows.append(row)
     return rows
@@ -223,16 +213,16 @@ def show(
             label, suggested = int(judged.labels[position]), int(errors.suggested[position])
             p = judged.probabilities[position]
             told = f"{classes[label]} ({p[label]:.1%})? rather {classes[suggested]} ({p[suggested]:.1%})"
-            name = f"{part} {printable(name_image(batches, place))}"
-            suspects.append((encode(take(batches, torch.tensor([place]))[0].numpy()), f"{told}, {name}", name))
+            name = f"{part} {printable(batches.names([place])[0])}"
+            suspects.append((encode_image(batches, place), f"{told}, {name}", name))
         pairs = tabulate_pairs(judged, errors, classes)
     shown = []
     for pair in sorted(twins, key=lambda pair: -crosses(pair, names))[:MAX_PAIRS]:
         both = []
         for position in (pair.first, pair.second):
             part, place = names[position]
-            picture = encode(take(parts[part], torch.tensor([place]))[0].numpy())
-            name = f"{part} {printable(name_image(parts[part], place))}"
+            picture = encode_image(parts[part], place)
+            name = f"{part} {printable(parts[part].names([place])[0])}"
             told = f"{pair.similarity:.1%} alike: {name}, {printable(tell_label(parts[part], place, facts))}"
             both.append((picture, told, name))
         shown.append(both)

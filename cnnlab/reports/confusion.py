@@ -33,8 +33,8 @@ def show_classes(evaluation: Evaluation, task: Classification, classes: list[str
         taken, label = classes[int(predicted[position])], classes[int(labels[position])]
         share = f"{float(certainty[position]):.1%}"
         told = f"{label}, {share}" if taken == label else f"{label} → {taken}, {share}"
-        (pixels,) = evaluation.take(torch.tensor([position]))
-        return encode(pixels.numpy()), told, printable(evaluation.name(position))
+        (pixels,), (name,) = evaluation.batches.pixels(torch.tensor([position])), evaluation.batches.names([position])
+        return encode(pixels.cpu().numpy()), told, printable(name)
 
     off = confusion.clone().fill_diagonal_(0)
     pairs = off.flatten().argsort(descending=True, stable=True)[:MAX_CONFUSED].tolist()

@@ -33,14 +33,6 @@ class Evaluation:
     outputs: Tensor  # float64 (N, outputs)
     labels: Tensor
 
-    def name(self, position: int) -> str:
-        return self.batches.images.name([int(self.batches.indices[position])])[0]
-
-    def take(self, positions: Tensor) -> Tensor:
-        """uint8 (N, H, W, C)"""
-        store = self.batches.images.images
-        return store.take_centres(self.batches.indices[positions].to(store.device)).cpu()
-
 
 @dataclass
 class Evidence:

@@ -25,7 +25,7 @@ def show_network(found: Evidence, evaluation: Evaluation) -> dict[str, Any]:
     assert found.trained is not None, "asked with a network"
     model, task = found.trained.network.model, found.trained.facts.task
     convolutions = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    if not convolutions or not evaluation.batches.images.images.holds_pixels:
+    if not convolutions or not evaluation.batches.images.holds_pixels:
         return {"kernels": None, "activation_maps": [], "feature_maps": []}
     kernels = draw_kernels(convolutions[0][1].weight.detach().float().cpu())
     if not isinstance(task, Classification):
@@ -41,11 +41,12 @@ def show_network(found: Evidence, evaluation: Evaluation) -> dict[str, Any]:
         layer = find_spatial_layer(model, images)
         colours = take_colours(evaluation.batches, torch.tensor([position]))[0].numpy()
         label, taken = int(evaluation.labels[position]), int(predicted[position])
-        shown = [(encode_colours(colours), classes[label], evaluation.name(position))]
+        (name,) = evaluation.batches.names([position])
+        shown = [(encode_colours(colours), classes[label], name)]
         if layer is not None:
             for index in dict.fromkeys([taken, label]):
                 cam = overlay(colours, compute_gradcam(model, layer, images, index).numpy())
-                shown.append((encode_colours(cam), f"evidence for {classes[index]}", evaluation.name(position)))
+                shown.append((encode_colours(cam), f"evidence for {classes[index]}", name))
         activation_maps.append(shown)
         if position == chosen[0]:
             maps = draw_feature_maps(feature_maps(model, spread(convolutions, MAX_LAYERS), images))

@@ -54,8 +54,7 @@ def choose_image(trained: Trained, path: str | None) -> tuple[Tensor, Tensor]:
     if path is None:
         parts = trained.read_parts()
         part = next(parts[name] for name in ("test", "valid", "train") if name in parts)
-        store = part.images.images
-        pixels = store.take_centres(part.indices[:1].to(store.device))
+        pixels = part.pixels(torch.tensor([0]))
     else:
         decoder = PictureDecoder(facts.image_size, facts.resize, grey=facts.channels == 1)
         square = crop_square(decoder.decode(Path(path)), facts.image_size, facts.resize)

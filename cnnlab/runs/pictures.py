@@ -67,7 +67,7 @@ def draw_augmented(train: Batches, facts: Facts, path: Path) -> None:
 
     Nothing where they are no pictures.
     """
-    if not train.images.images.holds_pixels:
+    if not train.images.holds_pixels:
         return
     images, labels = train.batch(0, 0)
     captions = describe_labels(labels[:MAX_AUGMENTED], facts)
@@ -128,6 +128,4 @@ def draw_mistakes(run: RunDirectory, part: str, metrics: Metrics, batches: Batch
 
 def take_colours(batches: Batches, positions: Tensor) -> Tensor:
     """Some of the images, unaugmented, as colours in 0…1: float32 (N, H, W, C)."""
-    store = batches.images.images
-    pixels = store.take_centres(batches.indices[positions].to(store.device))
-    return Normalise().invert(pixels.permute(0, 3, 1, 2))
+    return Normalise().invert(batches.pixels(positions).permute(0, 3, 1, 2))

@@ -247,7 +247,7 @@ def read_part(first: Trained, part: str, problem: str | None = None) -> Series:
         raise ConfigError(problem or f"--part {part}: this run has no such images; {expected}")
     chosen = parts[part]
     indices = tuple(chosen.indices.tolist())
-    images, files = chosen.images.images, chosen.images.files
+    images, files = chosen.images.store, chosen.images.files
 
     def open_scaled(index: int, shorter: int) -> np.ndarray:
         return scale_shorter(images[indices[index]], shorter)

@@ -71,7 +71,7 @@ class Plain(nn.Module):
 def read_images(root: str, part: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """Normalised float32 (N, 3, 32, 32) in channels_last memory, and labels."""
     read = cifar10(root=root, download=False).read(part)
-    images = (read.images.tensor.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    images = (read.store.tensor.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     return images.permute(0, 3, 1, 2).to(device), read.labels.to(device)
 
 

@@ -128,7 +128,7 @@ def prepare_ways(root: Path, threads: int, timed: Timer) -> dict[str, Callable[[
     def bare(make_network: Callable[[], nn.Module], channels_last: bool) -> None:
         images = build_dataset(config).read("train")
         timed.restart()
-        bare_epoch(make_network(), images.images.tensor.squeeze(-1), images.labels, channels_last)
+        bare_epoch(make_network(), images.store.tensor.squeeze(-1), images.labels, channels_last)
 
     def cnnlab() -> None:
         experiment = build_experiment(config, assemble(config))

@@ -89,7 +89,7 @@ def test_normalisation_equals_torchvisions():
 
     reference = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
     images, _ = make(seed=None, augmentations={}).batch(0, 2)
-    torch.testing.assert_close(images, reference(IMAGES.images.tensor[20:30].permute(0, 3, 1, 2)))
+    torch.testing.assert_close(images, reference(IMAGES.store.tensor[20:30].permute(0, 3, 1, 2)))
 
 
 @pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
@@ -109,7 +109,7 @@ def test_in_order_is_the_same_images_as_they_are():
 
 
 def test_the_images_are_held_once():
-    assert make().divided(1, 2).in_order().images.images.tensor.data_ptr() == IMAGES.images.tensor.data_ptr()
+    assert make().divided(1, 2).in_order().images.store.tensor.data_ptr() == IMAGES.store.tensor.data_ptr()
 
 
 # --- Crops --------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def test_an_evaluation_looks_at_the_centres_of_packed_images():
     pixels = images.permute(0, 2, 3, 1) * torch.tensor(STD) + torch.tensor(MEAN)
     for label, square in zip(labels.tolist(), pixels, strict=True):
         top, left = (round((side - 8) / 2) for side in SIDES[label].tolist())
-        expected = torch.from_numpy(PACKED.images[label][top : top + 8, left : left + 8]).float() / 255
+        expected = torch.from_numpy(PACKED.store[label][top : top + 8, left : left + 8]).float() / 255
         torch.testing.assert_close(square, expected)
 
 
@@ -177,7 +177,7 @@ def test_batches_made_ahead_are_those_asked_for():
 def test_statistics_of_packed_images_count_every_pixel_once():
     chosen = torch.arange(5, 40)
     mean, std = measure_pixels(PACKED, chosen)
-    pixels = torch.cat([torch.from_numpy(PACKED.images[index]).flatten(0, 1) for index in chosen.tolist()]) / 255.0
+    pixels = torch.cat([torch.from_numpy(PACKED.store[index]).flatten(0, 1) for index in chosen.tolist()]) / 255.0
     torch.testing.assert_close(torch.tensor(mean), pixels.mean(0))
     torch.testing.assert_close(torch.tensor(std), pixels.std(0, correction=0))
 
@@ -185,7 +185,7 @@ def test_statistics_of_packed_images_count_every_pixel_once():
 def test_statistics_are_those_of_the_pixels_in_float64():
     chosen = torch.arange(5, 40)
     mean, std = measure_pixels(IMAGES, chosen)
-    pixels = IMAGES.images.tensor[chosen].double().div(255).flatten(0, 2)
+    pixels = IMAGES.store.tensor[chosen].double().div(255).flatten(0, 2)
     torch.testing.assert_close(torch.tensor(mean, dtype=torch.float64), pixels.mean(0))
     torch.testing.assert_close(torch.tensor(std, dtype=torch.float64), pixels.std(0, correction=0))
 

@@ -65,7 +65,7 @@ def test_newer_kinds_are_read_where_pillow_does(tmp_path, kind):
         Image.open(tmp_path / name / "1.png").save(tmp_path / name / f"2.{kind}")
     images = build(tmp_path).read("train")
     assert len(images) == 4
-    assert abs(images.images[1].astype(int) - 200).max() <= 2
+    assert abs(images.store[1].astype(int) - 200).max() <= 2
 
 
 def test_kinds_that_something_could_be_installed_for_are_named_with_it(tmp_path, capsys, monkeypatch):

@@ -59,7 +59,7 @@ def test_kaggle_cifar10(tmp_path):
     assert [CIFAR_CLASSES[label] for label in train.labels] == [label for _, label in table]
     for index in (0, 1, 9, 29):  # 2.png, not 10.png, comes after 1.png
         stored = np.asarray(Image.open(tmp_path / "train" / f"{index + 1}.png"))
-        assert np.array_equal(train.images[index], stored)
+        assert np.array_equal(train.store[index], stored)
     assert unlabelled.ids == tuple(str(number) for number in range(1, 13))
     assert np.array_equal(unlabelled.open(9, 32), np.asarray(Image.open(tmp_path / "test" / "10.png")))
     assert dataset.competition == Competition("class", "id", "label", tmp_path / "sampleSubmission.csv")
@@ -85,12 +85,12 @@ def test_dog_breeds(tmp_path):
     write_dog_breeds(tmp_path)
     dataset = build("dog_breeds", tmp_path, image_size=32, resize=40)
     train = dataset.read("train")
-    assert dataset.facts.classes == BREEDS and len(train.images) == len(train) == 24
+    assert dataset.facts.classes == BREEDS and len(train.store) == len(train) == 24
     labels = dict(read_table(tmp_path / "labels.csv")[1:])
     paths = sorted((tmp_path / "train").iterdir())
     assert [BREEDS[label] for label in train.labels] == [labels[path.stem] for path in paths]
     picture = np.array(Image.open(paths[5]))
-    shown = train.images.take_centres(torch.tensor([5]))[0]
+    shown = train.store.take_centres(torch.tensor([5]))[0]
     assert np.array_equal(shown, crop_square(picture, 32, 40))
     assert dataset.unlabelled().ids == tuple(path.stem for path in sorted((tmp_path / "test").iterdir()))
     assert dataset.competition.value == "probabilities" and dataset.facts.resize == 40
@@ -121,7 +121,7 @@ def test_digit_recognizer(tmp_path):
     train, unlabelled = dataset.read("train"), dataset.unlabelled()
     rows = np.loadtxt(tmp_path / "train.csv", delimiter=",", skiprows=1, dtype=int)
     assert train.labels.tolist() == rows[:, 0].tolist()
-    assert train.images.tensor.flatten(1).tolist() == rows[:, 1:].tolist()
+    assert train.store.tensor.flatten(1).tolist() == rows[:, 1:].tolist()
     assert unlabelled.ids == tuple(str(number) for number in range(1, 13))
     digit = int(digits[3])
     assert (unlabelled.open(3, 28)[2 * digit : 2 * digit + 6, 4:20] == 200).all()
@@ -282,7 +282,7 @@ def test_broken_pictures_are_an_error_or_left_out(tmp_path, capsys):
     left = build("kaggle_cifar10", tmp_path, on_bad_image="skip").read("train")
     assert "(2): " in (told := capsys.readouterr().err) and "7.png" in told and "12.png" in told
     kept = [index for index in range(20) if index not in (6, 11)]
-    assert torch.equal(left.images.tensor, whole.images.tensor[kept]) and torch.equal(left.labels, whole.labels[kept])
+    assert torch.equal(left.store.tensor, whole.store.tensor[kept]) and torch.equal(left.labels, whole.labels[kept])
 
 
 def test_ids_without_a_file_are_left_out_too(tmp_path, capsys):

@@ -48,12 +48,12 @@ def test_in_tables_and_in_folders(breeds, kind, capsys):
         name: "beagle" if breed == "beagle" else "small" for name, breed in labels.items() if breed != "whippet"
     }
     told = {name: dataset.facts.classes[label] for name, label in zip(names, images.labels.tolist(), strict=True)}
-    assert told == expected and len(images.images) == len(told)
+    assert told == expected and len(images.store) == len(told)
     assert images.files == dataset.files["train"]
     plain = build_dataset(parse(compose_tree(*keys[:-1]))).read("train")
     by_path = {path: index for index, path in enumerate(plain.files.paths)}
     for index in (0, len(images) - 1):
-        assert (images.images[index] == plain.images[by_path[images.files.paths[index]]]).all()
+        assert (images.store[index] == plain.store[by_path[images.files.paths[index]]]).all()
     assert main(["prepare", *keys, "split.test=0"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:4] == [["small", "18", "2"], ["beagle", "9", "1"], ["all", "27", "3"]]

@@ -29,7 +29,7 @@ IMAGES = ImageSet.of(
 
 
 def make(seed: int = 3, batch_size: int = 10, labels: Tensor = IMAGES.labels, **mixes) -> Batches:
-    images = ImageSet(IMAGES.images, labels)
+    images = ImageSet(IMAGES.store, labels)
     normalise, augment = Normalise((0.4,) * 3, (0.2,) * 3), Augment(mixes=mixes)
     return Batches(images, torch.arange(NUM), batch_size, normalise, seed=seed, augment=augment)
 

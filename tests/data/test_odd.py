@@ -46,7 +46,7 @@ def check(dataset, expected: Read) -> None:
     for index, name in enumerate(names):
         label, level = expected.train[name]
         assert dataset.facts.classes[train.labels[index]] == label
-        assert np.abs(train.images[index][0, 0].astype(int) - level).max() <= expected.tolerance, name
+        assert np.abs(train.store[index][0, 0].astype(int) - level).max() <= expected.tolerance, name
     assert {part: len(dataset.read(part)) for part in dataset.parts if part != "train"} == expected.parts
     if expected.unlabelled is not None:
         assert dataset.unlabelled().ids == expected.unlabelled

@@ -69,7 +69,7 @@ def test_squares_are_opened_as_a_tensor_over_the_file(tmp_path):
     pictures = Pictures(tuple(paths), ("0", "1", "2", "3"), (0, 1, 0, 1))
     images = read_pictures(pictures, "train", PictureDecoder(image_size=8), [tmp_path / ".cnnlab"])
     expected = np.stack([np.array(Image.open(path)) for path in paths])
-    assert torch.equal(images.images.tensor, torch.from_numpy(expected)) and images.labels.tolist() == [0, 1, 0, 1]
+    assert torch.equal(images.store.tensor, torch.from_numpy(expected)) and images.labels.tolist() == [0, 1, 0, 1]
     assert packs(tmp_path)[0].startswith("train-8x8-rgb-")
 
 
@@ -234,11 +234,11 @@ def test_the_mean_of_pixels_is_of_those_that_were_packed(tmp_path, capsys):
     write_pictures(tmp_path / "a")
     write_pictures(tmp_path / "b")
     read = build_from(DATASETS, {"name": "image_folder", "root": str(tmp_path), "image_size": 8}).read
-    whole = read("train").images.tensor.clone()
+    whole = read("train").store.tensor.clone()
     (path,) = (tmp_path / ".cnnlab").iterdir()
     content = path.read_bytes()
     path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
-    assert torch.equal(read("train").images.tensor, whole) and path.read_bytes() == content
+    assert torch.equal(read("train").store.tensor, whole) and path.read_bytes() == content
     assert "4.png have changed; it is made anew" in capsys.readouterr().err
 
 

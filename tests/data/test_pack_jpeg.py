@@ -109,8 +109,8 @@ def test_broken_pictures_are_named_or_left_out(tmp_path):
     assert not list(tmp_path.glob(".cnnlab/*"))
     pictures = Pictures(tuple(paths), tuple("abcd"), (0, 1, 0, 1))
     images = read_pictures(pictures, "train", DECODER, [tmp_path / ".cnnlab"], "skip")
-    assert images.labels.tolist() == [0, 0, 1] and len(images.images) == 3
-    assert images.images.take_centres(torch.arange(3)).float().std() > 10
+    assert images.labels.tolist() == [0, 0, 1] and len(images.store) == 3
+    assert images.store.take_centres(torch.arange(3)).float().std() > 10
 
 
 def test_a_disk_that_fills_up_meanwhile_leaves_nothing(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_auto_goes_by_the_room_for_all_parts_and_stays_with_what_is_there(tmp_pa
 
     def read() -> list[Packed]:
         dataset = build_from(DATASETS, given)
-        return [dataset.read(part).images for part in ("valid", "train")]
+        return [dataset.read(part).store for part in ("valid", "train")]
 
     with monkeypatch.context() as patch:
         patch.setattr(pack_module.shutil, "disk_usage", lambda path: usage(free, 0, free))

@@ -26,9 +26,9 @@ def build(name: str, **arguments):
 
 def test_digits_are_the_published_ones():
     digits = build("digits", image_size=8).read("train")
-    assert digits.images.tensor.shape == (1797, 8, 8, 1)
+    assert digits.store.tensor.shape == (1797, 8, 8, 1)
     # The first image of the published file, in counts of 0 to 16.
-    counts = (digits.images.tensor[0, :, :, 0].float() * 16 / 255).round().int()
+    counts = (digits.store.tensor[0, :, :, 0].float() * 16 / 255).round().int()
     assert counts[0].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
     assert int(counts.sum()) == 294
     assert digits.labels[:10].tolist() == list(range(10))
@@ -44,8 +44,8 @@ def test_idx_plain_or_packed_from_any_folder(tmp_path, ending, inside):
     write_mnist(tmp_path / inside, ending)
     dataset = build("mnist", root=str(tmp_path), download=False)
     train, test = dataset.read("train"), dataset.read("test")
-    assert train.images.tensor.shape == (60, 28, 28, 1) and len(test) == 20
-    assert train.images.tensor[3, 6:12, 4:20].eq(200).all() and int(train.images.tensor[3].sum()) == 200 * 6 * 16
+    assert train.store.tensor.shape == (60, 28, 28, 1) and len(test) == 20
+    assert train.store.tensor[3, 6:12, 4:20].eq(200).all() and int(train.store.tensor[3].sum()) == 200 * 6 * 16
     assert train.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
 
@@ -93,8 +93,8 @@ def test_cifar_as_published(tmp_path, folder, ending):
     pixels = write_cifar(tmp_path / folder, ending)
     dataset = build("cifar10", root=str(tmp_path), download=False)
     train, test = dataset.read("train"), dataset.read("test")
-    assert torch.equal(train.images.tensor.permute(0, 3, 1, 2), pixels[:100])
-    assert torch.equal(test.images.tensor.permute(0, 3, 1, 2), pixels[100:])
+    assert torch.equal(train.store.tensor.permute(0, 3, 1, 2), pixels[:100])
+    assert torch.equal(test.store.tensor.permute(0, 3, 1, 2), pixels[100:])
     assert train.labels[:3].tolist() == [0, 1, 2]
 
 
@@ -135,8 +135,8 @@ def test_a_folder_a_class(tmp_path):
     dataset = build("image_folder", root=str(tmp_path), image_size=16)
     assert dataset.facts.classes == ("cat", "dog") and dataset.parts == ("train",)
     images = dataset.read("train")
-    assert images.images.tensor.shape == (5, 16, 16, 3)
-    assert images.images.tensor[:, 0, 0, 0].tolist() == [10, 11, 12, 200, 201]
+    assert images.store.tensor.shape == (5, 16, 16, 3)
+    assert images.store.tensor[:, 0, 0, 0].tolist() == [10, 11, 12, 200, 201]
     assert images.labels.tolist() == [0, 0, 0, 1, 1]
 
 
@@ -179,11 +179,11 @@ def test_shorter_side_resized_then_the_centre(tmp_path):
     half = Image.new("RGB", (120, 60))
     half.paste((255, 255, 255), (0, 0, 60, 60))  # the left half is white
     half.save(tmp_path / "cat" / "half.png")
-    images = build("image_folder", root=str(tmp_path), image_size=20, resize=30).read("train").images
+    images = build("image_folder", root=str(tmp_path), image_size=20, resize=30).read("train").store
     image = images.take_centres(torch.tensor([0]))[0]
     assert image.shape == (20, 20, 3)
     assert image[:, :9].eq(255).all() and image[:, 11:].eq(0).all()
-    whole = build("image_folder", root=str(tmp_path), image_size=60).read("train").images.tensor[0]
+    whole = build("image_folder", root=str(tmp_path), image_size=60).read("train").store.tensor[0]
     assert whole[:, :30].eq(255).all() and whole[:, 30:].eq(0).all()
 
 

@@ -27,7 +27,7 @@ def test_what_is_told_is_what_comparing_every_pair_finds(tmp_path, resize):
     dataset = build_dataset(config)
     parts = read_parts(config, dataset, torch.device("cpu"))
     spots = [
-        (part, batches.images.name([index])[0], batches.images.images[index])
+        (part, batches.images.name([index])[0], batches.images.store[index])
         for part, batches in parts.items()
         for index in batches.indices.tolist()
     ]

@@ -62,7 +62,7 @@ def test_images_and_others_after_them(kind):
     assert_holds(joined, SQUARES)
     assert_holds(joined.select(CHOSEN).join(first), torch.cat([SQUARES[CHOSEN], SQUARES[:5]]))
     labelled = ImageSet(first, torch.arange(5)).join(ImageSet(second, torch.arange(8)))
-    assert labelled.labels.tolist() == [*range(5), *range(8)] and len(labelled.images) == len(labelled) == 13
+    assert labelled.labels.tolist() == [*range(5), *range(8)] and len(labelled.store) == len(labelled) == 13
 
 
 def test_pieces_are_all_pixels(kind, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageEnhance
 
 from cnnlab.data import twins as finding
-from cnnlab.data.twins import describe_images, find_twins
+from cnnlab.data.twins import find_twins
 
 
 def draw_pictures(number: int, size: int = 48) -> list[Image.Image]:
@@ -42,10 +42,10 @@ def test_a_changed_copy_is_found_and_nothing_else(change, monkeypatch):
     pictures = draw_pictures(200)
     pictures.append(CHANGES[change](pictures[17]))
     pixels = torch.from_numpy(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures]))
-    (pair,) = find_twins(*describe_images(pixels))
+    (pair,) = find_twins([pixels])
     assert (pair.first, pair.second) == (17, 200)
     assert pair.similarity > (0.999 if change == "the same" else finding.LEAST_CORRELATION)
 
 
 def test_images_of_one_colour_have_no_twins():
-    assert find_twins(*describe_images(torch.full((5, 8, 8, 1), 7, dtype=torch.uint8))) == []
+    assert find_twins([torch.full((5, 8, 8, 1), 7, dtype=torch.uint8)]) == []

@@ -51,7 +51,7 @@ def test_the_image_is_prepared_as_for_training(run):
     pixels, images = choose_image(trained, None)
     expected, _ = test.batch(0, 0)
     assert torch.equal(images, expected[:1])
-    assert torch.equal(pixels, test.images.images.tensor[test.indices[0]])
+    assert torch.equal(pixels, test.images.store.tensor[test.indices[0]])
 
 
 def test_maps_are_the_outputs_of_the_convolutions():

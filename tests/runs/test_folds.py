@@ -187,7 +187,7 @@ def test_validation_images_of_the_datasets_own_join_too(tmp_path, resize):
     config = small_config(tmp_path, *overrides, "fit_on=train_valid")
     parts = read_parts(config, build_dataset(config), CPU)
     assert set(parts) == {"train"}
-    reds = parts["train"].images.images.take_centres(parts["train"].indices)[:, 0, 0, 0]
+    reds = parts["train"].images.store.take_centres(parts["train"].indices)[:, 0, 0, 0]
     assert sorted(reds.tolist()) == sorted([*range(12), *range(6)])
     config = small_config(tmp_path, *overrides, "folds=3", "fold=1")
     parts = read_parts(config, build_dataset(config), CPU)

@@ -57,7 +57,7 @@ def test_kept_predictions_are_those_of_the_network(tmp_path):
     assert torch.equal(kept.predictions.classes, outputs.argmax(1))
     torch.testing.assert_close(kept.predictions.probabilities, outputs.softmax(1).amax(1))
     assert len(find_mistakes(kept, test.labels)) == round((1 - kept["accuracy"]) * test.num_examples)
-    pixels = test.images.images.tensor[test.indices[:3]]
+    pixels = test.images.store.tensor[test.indices[:3]]
     torch.testing.assert_close(take_colours(test, torch.arange(3)), pixels / 255)
 
 
