@@ -11,6 +11,7 @@ from cnnlab.commands import add_commands, trust
 from cnnlab.distributed import run_together, share, started_first
 from cnnlab.errors import CnnlabError, ConfigError, Interrupted
 from cnnlab.signature import suggest
+from cnnlab.streams import open_closed_streams
 
 EXAMPLES = """\
 examples:
@@ -36,6 +37,7 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or that of the error (see `errors.py`)."""
+    open_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["--"]:
         del arguments[0]

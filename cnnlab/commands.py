@@ -11,6 +11,7 @@ import argparse
 from cnnlab.distributed import share
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.signature import suggest
+from cnnlab.streams import lasting_output
 
 LISTS = ("models", "datasets", "augments", "optimizers", "schedules", "losses", "averages", "inits", "experiments")
 
@@ -99,7 +100,8 @@ def add_resume(commands: Commands) -> None:
 def run_resume(arguments: argparse.Namespace) -> int:
     from cnnlab.runs.start import resume
 
-    resume(*share((arguments.run, arguments.overrides)))
+    with lasting_output():
+        resume(*share((arguments.run, arguments.overrides)))
     return 0
 
 
@@ -407,7 +409,8 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     if arguments.deed == "resume":
         from cnnlab.sweeps.conductor import resume_sweep
 
-        return resume_sweep(path, overrides)
+        with lasting_output():
+            return resume_sweep(path, overrides)
     if overrides:
         raise ConfigError(f"{' '.join(overrides)}: is for cnnlab sweep resume; expected nothing")
     if arguments.deed == "status":

@@ -356,8 +356,16 @@ def relate_device(engine: Engine) -> list[str]:
     return problems
 
 
-def relate_optimizer(engine: Engine, optimizer: Component[ForEveryOptimizer]) -> list[str]:
+def relate_optimizer(
+    engine: Engine, optimizer: Component[ForEveryOptimizer], model: Component[ForEveryModel]
+) -> list[str]:
     problems = []
+    late = [key for key in ("unfreeze_after", "freeze_after") if getattr(model.shared, key)]
+    if optimizer.name == "lbfgs" and late:
+        problems.append(
+            f"model.{late[0]}: was given beside optimizer lbfgs, which moves all weights together throughout; expected "
+            "another optimizer, or model.freeze alone"
+        )
     if optimizer.name == "lbfgs" and engine.precision == "fp16":
         problems.append(
             "engine.precision: fp16 was given; expected another one beside optimizer lbfgs, which compares losses of "
@@ -397,8 +405,10 @@ def relate_lengths(steps: int | None, examples: int | None) -> list[str]:
     return ["steps, examples: both were given; expected one of them (each stands in for epochs)"]
 
 
-def relate_folds(folds: int | None, fold: int | None, fit_on: str) -> list[str]:
+def relate_folds(folds: int | None, fold: int | None, fit_on: str, engine: Engine) -> list[str]:
     problems = []
+    if folds is not None and engine.overfit is not None:
+        problems.append("folds, engine.overfit: batches that are learned by heart are validated on too; expected one")
     if folds is not None and fit_on == "train_valid":
         problems.append("folds, fit_on: each fold validates on images that fit_on=train_valid trains on; expected one")
     if fold is not None and (folds is None or fold >= folds):

@@ -38,10 +38,11 @@ class Duration:
     def count_steps(self, *, num_examples: int, batch_size: int) -> int:
         """How many steps it takes, at least one; an epoch ends in a batch that may be smaller."""
         steps_per_epoch = -(-num_examples // batch_size)
+        num_passes, rest = divmod(self.amount, num_examples)
         steps = {
             "step": self.amount,
             "epoch": self.amount * steps_per_epoch,
-            "example": self.amount / batch_size,
+            "example": num_passes * steps_per_epoch + rest / batch_size,
         }[self.unit]
         # The small subtraction keeps 0.1 + 0.2 = 0.30000000000000004 epochs from costing one step more.
         return max(1, int(-(-(steps - 1e-9) // 1)))

@@ -27,6 +27,7 @@ from cnnlab.distributed import run_together, share
 from cnnlab.errors import CnnlabError, Interrupted
 from cnnlab.keys import print_keys
 from cnnlab.recipes import leave_out_unchosen
+from cnnlab.streams import lasting_output, open_closed_streams
 
 # Sweeps of another sweeper than ours, and what only prints.
 ELSEWHERE = re.compile(r"hydra/sweeper=.*|--cfg(=.*)?|-c|--info(=.*)?|-i|--help|-h|--hydra-help", re.DOTALL)
@@ -51,7 +52,8 @@ def run_job(composed: DictConfig) -> None:
         config = parse(tree)
         overrides = [text.removeprefix("++") for text in typed]
         share((tree, overrides))
-        start(config, overrides)
+        with lasting_output():
+            start(config, overrides)
     except CnnlabError as error:
         report(error)
         if settings.mode == RunMode.RUN:
@@ -61,6 +63,7 @@ def run_job(composed: DictConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit code: 0, or that of the error (see `errors.py`)."""
+    open_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     return run_together(lambda: compose_and_train(arguments), follow)
 
@@ -90,7 +93,8 @@ def compose_and_train(arguments: list[str]) -> int:
         if is_sweep:
             from cnnlab.sweeps.conductor import start_sweep
 
-            return start_sweep(arguments, folders)
+            with lasting_output():
+                return start_sweep(arguments, folders)
     except (CnnlabError, Interrupted) as error:
         return report(error)
     sys.argv = ["cnnlab train", *(let_through(text, folders) for text in arguments)]

@@ -43,6 +43,7 @@ PAIRS = (  # of overrides that do not go together, or that this machine or datas
     ("split.valid=0", "engine.stop_by=valid_loss"),
     ("folds=3", "fold=3"),
     ("folds=3", "fit_on=train_valid"),
+    ("folds=3", "engine.overfit=2"),
     ("folds=5000", "epochs=1"),
     ("split.test=0.9999", "epochs=1"),
     ("schedule.warmup=9 epochs", "epochs=2"),

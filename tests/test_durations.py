@@ -34,6 +34,9 @@ def test_what_is_no_duration_is_refused(text):
         (7, "step", 7),
         (64, "example", 1),
         (65, "example", 2),
+        (60_000, "example", 938),
+        (600_000, "example", 9380),
+        (60_001, "example", 939),
     ],
 )
 def test_count_steps(amount, unit, steps):

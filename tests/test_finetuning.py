@@ -161,6 +161,15 @@ def test_what_never_learns_does_not_begin_to(tmp_path, overrides):
     assert len(scales) == 4 and all(torch.equal(scale, torch.ones(8)) for scale in scales)
 
 
+@pytest.mark.parametrize("order", [["layer1.0: 2 steps", "layer1: 4 steps"], ["layer1: 4 steps", "layer1.0: 2 steps"]])
+def test_of_names_within_each_other_the_longest_counts(tmp_path, order):
+    after = f"++model.freeze_after={{{', '.join(order)}}}"
+    early, late, end = (weights(start(config(tmp_path / str(n), after, f"steps={n}"), [])) for n in (2, 4, 6))
+    inner = {key for key in early if key.startswith("layer1.0.")}
+    outer = {key for key in early if key.startswith("layer1.")}
+    assert changed(early, late) == early.keys() - inner and changed(late, end) == early.keys() - outer
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -263,6 +272,13 @@ def test_auto_keeps_features_where_that_changes_nothing(tmp_path, overrides, kep
 def test_mistakes_are_told_before_data(tmp_path, overrides, told):
     with pytest.raises(ConfigError, match=told):
         config(tmp_path, *overrides)
+
+
+@pytest.mark.parametrize("key", ["freeze_after={'0': 1 epoch}", "freeze=['0'] model.unfreeze_after=1 epoch"])
+def test_an_optimizer_of_one_vector_freezes_nothing_for_a_while(tmp_path, key):
+    overrides = f"++model.{key}".replace(" model.", "|model.").split("|")
+    with pytest.raises(ConfigError, match="freeze_after: was given beside optimizer lbfgs, which moves all weights"):
+        small_config(tmp_path, "optimizer=lbfgs", *overrides)
 
 
 def test_features_cannot_be_kept_of_a_network_that_goes_on_after_its_last_layer(tmp_path):

@@ -14,11 +14,13 @@ import cnnlab
 PACKAGE = Path(cnnlab.__file__).parent
 BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
-    "tasks", "metrics", "modes", "progress",
+    "tasks", "metrics", "modes", "progress", "atomic", "streams",
 }  # fmt: skip
 BUILT = BASE | {"models", "data", "optim", "engine", "trackers", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
+    "atomic": set(),
+    "streams": set(),
     "durations": set(),
     "metrics": {"errors"},
     "modes": set(),
@@ -54,11 +56,12 @@ MAY_IMPORT = {
     "listing": BUILT | {"composition", "keys"},
     "inspection": BUILT | {"experiment", "runs", "composition"},
     "lessons": {"errors", "signature"},
-    "cli": {"errors", "signature", "distributed", "commands", "train", "lessons", "runs"},
+    "cli": {"errors", "signature", "distributed", "streams", "commands", "train", "lessons", "runs"},
     "commands": {
         "errors",
         "signature",
         "distributed",
+        "streams",
         "composition",
         "sweeps",
         "prepare",

@@ -198,11 +198,11 @@ def test_a_metric_that_the_run_would_not_have_is_refused_before_data(overrides, 
 
 def test_scores_are_sums_over_batches_of_any_size():
     sums = Sums(torch.device("cpu"), REGRESSION)
-    sums.add(torch.tensor(2.0), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 2))
-    sums.add(torch.tensor(5.0), torch.tensor([[6.0, 0.0]]), torch.zeros(1, 2))
+    sums.add(torch.tensor(2.0), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 2), 2)
+    sums.add(torch.tensor(5.0), torch.tensor([[6.0, 0.0]]), torch.zeros(1, 2), 1)
     assert sums.means() == {"loss": 3.0, "mae": (1.5 + 3.5 + 3.0) / 3}
     sums = Sums(torch.device("cpu"), BINARY)
-    sums.add(torch.tensor(0.0), torch.tensor([[-1.0], [2.0], [-3.0]]), torch.tensor([0, 1, 1]))
+    sums.add(torch.tensor(0.0), torch.tensor([[-1.0], [2.0], [-3.0]]), torch.tensor([0, 1, 1]), 3)
     assert sums.means()["accuracy"] == 2 / 3
 
 

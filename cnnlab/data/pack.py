@@ -34,6 +34,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
+from cnnlab.atomic import replacing
 from cnnlab.data.store import Packed, PackedJpegs, Resident
 from cnnlab.distributed import say
 from cnnlab.errors import MAX_LISTED, DataError, StorageError, abridge, format_bytes, printable
@@ -294,9 +295,8 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
     """Decode every picture into a new file at `path`, or leave nothing. Raises DataError, StorageError."""
     begin = HEADER + ROW * len(paths)
     spots = np.zeros((len(paths), 4), dtype=np.int64)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             write = append_jpegs if decoder.is_encoded else place_pixels
             num_bytes, faults = write(file, begin, spots, paths, decoder)
             if faults and not allow_broken:
@@ -307,13 +307,10 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
             file.truncate(begin + num_bytes)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
         raise StorageError(
             f"{path}: cannot be written ({error}); free some space or choose another folder with dataset.cache=FOLDER"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def place_pixels(

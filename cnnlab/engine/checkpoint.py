@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnlab.atomic import replacing
 from cnnlab.errors import CheckpointError, StorageError, tell
 
 FORMAT = 2
@@ -30,20 +31,17 @@ def save_checkpoint(path: Path, contents: dict[str, Any], keep: Path | None = No
 
     Raises StorageError (full disk, no permission), leaving what was there before.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save({**contents, "format": FORMAT}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            with partial.open("wb") as file:
+                torch.save({**contents, "format": FORMAT}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if keep is not None and path.exists():
+                os.replace(path, keep)
         _flush_folder(path.parent)
     # torch's writer reports a failed write as a RuntimeError.
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
         raise StorageError(
             f"{path}: the checkpoint could not be written ({error}); earlier checkpoints are intact. "
             "Free some space or mend the permissions, then: cnnlab resume RUN"

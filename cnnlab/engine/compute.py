@@ -51,11 +51,6 @@ class Compute:
         threads = "" if self.threads is None else f", threads: {self.threads}"
         return f"{self.precision}, {self.memory_format}{compiled}{threads}"
 
-    @property
-    def is_open(self) -> bool:
-        """Whether anything of it is not decided yet."""
-        return "auto" in asdict(self).values()
-
     def fill(self, decided: Compute) -> Compute:
         """This way, and what is `decided` where it is open."""
         return Compute(**{k: getattr(decided, k) if value == "auto" else value for k, value in asdict(self).items()})

@@ -76,7 +76,8 @@ class Metrics:
         return ((missed > 0) & (right + wrong == 0)).nonzero().flatten().tolist()
 
 
-Totals = tuple[float, float, int]  # the sum of the losses, of the scores, and of how many images
+Totals = tuple[float, float, int, float]  # sums of losses, of scores, of images, and of what the losses count
+NOTHING: Totals = (0.0, 0.0, 0, 0.0)
 
 
 class Sums:
@@ -89,27 +90,36 @@ class Sums:
         self._task = task
         self._loss = torch.zeros((), dtype=precise_type(device), device=device)
         self._score = torch.zeros((), dtype=precise_type(device), device=device)
+        self._weight = torch.zeros((), dtype=precise_type(device), device=device)
         self.num_seen = 0
 
-    def add(self, loss: Tensor, outputs: Tensor, labels: Labels) -> None:
-        """Count a batch in: its mean loss, its outputs and its labels."""
-        self._loss.add_(loss.detach(), alpha=len(labels))
+    def add(self, loss: Tensor, outputs: Tensor, labels: Labels, weight: float | Tensor) -> None:
+        """Count a batch in: its mean loss, its outputs, its labels, and how much the loss counts among others."""
+        self._loss.add_(loss.detach().to(self._loss.dtype) * weight)
         self._score.add_(self._task.add_up_score(outputs.detach(), labels))
+        self._weight.add_(weight)
         self.num_seen += len(labels)
 
     def read(self) -> Totals:
-        loss, score, num_seen = add_up(self._loss.item(), self._score.item(), self.num_seen)
-        return loss, score, int(num_seen)
+        loss, score, num_seen, weight = add_up(
+            self._loss.item(), self._score.item(), self.num_seen, self._weight.item()
+        )
+        return loss, score, int(num_seen), weight
 
-    def set(self, loss: float, score: float, num_seen: int) -> None:
-        self._loss.fill_(loss if is_main() else 0.0)
-        self._score.fill_(score if is_main() else 0.0)
-        self.num_seen = num_seen if is_main() else 0
+    def set(self, totals: Totals) -> None:
+        loss, score, num_seen, weight = totals if is_main() else NOTHING
+        self._loss.fill_(loss)
+        self._score.fill_(score)
+        self._weight.fill_(weight)
+        self.num_seen = num_seen
 
-    def means(self, until: Totals | None = None, since: Totals = (0.0, 0.0, 0)) -> dict[str, float]:
-        """The mean loss and the mean score, by their names; of what came between two of what `read` returned."""
-        loss, score, num_seen = (now - before for now, before in zip(until or self.read(), since, strict=True))
-        return {"loss": loss / num_seen, self._task.score: score / num_seen}
+    def means(self, until: Totals | None = None, since: Totals = NOTHING) -> dict[str, float]:
+        """The mean loss and the mean score, by their names; of what came between two of what `read` returned.
+
+        The mean loss is the same however images are divided into batches, also where classes have weights.
+        """
+        loss, score, num_seen, weight = (now - before for now, before in zip(until or self.read(), since, strict=True))
+        return {"loss": loss / weight, self._task.score: score / num_seen}
 
 
 class ClassCounts:
@@ -195,7 +205,7 @@ def evaluate(
         for number in range(rank(), len(batches), num_processes()):
             images, labels = batches.batch(0, number)
             outputs = average_outputs(network, images, views)
-            sums.add(criterion(outputs, labels), outputs, labels)
+            sums.add(criterion(outputs, labels), outputs, labels, criterion.weigh(labels))
             if isinstance(task, Classification):
                 assert isinstance(labels, Tensor), "nothing is mixed in an evaluation"
                 counts = counts or ClassCounts(network.device, task, outputs.shape[1])

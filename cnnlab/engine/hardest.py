@@ -53,7 +53,8 @@ def look(training: Training, images: Tensor, labels: Labels, size: int) -> tuple
 
 
 def count_hardest(share: float, num_images: int) -> int:
-    return math.ceil(share * num_images)
+    """At least two, if there are two: batch normalisation may need more than one."""
+    return max(math.ceil(share * num_images), min(2, num_images))
 
 
 def find_hardest(losses: Tensor, share: float) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cnnlab.distributed import copy_from_main, largest
 from cnnlab.engine.checkpoint import put_weights
-from cnnlab.engine.evaluate import Metrics, Sums, evaluate
+from cnnlab.engine.evaluate import NOTHING, Metrics, Sums, evaluate
 from cnnlab.engine.hardest import choose_images
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.step import Training, compute_gradients
@@ -81,8 +81,8 @@ def fit(
     steps_per_epoch = len(t.train)
     base_rates = [group["lr"] for group in t.optimizer.param_groups]
     sums = Sums(t.device, t.network.task)
-    sums.set(state.loss_sum, state.score_sum, state.num_seen)
-    shown = (state.loss_sum, state.score_sum, state.num_seen)  # the sums when a step was last shown
+    sums.set(state.totals)
+    shown = state.totals  # the sums when a step was last shown
     recent: list[Tensor] = []  # losses since they were last checked, still on the device
     t.model.train()
     clock = Stopwatch(state)
@@ -95,8 +95,8 @@ def fit(
     while state.step < plan.num_steps and not ended:
         epoch, number = divmod(state.step, steps_per_epoch)
         if number == 0:
-            sums.set(0.0, 0.0, 0)
-            shown = (0.0, 0.0, 0)
+            sums.set(NOTHING)
+            shown = NOTHING
             state.train_seconds = 0.0
         multiplier = t.schedule(state.step, state.rows)
         rates = [rate * multiplier for rate in base_rates]
@@ -116,7 +116,8 @@ def fit(
         state.step += 1
         t.average.update(state.step)
         t.times.end("optimizer")
-        sums.add(*(looked or (loss, outputs)), labels)
+        weight = len(labels) if looked else t.criterion.weigh(labels)
+        sums.add(*(looked or (loss, outputs)), labels, weight)
         recent.append(loss.detach())
         journal.count_step()
 
@@ -154,7 +155,7 @@ def fit(
                 verdict = judge(state.rows)
         if saves or ended or verdict:
             clock.lap(training=True)
-            state.loss_sum, state.score_sum, state.num_seen = totals
+            state.loss_sum, state.score_sum, state.num_seen, state.weight_sum = totals
             with t.average.averaged():
                 journal.save_last(take_snapshot(t, state))
             clock.lap()
@@ -238,7 +239,7 @@ def require_finite_losses(recent: list[Tensor], step: int, lr: float) -> float:
 def make_row(t: Training, state: State, epoch: int, sums: Sums, valid: Metrics | None, lr: float) -> Row:
     """A row of metrics.csv: the epoch's training as it went, and the validation after it (empty without)."""
     totals = sums.read()
-    train, (_, _, num_seen) = sums.means(totals), totals
+    train, (_, _, num_seen, _) = sums.means(totals), totals
     task = t.network.task
     return {
         "epoch": epoch,
@@ -252,11 +253,14 @@ def make_row(t: Training, state: State, epoch: int, sums: Sums, valid: Metrics |
 
 
 def improves(row: Row, best: Row | None, column: str, min_delta: float = 0.0) -> bool:
-    """Whether `row` beats `best` by more than `min_delta`; equal is not better, so the earliest of equals stays."""
+    """Whether `row` beats `best` by more than `min_delta`; equal is not better, so the earliest of equals stays.
+
+    What is no number beats nothing but the lack of any row, and is beaten by every number.
+    """
     if row[column] is None:
         return False
-    if best is None:
-        return True
+    if best is None or math.isnan(best[column]):
+        return best is None or not math.isnan(row[column])
     if is_higher_better(column):
         return row[column] > best[column] + min_delta
     return row[column] < best[column] - min_delta

@@ -28,8 +28,14 @@ class State:
     loss_sum: float = 0.0
     score_sum: float = 0.0  # right predictions, or absolute errors
     num_seen: int = 0
+    weight_sum: float = 0.0  # of what the losses count: the images, or the weights of their classes
     train_seconds: float = 0.0
     seconds: float = 0.0  # of the whole run, interruptions left out
+
+    @property
+    def totals(self) -> tuple[float, float, int, float]:
+        """Of the epoch under way, as sums of an evaluation are."""
+        return self.loss_sum, self.score_sum, self.num_seen, self.weight_sum
 
     def as_dict(self) -> dict[str, Any]:
         stored = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "rows"}
@@ -39,4 +45,5 @@ class State:
     def from_dict(cls, stored: Mapping[str, Any], rows: list[Row]) -> State:
         """What was stored, with those of `rows` that there were then."""
         known = {item.name for item in fields(cls)}
+        stored = {"weight_sum": float(stored["num_seen"]), **stored}  # earlier versions counted images
         return cls(**{key: value for key, value in stored.items() if key in known}, rows=rows[: stored["num_rows"]])

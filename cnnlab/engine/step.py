@@ -136,6 +136,7 @@ def accumulate_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Forward and backward over micro-batches of at most `size` images, the gradients accumulating to the batch's.
 
+    They are as equal as can be, so that none is so small that batch normalisation has no statistics.
     Of many processes each counts by what it has of a full batch; `add_up_processes` goes on from there.
     """
     t = training
@@ -152,8 +153,9 @@ def accumulate_gradients(
         return outputs, loss
     whole = t.criterion.weigh(labels) if alone else t.train.batch_size
     parts, losses = [], []
-    for start in range(0, max(len(labels), 1), max(size, 1)):  # no images are one, whose gradients are zeros
-        micro = slice(start, start + size)
+    num_parts = max(1, -(-len(labels) // max(size, 1)))  # no images are one, whose gradients are zeros
+    bounds = [len(labels) * number // num_parts for number in range(num_parts + 1)]
+    for micro in map(slice, bounds, bounds[1:]):
         outputs, loss = compute_loss(t, images[micro], labels[micro])
         loss = loss * (t.criterion.weigh(labels[micro]) / whole)
         backpropagate(t, loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -28,8 +29,19 @@ def make_views(images: Tensor, views: Views) -> list[Tensor]:
     return [view for each in shifted for view in (each, each.flip(3))]
 
 
+def weigh_views(views: Views) -> list[float]:
+    """How much each view counts; those that are moved together as much as those that are not, as in the paper."""
+    return {"none": [1.0], "flip": [1 / 2] * 2, "flip_translate": [1 / 4] * 2 + [1 / 8] * 4}[views]
+
+
+def mean_of_views(of_views: Sequence[Tensor], views: Views) -> Tensor:
+    """The mean over the views of what there is of each, all of one shape."""
+    weights = torch.tensor(weigh_views(views), dtype=of_views[0].dtype, device=of_views[0].device)
+    return torch.tensordot(weights, torch.stack(list(of_views)), 1)
+
+
 def average_outputs(network: Network, images: Tensor, views: Views) -> Tensor:
     """The mean of the network's outputs over the views: (N, outputs), float32."""
     if views == "none":
         return network(images)
-    return torch.stack([network(view) for view in make_views(images, views)]).mean(0)
+    return mean_of_views([network(view) for view in make_views(images, views)], views)

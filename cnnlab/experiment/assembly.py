@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnnlab.config import Config
@@ -22,6 +22,7 @@ from cnnlab.metrics import ON_REQUEST
 from cnnlab.models.batch_norm import synchronise_batch_norm
 from cnnlab.models.freezing import find_frozen
 from cnnlab.models.head import find_head
+from cnnlab.models.shapes import require_size
 from cnnlab.modes import keep_modes
 from cnnlab.optim.groups import build_optimizer
 from cnnlab.optim.losses import Criterion, build_loss, needs_class_counts
@@ -50,13 +51,13 @@ def assemble(config: Config, *, trained: bool = False) -> Assembly:
     facts = dataset.facts
     criterion = build_criterion(config, facts, device)
     require_metrics(config, dataset)
-    require_fitting_augmentations(config, facts)
     require_normalisation(config, facts)
     groups = find_groups(config.split.groups, dataset.files.get("train"))
     if dataset.files:  # whose labels are known before a picture is opened
         labels = {part: dataset.files[part].label_tensor() for part in dataset.parts}
         divide(config.division, labels, facts.classes, groups)
     network = build_network(config, facts, device, trained=trained)
+    require_fitting_augmentations(config, facts, network.model)
     if config.engine.sync_batch_norm and num_processes() > 1:
         network = replace(network, model=synchronise_batch_norm(network.model, device))
     if config.loss.name == "nll":
@@ -103,8 +104,11 @@ def require_log_probabilities(network: Network, facts: Facts) -> None:
         )
 
 
-def require_fitting_augmentations(config: Config, facts: Facts) -> None:
-    """Raises ConfigError for one that nothing of an image would remain of, or that enlarges images to fewer pixels."""
+def require_fitting_augmentations(config: Config, facts: Facts, model: nn.Module) -> None:
+    """Raises ConfigError for one that nothing of an image would remain of, or that enlarges images to fewer pixels.
+
+    And for images that are smaller in some epochs, where they are larger or the network does not take them.
+    """
     given = [(each.name, key, value) for each in config.augment for key, value in each.arguments.items()]
     problems = [
         f"augment.{name}.{key}: {value} was given; expected at most {facts.image_size}, the pixels of an image's side"
@@ -116,6 +120,15 @@ def require_fitting_augmentations(config: Config, facts: Facts) -> None:
         for name, key, value in given
         if name == "enlarge_crop" and value < facts.image_size
     ]
+    for size in {
+        size for each in config.augment if each.name == "small_at_first" for size in each.arguments.get("sizes", ())
+    }:
+        try:
+            if size > facts.image_size:
+                raise ConfigError(f"images have {facts.image_size} pixels a side, and begin with no more")
+            require_size(model, facts.channels, size)
+        except ConfigError as error:
+            problems.append(f"augment.small_at_first.sizes: {size} was given; {error}")
     if problems:
         raise ConfigError(problems)
 

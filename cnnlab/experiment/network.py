@@ -20,7 +20,8 @@ from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.frozen import Frozen
 from cnnlab.engine.kept_features import KeptFeatures
 from cnnlab.engine.network import Network
-from cnnlab.errors import ConfigError
+from cnnlab.engine.step import is_out_of_memory
+from cnnlab.errors import ConfigError, MemoryShortage
 from cnnlab.models import DATA_INITS, INITS
 from cnnlab.models.backbones import find_published
 from cnnlab.models.freezing import OnFeatures, find_frozen, require_learning
@@ -35,12 +36,19 @@ NUM_IMAGES = 5000  # that weights begin from
 def build_model(config: Config, facts: Facts) -> nn.Module:
     """The model for such images as its builder leaves it, but for its head and what never learns; on the CPU.
 
-    Its arithmetic may yet keep it from running.
+    Its arithmetic may yet keep it from running. Raises ConfigError, or MemoryShortage for too many weights.
     """
     torch.default_generator.manual_seed(derive_seed(config.seed, "init"))
-    model: nn.Module = config.model.build(
-        num_classes=facts.num_outputs, in_channels=facts.channels, image_size=facts.image_size
-    )
+    try:
+        model: nn.Module = config.model.build(
+            num_classes=facts.num_outputs, in_channels=facts.channels, image_size=facts.image_size
+        )
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryShortage(
+            f"model: {config.model.name} with its settings has more weights than the memory holds; expected fewer"
+        ) from error
     shared = config.model.shared
     if shared.batch_norm_momentum is not None:
         for module in model.modules():
@@ -94,13 +102,19 @@ def hold_frozen(config: Config, model: nn.Module, count_steps: Callable[[Duratio
     """What of the network does not learn, and when."""
     shared = config.model.shared
 
-    def hold(names: Literal["backbone"] | list[str | int], since: int, until: float) -> Frozen:
-        parameters, modules = find_frozen(model, names)
-        return Frozen([p for p in parameters if p.requires_grad], modules, since, until)
+    parts: list[Frozen] = []
 
-    parts = [hold([prefix], count_steps(after), math.inf) for prefix, after in shared.freeze_after.items()]
+    def hold(names: Literal["backbone"] | list[str | int], since: int, until: float) -> None:
+        """All that these name and that is not held already."""
+        parameters, modules = find_frozen(model, names)
+        held = {id(each) for part in parts for each in (*part.parameters, *part.modules)}
+        learning = [p for p in parameters if p.requires_grad and id(p) not in held]
+        parts.append(Frozen(learning, [m for m in modules if id(m) not in held], since, until))
+
+    for prefix in sorted(shared.freeze_after, key=lambda name: -len(str(name))):  # the longest name counts
+        hold([prefix], count_steps(shared.freeze_after[prefix]), math.inf)
     if shared.freeze:
-        parts.append(hold(shared.freeze, 0, count_steps(shared.unfreeze_after) if shared.unfreeze_after else math.inf))
+        hold(shared.freeze, 0, count_steps(shared.unfreeze_after) if shared.unfreeze_after else math.inf)
     return tuple(parts)
 
 

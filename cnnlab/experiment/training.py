@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
+
+import torch
 
 from cnnlab.config import Config
 from cnnlab.data import Dataset, Facts
@@ -15,7 +18,7 @@ from cnnlab.durations import Duration
 from cnnlab.engine.compute import Compute
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.loop import Plan
-from cnnlab.engine.step import Training
+from cnnlab.engine.step import Training, unchanged
 from cnnlab.engine.timing import StepTimes
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import Assembly, build_criterion
@@ -73,9 +76,30 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         times=StepTimes(network.device),
         metrics=config.metrics,
     )
+    require_last_batch(training)
     facts = replace(dataset.facts, mean=train.normalise.mean, std=train.normalise.std)
     plan = make_plan(config, dataset, num_steps, count_steps)
     return Experiment(training, plan, parts, sources.get("test"), facts)
+
+
+def require_last_batch(training: Training) -> None:
+    """Raises ConfigError where the last batch of an epoch is a single image, and the network needs more to train."""
+    train, num_images = training.train, training.train.num_examples
+    if num_processes() > 1 or num_images - (len(train) - 1) * train.batch_size != 1:
+        return
+    images, _ = train.batch(0, len(train) - 1)
+    with unchanged(training), torch.no_grad():
+        for part in training.frozen:
+            part.hold(0)
+        try:
+            training.network(images)
+        except ValueError as error:  # of batch normalisation over a single value
+            fitting = next(size for size in count(train.batch_size + 1) if num_images % size != 1)
+            raise ConfigError(
+                f"batch_size: {train.batch_size} was given; of {num_images:,} training images it leaves a last batch "
+                f"of one, of which this network's batch normalisation has no statistics; expected {fitting}, or "
+                "another number that leaves more or none"
+            ) from error
 
 
 def make_plan(config: Config, dataset: Dataset, num_steps: int, count_steps: Callable[[Duration], int]) -> Plan:

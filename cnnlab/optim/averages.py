@@ -9,7 +9,7 @@ An average is what is evaluated, selected on and kept; the steps go on from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from cnnlab.modes import keep_modes
 from cnnlab.optim.registry import AVERAGES
 from cnnlab.signature import BelowOne, Count, Fraction
 
@@ -134,8 +135,8 @@ def ema(*, model: nn.Module, decay: BelowOne = 0.999) -> Average:
 def lookahead(*, model: nn.Module, num_steps: int, every: Count = 5, decay: BelowOne = 0.95) -> Average:
     """Every `every` steps the slow weights move to those of the steps, and the steps go on from the slow ones.
 
-    By 1 - (decay · t)^every at first almost all the way, where t³ = the share of the run: as in arXiv:2404.00498,
-    section 3.4, so that the end averages over many steps. After the last one the slow weights stand still.
+    By 1 - decay^every · t³, where t is the share of the run: at first almost all the way, as in arXiv:2404.00498,
+    section 3.4, so that the end averages over many steps.
     """
 
     def weigh(step: int, num_updates: int) -> float | None:
@@ -156,10 +157,27 @@ def swa(*, model: nn.Module, num_steps: int, train: Source, start: Fraction = 0.
         return 1 / (1 + num_updates) if ends_epoch and step > start * num_steps else None
 
     def compute_statistics(step: int) -> None:
-        from torch.optim.swa_utils import update_bn
-
         epoch = (step - 1) // len(train)
-        update_bn((train.batch(epoch, number)[0] for number in range(len(train))), model)
+        average_statistics(model, (train.batch(epoch, number)[0] for number in range(len(train))))
 
     normalises = any(isinstance(module, _BatchNorm) for module in model.modules())
     return Average(model, weigh, compute_statistics if normalises else None)
+
+
+@torch.no_grad()
+def average_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Let the running statistics of batch normalisation be the means of those of the batches, each by its size."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    num_seen = 0
+    with keep_modes(model):
+        model.train()
+        for norm in norms:
+            norm.reset_running_stats()
+        for images in batches:
+            num_seen += len(images)
+            for norm in norms:
+                norm.momentum = len(images) / num_seen
+            model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

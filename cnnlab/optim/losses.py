@@ -66,11 +66,16 @@ class Criterion:
         return len(labels) if self._class_weights is None else self._class_weights[labels].sum()
 
     def each(self, outputs: Tensor, labels: Labels) -> Tensor:
-        """The loss of each image for itself (N,), as of a batch of one: whatever its class counts."""
+        """The loss of each image for itself (N,), as of a batch of one: whatever its class counts, if it counts."""
         if isinstance(labels, Mixed):
             return labels.average(lambda some: self.each(outputs, some))
         if len(labels) == 0:
             return outputs.new_zeros(0)
+        if self._class_weights is not None:  # which vmap has no rule for beside label smoothing
+            weighted = self._loss(outputs, labels, reduction="none")  # type: ignore[call-arg]
+            weights = self._class_weights[labels]
+            total, weight = weighted.view(len(labels), -1).sum(1), weights.view(len(labels), -1).sum(1)
+            return total / weight.masked_fill(weight == 0, 1)
         return torch.vmap(lambda one, label: self._loss(one.unsqueeze(0), label.unsqueeze(0)))(outputs, labels)
 
 
@@ -133,17 +138,14 @@ def bce_with_logits(
 
     An image of class 1, or that has a label, counts `pos_weight` times; "auto": both classes as much, for each label.
     """
-    weight: float | Tensor = 1.0 if pos_weight == "auto" else pos_weight
+    weight = torch.tensor(1.0 if pos_weight == "auto" else pos_weight, device=device)
     if pos_weight == "auto" and class_counts is not None:
         weight = (class_counts[0] / class_counts[1].clamp(min=1)).float().to(device)
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        weights = 1 + (weight - 1) * labels
-        if labels.is_floating_point():  # (N, labels)
-            each = F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
-        else:
-            each = surprise(outputs, labels)
-        return (weights * each).mean()
+        if labels.is_floating_point():  # (N, labels), between 0 and 1 where images are mixed
+            return F.binary_cross_entropy_with_logits(outputs, labels, pos_weight=weight)
+        return ((1 + (weight - 1) * labels) * surprise(outputs, labels)).mean()
 
     return loss
 
@@ -189,8 +191,13 @@ def as_tensor(weights: Weights, num_classes: int, device: torch.device, class_co
 
 
 def balance(class_counts: Tensor) -> Tensor:
-    """Weights with which each class counts as much: images / (classes · images of the class)."""
-    return class_counts.sum() / (len(class_counts) * class_counts.clamp(min=1)).float()
+    """Weights with which each class counts as much: images / (classes · images of the class).
+
+    Classes are those that there are images of; another one, which labels that are smoothed may point to, counts 1.
+    """
+    num_classes = (class_counts > 0).sum().clamp(min=1)
+    weights = class_counts.sum() / (num_classes * class_counts.clamp(min=1)).float()
+    return weights.masked_fill(class_counts == 0, 1.0)
 
 
 # --- Numbers ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ for eight optimizers `foreach` took 0.6 to 1.8 times as long, longer for network
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import nn
 from torch.optim import (
@@ -29,7 +29,7 @@ from torch.optim import (
 
 from cnnlab.errors import ConfigError
 from cnnlab.optim.registry import OPTIMIZERS, Groups
-from cnnlab.signature import BelowOne, Count, Fraction, NonNegative, Positive, WeightDecay
+from cnnlab.signature import BelowOne, Count, NonNegative, Positive, Range, WeightDecay
 
 
 @OPTIMIZERS.register
@@ -41,7 +41,9 @@ def sgd(
     weight_decay: WeightDecay = 0.0,
     nesterov: bool = False,
 ) -> Optimizer:
-    """Stochastic gradient descent, with momentum where asked for."""
+    """Stochastic gradient descent, with momentum where asked for. Raises ConfigError for Nesterov's without any."""
+    if nesterov and momentum == 0:
+        raise ConfigError("optimizer.nesterov: true was given beside momentum 0; expected a momentum, such as 0.9")
     return SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=_fusible(params))
 
 
@@ -58,7 +60,8 @@ def adam(
     weight_decay: WeightDecay = 0.0,
 ) -> Optimizer:
     """Adam (Kingma & Ba, arXiv:1412.6980), at a rate for small networks; the paper's is 0.001."""
-    return Adam(params, lr, (beta1, beta2), weight_decay=weight_decay, fused=_fusible(params))
+    betas = float(beta1), float(beta2)  # torch has another meaning for whole numbers
+    return Adam(params, lr, betas, weight_decay=weight_decay, fused=_fusible(params))
 
 
 @OPTIMIZERS.register
@@ -71,7 +74,8 @@ def adamw(
     weight_decay: WeightDecay = 0.01,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101)."""
-    return AdamW(params, lr, (beta1, beta2), weight_decay=weight_decay, fused=_fusible(params))
+    betas = float(beta1), float(beta2)
+    return AdamW(params, lr, betas, weight_decay=weight_decay, fused=_fusible(params))
 
 
 @OPTIMIZERS.register
@@ -185,8 +189,8 @@ def rprop(
     params: Groups,
     *,
     lr: Positive = 0.01,
-    shrink: Fraction = 0.5,
-    grow: Positive = 1.2,
+    shrink: Annotated[float, Range(above=0, below=1)] = 0.5,
+    grow: Annotated[float, Range(above=1)] = 1.2,
     smallest: Positive = 1e-6,
     largest: Positive = 50.0,
 ) -> Optimizer:

@@ -65,6 +65,8 @@ class ScheduleFree(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            if all(y.grad is None for y in group["params"]):  # does not learn yet: its first step is still to come
+                continue
             group["step"] += 1
             rate = group["lr"]
             if group["beta2"] is not None:

@@ -59,7 +59,7 @@ def constant() -> float:
 @SCHEDULES.register
 def step(*, step: int, steps_per_epoch: int, every: Positive = 10, factor: Fraction = 0.1) -> float:
     """Times `factor` after every `every` epochs."""
-    return factor ** int(step / (every * steps_per_epoch))
+    return factor ** int(min(step / (every * steps_per_epoch), 1e9) + 1e-9)  # 55 steps are 1.1 epochs of 50
 
 
 @SCHEDULES.register
@@ -131,6 +131,8 @@ def restarts(
 ) -> float:
     """A cosine over `epochs` epochs, again from 1 over `growth` times as many, and so on (SGDR, arXiv:1608.03983)."""
     position, length = float(step), epochs * steps_per_epoch
+    if growth == 1:
+        position = math.fmod(position, length)
     while position >= length:
         position, length = position - length, length * growth
     return half_cosine(1, final, position / length)
@@ -176,7 +178,7 @@ def reduce_on_plateau(
         if row["step"] % steps_per_epoch:  # of a run that ended inside the epoch and was prolonged
             continue
         value = sign * row[metric]
-        if value > best + threshold * abs(best) or best == -math.inf:
+        if value > best + threshold * abs(best) or (best == -math.inf and not math.isnan(value)):
             best, num_bad = value, 0
         else:
             num_bad += 1

@@ -25,6 +25,7 @@ from uuid import uuid4
 import yaml
 
 import cnnlab
+from cnnlab.atomic import replacing
 from cnnlab.distributed import is_main
 from cnnlab.errors import CheckpointError, ConfigError, StorageError
 
@@ -163,16 +164,12 @@ class RunDirectory:
         """Replace a file by `text`, which may come in pieces, all or nothing. Raises StorageError."""
         if not is_main():
             return
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8", newline="") as file:
+            with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
                 file.writelines([text] if isinstance(text, str) else text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise StorageError(f"{path}: cannot be written ({error}); what was there before is intact") from error
 
     def write_over(self, path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from cnnlab.tasks import LEAST_PROBABILITY
 
 NUM_STEPS = 1000
 CONVERGED = 1e-9  # change of every weight in a step
+FAR = 700.0  # no logit is larger, whose probability float64 cannot tell from 1
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,7 @@ class HeldOut:
 # --- Weights ----------------------------------------------------------------------------------------------
 
 
-def choose_weights(
-    paths: Sequence[str], given: str, facts: Facts, held_out: Sequence[HeldOut], average: str
-) -> np.ndarray:
+def choose_weights(paths: Sequence[str], given: str, held_out: Sequence[HeldOut]) -> np.ndarray:
     """Those that are given, or fitted ones, with what they gain, which is printed. Raises ConfigError."""
     if given != "fit":
         return read_numbers("--weights", given, f"{len(paths)} numbers with commas, one for each run", [len(paths)])
@@ -102,7 +102,12 @@ def measure_log_loss(right: np.ndarray, weights: np.ndarray) -> float:
 
 
 def choose_thresholds(
-    paths: Sequence[str], given: str, facts: Facts, held_out: Sequence[HeldOut], weights: Sequence[float]
+    paths: Sequence[str],
+    given: str,
+    facts: Facts,
+    held_out: Sequence[HeldOut],
+    weights: Sequence[float],
+    average: Literal["probabilities", "logits"],
 ) -> tuple[float, ...]:
     """One for the second of two classes, or for each of several labels: given or fitted, which is printed.
 
@@ -114,8 +119,8 @@ def choose_thresholds(
         numbers = read_numbers("--threshold", given, expected, [1, num_labels])
         return tuple(np.broadcast_to(numbers, num_labels).tolist())
     require_same_images(paths, held_out)
-    shares = np.array(weights) / sum(weights)
-    scores = np.einsum("r,rns->ns", shares, np.stack([run.scores for run in held_out]))[:, -num_labels:]
+    scores = mix_scores(np.stack([run.scores for run in held_out]), np.array(weights) / sum(weights), facts, average)
+    scores = scores[:, -num_labels:]
     labels = held_out[0].labels.reshape(len(scores), num_labels)
     name, measure = ("accuracy", measure_accuracy) if facts.task.has_classes else ("macro F1", measure_f1)
 
@@ -135,6 +140,21 @@ def choose_thresholds(
         f"with these; {gained:.4f} where each half is judged by the other's"
     )
     return tuple(thresholds.tolist())
+
+
+def mix_scores(
+    scores: np.ndarray, shares: np.ndarray, facts: Facts, average: Literal["probabilities", "logits"]
+) -> np.ndarray:
+    """The probabilities (N, scores) of several runs together, as they predict: of `scores` (runs, N, scores)."""
+    if average == "probabilities":
+        return np.einsum("r,rns->ns", shares, scores)
+    with np.errstate(divide="ignore"):  # of a probability of 0
+        logarithms = np.log(scores) - (0 if facts.task.has_classes else np.log1p(-scores))
+    mean = np.einsum("r,rns->ns", shares, logarithms.clip(-FAR, FAR))
+    if not facts.task.has_classes:
+        return 1 / (1 + np.exp(-mean))
+    unscaled = np.exp(mean - mean.max(1, keepdims=True))
+    return unscaled / unscaled.sum(1, keepdims=True)
 
 
 def require_cuts(given: str, facts: Facts) -> int:
@@ -196,7 +216,12 @@ def require_same_images(paths: Sequence[str], held_out: Sequence[HeldOut]) -> No
 
 
 def cross_fit(num_images: int, fit: Callable[[np.ndarray], np.ndarray], judge: Callable) -> float:
-    """The mean over two halves, even and odd images, of what is judged there of a fit to the other half."""
+    """The mean over two halves, even and odd images, of what is judged there of a fit to the other half.
+
+    Raises ConfigError for fewer than two images.
+    """
+    if num_images < 2:
+        raise ConfigError(f"fit: {num_images} image was held out; expected two or more")
     halves = np.arange(num_images) % 2 == 0, np.arange(num_images) % 2 == 1
     return float(np.mean([judge(fit(ours), theirs) for ours, theirs in (halves, halves[::-1])]))
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnnlab.atomic import replacing
 from cnnlab.engine.evaluate import BatchSource
 from cnnlab.engine.network import Network
 from cnnlab.engine.rate_sweep import Sweep
@@ -42,17 +43,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Replace a PNG by the figure, all or nothing. Raises StorageError."""
-    partial = path.with_name(f".{path.stem}.partial.png")
     layout = figure.get_layout_engine()
     if layout is not None:
         layout.execute(figure)
         figure.set_layout_engine(None)  # or all would be drawn twice, the first time for the layout alone
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written ({error})") from error
 
 

@@ -25,7 +25,7 @@ from cnnlab.data.dataset import Pictures
 from cnnlab.data.files import list_folder, say_passed_over
 from cnnlab.data.pictures import OnBadImage, open_unlabelled, require_regular_picture
 from cnnlab.data.resize import scale_shorter
-from cnnlab.engine.views import Views
+from cnnlab.engine.views import Views, mean_of_views
 from cnnlab.errors import ConfigError, DataError, Interrupted, printable, tell
 from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
@@ -104,7 +104,7 @@ def predict(
         require_cuts(threshold, first.facts)
     held_out = [predict_held_out(run, views, average) for run in runs] if "fit" in (weights, threshold) else []
     if weights is not None:
-        given = choose_weights(paths, weights, first.facts, held_out, average)
+        given = choose_weights(paths, weights, held_out)
         runs = [weigh_members(run, weight) for run, weight in zip(runs, given, strict=True)]
     members = [member for run in runs for member in run]
     series, competition = choose_series(first, images, part)
@@ -117,7 +117,7 @@ def predict(
     thresholds = None
     if threshold is not None:
         thresholds = choose_thresholds(
-            paths, threshold, first.facts, held_out, [run[0].weight * len(run) for run in runs]
+            paths, threshold, first.facts, held_out, [run[0].weight * len(run) for run in runs], average
         )
     layout = None
     if competition is not None:
@@ -328,7 +328,7 @@ def predict_in_chunks(
 def average_views(members: Sequence[Trained], crops: dict, views: Views | Crops, average: Averaging) -> Tensor:
     """The mean of all members over all views of some images: of their probabilities, or of their logits.
 
-    Each member counts by its weight, each of its views as much as another. `crops`: for each framing uint8
+    Each member counts by its weight, each of its crops as much as another. `crops`: for each framing uint8
     (N, crops, size, size, C). Returns float64 (N, scores).
     """
     to_scores = members[0].facts.task.to_scores
@@ -337,7 +337,7 @@ def average_views(members: Sequence[Trained], crops: dict, views: Views | Crops,
     for member in members:
         each_views = "flip" if views == "multicrop" else views
         of_crops = [member.map_views(pixels, each_views, each) for pixels in crops[member.framing].unbind(1)]
-        found.append(torch.stack([view for of_crop in of_crops for view in of_crop]).mean(0))
+        found.append(torch.stack([mean_of_views(of_crop, each_views) for of_crop in of_crops]).mean(0))
     weights = torch.tensor([member.weight for member in members], dtype=torch.float64)
     mean = torch.einsum("m,mns->ns", weights / weights.sum(), torch.stack(found))
     return to_scores(mean) if average == "logits" else mean

@@ -74,7 +74,7 @@ def train(
             write_beginning(run, config, experiment, fingerprints)
             feed.begin(state.rows)
             fit_and_select(experiment, state, journal, stop, summary, judge)
-            evaluated = evaluate_chosen(run, experiment, state, summary, journal, config.engine.tta)
+            evaluated = evaluate_chosen(run, experiment, state, summary, config.engine.tta)
             journal.say(describe_end(summary, plan.select_by))
             never_predicted = find_never_predicted(experiment, state, evaluated)
             say_if_any(journal, explain_never_predicted(config, experiment.facts.task, never_predicted))
@@ -180,7 +180,7 @@ def fit_and_select(
 
 
 def evaluate_chosen(
-    run: RunDirectory, experiment: Experiment, state: State, summary: Summary, journal: Journal, tta: Views
+    run: RunDirectory, experiment: Experiment, state: State, summary: Summary, tta: Views
 ) -> Evaluated | None:
     """The one evaluation on the test images, by the weights that were chosen; scores class by class.
 

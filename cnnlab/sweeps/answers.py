@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,19 +97,22 @@ def write_best(
     sweep: SweepDirectory, trials: Sequence[Trial], outcomes: Outcomes, metric: str, typed: Sequence[str]
 ) -> None:
     """best.yaml: the best configuration as a file of conf/experiment, with its command line above."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     from cnnlab.composition import CONF, SWEEP_KEY, list_choices  # with Hydra, which no other answer needs
 
     table = rank(trials, outcomes, metric)
     if not len(table):
         return
-    values = str(table.iloc[0]["values"]).split(" ") if table.iloc[0]["values"] else []
+    values = next(trial.values for trial in trials if trial.configuration == table.index[0])
     keys = {text.partition("=")[0] for text in values}
     fixed = [text for text in typed if not SWEEP_KEY.match(text) and text.lstrip("+").partition("=")[0] not in keys]
     everything = [*fixed, *values]
     defaults: list[Any] = []
     tree: dict[str, Any] = {}
     for text in everything:
-        key, _, value = text.lstrip("+").partition("=")
+        override = OverridesParser.create().parse_override(text)
+        key, value = override.get_key_element().lstrip("+"), override.value()
         if key == "experiment":
             defaults.insert(0, value)
         elif list_choices(key, [CONF]):
@@ -118,8 +122,8 @@ def write_best(
             *parents, leaf = key.split(".")
             for parent in parents:
                 branch = branch.setdefault(parent, {})
-            branch[leaf] = yaml.safe_load(value)
-    command = f"# cnnlab train {' '.join(everything)}\n"
+            branch[leaf] = value
+    command = f"# cnnlab train {shlex.join(everything)}\n"
     header = f"# @package _global_\n# {metric} {table.iloc[0]['mean']:.4f}: the best of {len(table)} configurations.\n"
     contents = {**({"defaults": defaults} if defaults else {}), **tree}
     sweep.files.write_text(sweep.best, header + command + yaml.safe_dump(contents, sort_keys=False))

@@ -35,7 +35,7 @@ def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str,
     if not runs:
         raise ConfigError(f"--tag: no run here is tagged {' and '.join(tags)}; expected tags that some run has")
     rows = [read_row(run) for run in runs]
-    metric = metric or choose_metric(rows, runs)
+    metric = metric or choose_metric(runs)
     table = tabulate(runs, rows, by, metric)
     if form == "csv":
         print(table.to_csv(index=False), end="")
@@ -71,11 +71,11 @@ def find_runs(path: str) -> list[RunDirectory]:
 
 
 def read_row(run: RunDirectory) -> dict[str, Any]:
-    """The configuration of a run, keys joined by dots; small values alone."""
+    """The configuration of a run, keys joined by dots."""
     return flatten(run.read_config())
 
 
-def choose_metric(rows: Sequence[Mapping[str, Any]], runs: Sequence[RunDirectory]) -> str:
+def choose_metric(runs: Sequence[RunDirectory]) -> str:
     """What the runs select by. Raises ConfigError where they do not agree."""
     found = set()
     for run in runs:
@@ -155,10 +155,11 @@ def write_value(value: Any) -> Any:
 
 
 def explain_variance(rows: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> dict[str, float]:
-    """How much of the scores' variance each key explains alone: η² = 1 - (variance within its values) / (all of it).
+    """How much of the scores' variance each key explains alone, at least 0: ω², which is 0 on average of a mere chance.
 
-    Numbers of which there are more than five are put into four groups of equal size first. Nothing of fewer than
-    three scores.
+    Hays, "Statistics for psychologists", 1963: (between - (groups - 1) · error) / (total + error) of the sums of
+    squares, where the error is the mean square within groups. Numbers of which there are more than five are put into
+    four groups of equal size first. Nothing is said of a key whose values each stand for one score.
     """
     import pandas
 
@@ -166,16 +167,19 @@ def explain_variance(rows: Sequence[Mapping[str, Any]], scores: Sequence[float])
     values = pandas.Series(scores, dtype=float)
     total = ((values - values.mean()) ** 2).sum()
     explained: dict[str, float] = {}
-    if len(values) < 3 or not total:
+    if not total:
         return explained
     for key in found.columns:
         groups = found[key]
         numbers = pandas.to_numeric(groups, errors="coerce")
-        if numbers.notna().all() and numbers.nunique() > 5:
+        if (numbers.notna() | groups.isna()).all() and numbers.nunique() > 5:
             groups = pandas.qcut(numbers, 4, duplicates="drop")
-        if groups.nunique() > 1:
-            within = values - values.groupby(groups, observed=True).transform("mean")
-            explained[key] = float(1 - (within**2).sum() / total)
+        groups = groups.astype(str)  # null is a group too
+        num_groups = groups.nunique()
+        if 1 < num_groups < len(values):
+            within = ((values - values.groupby(groups).transform("mean")) ** 2).sum()
+            error = within / (len(values) - num_groups)
+            explained[key] = max(0.0, float((total - within - (num_groups - 1) * error) / (total + error)))
     return dict(sorted(explained.items(), key=lambda item: -item[1]))
 
 
@@ -258,7 +262,7 @@ def compare_pair(first: str, second: str) -> PairedTest:
         series = read_part(member, "test")
         labels.append((series.images.ids, series.labels))
         assert series.labels is not None
-        scores = np.concatenate(list(predict_in_chunks([member], series.images)))
+        scores = np.concatenate(list(predict_in_chunks([member], series.images, member.config.engine.tta, "logits")))
         right.append(scores.argmax(1) == series.labels.numpy())
     if labels[0][0] != labels[1][0] or not bool((labels[0][1] == labels[1][1]).all()):
         raise DataError(

@@ -72,7 +72,7 @@ def resume_sweep(path: str, overrides: Sequence[str]) -> int:
         if settings.searches == "random":
             axes, bases = read_axes(plan), read_bases(plan)
             first = len(trials) // settings.seeds
-            more = make_trials(settings, axes, bases, propose_all(settings, axes, first), first)
+            more = make_trials(settings, bases, propose_all(settings, axes, first), first)
             sweep.add_trials(with_threads(more[len(trials) - first * settings.seeds :], plan["threads"]))
         if given:
             plan["settings"] |= given
@@ -246,7 +246,7 @@ class Conductor:
         if configuration >= self.settings.trials:
             return None
         values = self.study.propose(configuration)
-        made = make_trials(self.settings, self.axes, read_bases(self.plan), [values], configuration)
+        made = make_trials(self.settings, read_bases(self.plan), [values], configuration)
         more = with_threads(made, self.plan["threads"])
         self.sweep.add_trials(more)
         self.trials += more

@@ -40,9 +40,9 @@ def plan_sweep(overrides: list[str], folders: list[Path]) -> SweepDirectory:
     bases = compose_bases(fixed, axes, folders, choices)
     if not launcher:
         begin_server()  # which loads what trials use while this process loads what checks them
-    trials = make_trials(settings, axes, bases, propose_all(settings, axes))
+    trials = make_trials(settings, bases, propose_all(settings, axes))
     # A search that learns proposes later; that its space has no mistakes is seen at both ends of each axis.
-    first = (trials or make_trials(settings, axes, bases, list_ends(axes)))[0]
+    first = (trials or make_trials(settings, bases, list_ends(axes)))[0]
     require_prunable(settings, first)
     metric, device = find_metric(settings, first), find_device(first)
     num_trials = len(trials) or (settings.trials or 1) * settings.seeds
@@ -54,7 +54,7 @@ def plan_sweep(overrides: list[str], folders: list[Path]) -> SweepDirectory:
         "axes": as_yaml(axes),
         "launcher": launcher,
         "workers": workers,
-        "threads": share_threads(first, device, workers),
+        "threads": share_threads(device, workers),
         "device": device,
         "bases": [{"values": list(values), "tree": tree} for values, tree in bases.items()],
     }
@@ -114,7 +114,6 @@ def propose_all(settings: Settings, axes: Sequence[Axis], first: int = 0) -> Ite
 
 def make_trials(
     settings: Settings,
-    axes: Sequence[Axis],
     bases: Mapping[tuple[str, ...], dict[str, Any]],
     configurations: Iterable[list[str]],
     first: int = 0,
@@ -198,7 +197,7 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def share_threads(trial: Trial, device: str, workers: int) -> int | None:
+def share_threads(device: str, workers: int) -> int | None:
     """The cores for each trial; None leaves it to torch."""
     from cnnlab.threads import num_cores
 

@@ -10,6 +10,7 @@ A configuration on several seeds is judged by the mean over those that have got 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,8 +33,7 @@ class Judge:
         if rows[-1].get(self._metric) is None:  # nothing is validated
             return None
         if settings.pruner == "patience":
-            best = self._best(rows, epoch)
-            stale = epoch - 1 - max(i for i, row in enumerate(rows) if row[self._metric] == best)
+            stale = epoch - 1 - min(range(epoch), key=lambda number: self._rank(rows[number][self._metric]))
             if stale >= settings.patience:
                 return f"{self._metric} did not improve for {stale} epochs"
             return None
@@ -76,4 +76,7 @@ class Judge:
         return min((row[self._metric] for row in rows[:epoch]), key=self._rank)
 
     def _rank(self, value: float) -> float:
+        """The smaller, the better; what is no number is worse than any."""
+        if math.isnan(value):
+            return math.inf
         return -value if is_higher_better(self._metric) else value

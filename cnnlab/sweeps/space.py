@@ -45,7 +45,7 @@ class Axis:
             if self.log:
                 low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
                 return str(min(int(self.high), max(int(self.low), round(math.exp(low + share * (high - low))))))
-            return str(int(self.low + share * (self.high - self.low + 1)))
+            return str(math.floor(self.low + share * (self.high - self.low + 1)))
         if self.log:
             return repr(math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low))))
         return repr(self.low + share * (self.high - self.low))

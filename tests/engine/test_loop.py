@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cnnlab.data.batches import Batches
+from cnnlab.data.dataset import ImageSet
 from cnnlab.engine.evaluate import evaluate
 from cnnlab.engine.loop import Patience, Plan, find_early_end, fit, improves, select
 from cnnlab.engine.network import Network
@@ -191,6 +195,9 @@ def test_best_is_chosen_on_validation_data_and_the_earliest_of_equals_stays():
         ("valid_loss", 0.8, 0.7, False),
         ("valid_loss", 0.6, 0.7, True),
         ("valid_loss", None, None, False),
+        ("valid_loss", 0.7, math.nan, True),
+        ("valid_loss", math.nan, 0.7, False),
+        ("valid_accuracy", math.nan, math.nan, False),
     ],
 )
 def test_improves(select_by, new, old, better):
@@ -306,3 +313,27 @@ def test_the_end_inside_an_epoch_is_selected_if_it_is_best():
     assert select(State(step=9, rows=[rows[0], {"step": 9, "valid_loss": 1.5}], best=rows[0]), "valid_loss") is rows[0]
     assert select(State(step=11, rows=rows, best=rows[0]), "valid_loss") is rows[0]
     assert select(State(step=9, rows=[{"step": 9, "valid_loss": None}]), "valid_loss") is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 10, 50])
+def test_a_weighted_loss_is_the_mean_over_all_images_however_they_are_batched(size):
+    weights = torch.tensor([0.1, 5.0, 1.0, 0.3, 2.0])
+    training = make()
+    criterion = Criterion(partial(F.cross_entropy, weight=weights))
+    labels = torch.arange(50).remainder(7).clamp(max=4)
+    batches = Batches(ImageSet.of(IMAGES.permute(0, 2, 3, 1), labels), torch.arange(50), size)
+    with torch.no_grad():
+        expected = F.cross_entropy(training.model.eval()(IMAGES), labels, weight=weights).item()
+    assert evaluate(training.network, criterion, batches)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_epoch_of_weighted_losses_goes_on_after_a_checkpoint():
+    """Also after one of an earlier version, which counted images."""
+    weights = torch.tensor([0.1, 5.0, 1.0, 0.3, 2.0])
+    weighted = replace(make(), criterion=Criterion(partial(F.cross_entropy, weight=weights)))
+    state, _ = run(weighted, 3, checkpoint_every=3)
+    assert 0 < state.weight_sum != state.num_seen
+    again = State.from_dict(state.as_dict(), [])
+    assert again.totals == state.totals
+    old = {key: value for key, value in state.as_dict().items() if key != "weight_sum"}
+    assert State.from_dict(old, []).weight_sum == state.num_seen

@@ -44,6 +44,15 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(size, weights, 
     torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(("size", "sizes"), [(49, [25, 25]), (24, [16, 17, 17]), (7, [6, 6, 6, 6, 6, 6, 7, 7])])
+def test_micro_batches_are_as_equal_as_can_be(size, sizes):
+    training = make()
+    seen = []
+    training.model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    gradients(training, size)
+    assert sorted(seen) == sizes
+
+
 class Small(nn.Module):
     """Runs out of memory above `limit` images, as the graphics card's allocator or the processor's does."""
 
@@ -73,12 +82,12 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_stays_so(error):
     whole, _ = gradients(roomy, None)
     state = State()
     compute_gradients(tight, IMAGES, LABELS, state)
-    assert tight.model.sizes == [50, 25, 13] + [7] * 7 + [1]
+    assert tight.model.sizes == [50, 25, 12] + [6, 6, 6, 7] * 2
     assert state.micro_batch_size == 7
     torch.testing.assert_close([p.grad for p in tight.model.parameters()], whole)
     tight.model.sizes.clear()
     compute_gradients(tight, IMAGES[:20], LABELS[:20], state)
-    assert tight.model.sizes == [7, 7, 6]
+    assert tight.model.sizes == [6, 7, 7]
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -11,6 +11,7 @@ from torch import nn
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.optim import AVERAGES, OPTIMIZERS
+from cnnlab.optim.averages import average_statistics
 from cnnlab.optim.groups import build_optimizer
 from tests.conftest import build_from, choose, small_config
 
@@ -161,3 +162,14 @@ def test_an_optimizer_that_averages_wants_no_other_average(tmp_path):
     config = small_config(tmp_path, "optimizer=schedule_free_sgd", "average=ema")
     with pytest.raises(ConfigError, match="average: ema was given beside optimizer schedule_free_sgd"):
         assemble(config)
+
+
+def test_statistics_count_each_batch_by_its_size():
+    """Of batches of one and two images: the mean of what all of them are, not of the batches."""
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
+    model.train(False)
+    images = torch.randn(129, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    images[128] += 6
+    average_statistics(model, images.split(128))
+    torch.testing.assert_close(model[0].running_mean, images.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
+    assert model[0].momentum == 0.1 and not model.training

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from cnnlab.errors import ConfigError
 from cnnlab.optim import LOSSES
-from cnnlab.optim.losses import build_loss, tasks_of
-from cnnlab.tasks import BINARY, MULTICLASS, MULTILABEL, REGRESSION, TASKS
+from cnnlab.optim.losses import balance, build_loss, tasks_of
+from cnnlab.tasks import BINARY, MULTICLASS, MULTILABEL, REGRESSION, TASKS, mix_labels
 from tests.conftest import choose
 
 CPU = torch.device("cpu")
@@ -154,3 +154,30 @@ def test_an_automatic_weight_of_the_second_class_makes_both_count_as_much():
     loss = build_loss(given, BINARY, 2, CPU, torch.tensor([30, 10]))
     close(loss(LOGIT, OUTCOMES), make("bce_with_logits", pos_weight=3.0)(LOGIT, OUTCOMES).double())
     close(build_loss(given, BINARY, 2, CPU)(LOGIT, OUTCOMES), make("bce_with_logits")(LOGIT, OUTCOMES).double())
+
+
+@pytest.mark.parametrize("pos_weight", [1.0, 9.0])
+def test_bce_of_two_mixed_outcomes_is_the_same_as_of_mixed_labels(pos_weight):
+    """And torch's, whose weight counts by how much of an image is of class 1."""
+    mixed = mix_labels(OUTCOMES, OUTCOMES.roll(-1), 0.3)
+    as_labels = mix_labels(OUTCOMES.float()[:, None], OUTCOMES.roll(-1).float()[:, None], 0.3)
+    binary = make("bce_with_logits", pos_weight=pos_weight)
+    several = build_loss(choose(LOSSES, "bce_with_logits", pos_weight=pos_weight), MULTILABEL, 1, CPU)
+    share = 0.3 * OUTCOMES + 0.7 * OUTCOMES.roll(-1)
+    expected = F.binary_cross_entropy_with_logits(LOGIT[:, 0], share, pos_weight=torch.tensor(pos_weight)).double()
+    close(binary(LOGIT, mixed), expected)
+    close(several(LOGIT, as_labels), expected)
+
+
+def test_a_class_without_images_counts_as_an_average_one():
+    assert balance(torch.tensor([300, 100, 0, 200])).tolist() == pytest.approx([2 / 3, 2.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_of_each_image_the_weight_of_its_class_counts_as_in_a_batch_of_one(smoothing):
+    criterion = make("cross_entropy", class_weights=WEIGHTS, label_smoothing=smoothing)
+    has_weight = torch.tensor(WEIGHTS)[CLASSES] > 0
+    alone = torch.stack([criterion(LOGITS[n : n + 1], CLASSES[n : n + 1]) for n in range(7)])
+    each = criterion.each(LOGITS, CLASSES)
+    torch.testing.assert_close(each[has_weight], alone[has_weight])
+    assert each.isfinite().all()

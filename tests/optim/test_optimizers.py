@@ -188,3 +188,18 @@ for name in {DENSE}:
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "radam", "adamax"])
+def test_a_whole_number_is_a_number(name):
+    """beta1: 0, as YAML reads it."""
+    point = nn.Parameter(torch.ones(2))
+    optimizer = OPTIMIZERS[name]([{"params": [point]}], beta1=0, lr=1)
+    point.grad = torch.ones(2)
+    optimizer.step()
+    assert point.isfinite().all()
+
+
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(ConfigError, match="optimizer.nesterov: true was given beside momentum 0; expected a momentum"):
+        OPTIMIZERS["sgd"]([{"params": [nn.Parameter(torch.ones(2))]}], nesterov=True)

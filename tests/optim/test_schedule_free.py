@@ -102,3 +102,14 @@ def test_a_run_evaluates_and_keeps_the_averages_and_resumes_exactly(tmp_path):
         again = evaluate_run(str(run.path), "valid", checkpoint)
         stored = run.read_json(run.summary)[row]
         assert (again["loss"], again["accuracy"]) == (stored["valid_loss"], stored["valid_accuracy"])
+
+
+def test_what_learns_later_takes_its_first_step_as_if_there_had_been_none_before():
+    """Adam's correction for a young mean of squares belongs to its own first steps."""
+    late, fresh = Point(), Point()
+    optimizers = [build_optimizer(choose(OPTIMIZERS, "schedule_free_adamw", lr=0.1), each, 8) for each in (late, fresh)]
+    for _ in range(1000):
+        optimizers[0].step()
+    for optimizer, point in zip(optimizers, (late, fresh), strict=True):
+        descend(optimizer, point, RATES)
+    assert torch.equal(late.y, fresh.y)

@@ -221,3 +221,26 @@ def test_the_shared_key_stands_in_train_yaml_with_its_default():
 def test_a_warmup_that_is_no_duration_is_told():
     with pytest.raises(ConfigError, match="schedule.warmup: '3' was given; expected a number above 0 and a unit"):
         parse(compose_tree(*SMALL, "schedule.warmup='3'"))
+
+
+def test_epochs_that_are_no_whole_number_of_steps_end_where_they_end():
+    """After 1.1 epochs of 50 steps, 55, though 1.1 · 50 is a little more in floating point."""
+    for every, steps in ((1.1, 55), (0.3, 15), (2.3, 115)):
+        rates = [SCHEDULES["step"](step=step, steps_per_epoch=50, every=every, factor=0.1) for step in range(2 * steps)]
+        assert rates == [1.0] * steps + [0.1] * steps
+
+
+def test_a_plateau_begins_where_there_is_a_number():
+    """As torch's does: what is no number is not the best of anything."""
+    schedule = build({"name": "reduce_on_plateau", "factor": 0.1, "patience": 3})
+    values = [math.nan, *(1 / n for n in range(1, 14))]
+    assert [schedule(0, rows_of(values[:n], "valid_loss")) for n in range(1, 15)] == [1.0] * 14
+
+
+def test_the_smallest_periods_end():
+    """In which the time between two restarts is less than a step is told from the next."""
+    for epochs in (1e-20, 1e-300):
+        for growth in (1, 2):
+            value = SCHEDULES["restarts"](step=40, steps_per_epoch=10, epochs=epochs, growth=growth, final=0.0)
+            assert 0 <= value <= 1
+    assert SCHEDULES["step"](step=2, steps_per_epoch=20, every=1e-320, factor=0.1) == 0.0

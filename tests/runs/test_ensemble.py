@@ -6,17 +6,27 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 
 from cnnlab.cli import main
 from cnnlab.config import parse
 from cnnlab.data import Facts
 from cnnlab.errors import ConfigError
-from cnnlab.runs.ensemble import fit_thresholds, fit_weights, measure_accuracy, measure_f1, measure_log_loss
+from cnnlab.runs.ensemble import (
+    cross_fit,
+    fit_thresholds,
+    fit_weights,
+    measure_accuracy,
+    measure_f1,
+    measure_log_loss,
+    mix_scores,
+)
 from cnnlab.runs.predict import predict
 from cnnlab.runs.start import start
 from cnnlab.runs.submission import clip_probabilities
 from cnnlab.runs.trained import load_trained
+from cnnlab.tasks import TASKS
 from tests.conftest import compose_tree, small_config
 from tests.data.kaggle import write_dog_breeds, write_dogs_vs_cats
 
@@ -210,3 +220,25 @@ def test_probabilities_of_every_class_are_checked(tmp_path, capsys):
     assert "lines whose probabilities do not sum to one (2): 2, 3" in out
     assert main(["submit-check", str(tmp_path / "nowhere.csv"), *keys]) == 3
     assert main(["submit-check", str(sample), "dataset=digits"]) == 2
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_runs_are_mixed_as_they_predict(task):
+    facts = Facts(task=TASKS[task], classes=("a", "b"), channels=1, image_size=8)
+    logits = torch.randn(3, 20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    scores, shares = (
+        torch.stack([facts.task.to_scores(each) for each in logits]),
+        torch.tensor([0.5, 0.3, 0.2]).double(),
+    )
+    mixed = mix_scores(scores.numpy(), shares.numpy(), facts, "logits")
+    expected = facts.task.to_scores(torch.einsum("r,rns->ns", shares, logits))
+    np.testing.assert_allclose(mixed, expected.numpy(), rtol=1e-9)
+    even = mix_scores(scores.numpy(), shares.numpy(), facts, "probabilities")
+    np.testing.assert_allclose(even, torch.einsum("r,rns->ns", shares, scores).numpy(), rtol=1e-12)
+    certain = np.array([[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]])
+    assert np.isfinite(mix_scores(certain, shares.numpy(), facts, "logits")).all()
+
+
+def test_one_image_cannot_be_halved():
+    with pytest.raises(ConfigError, match="fit: 1 image was held out; expected two or more"):
+        cross_fit(1, lambda half: half, lambda found, half: 0.0)

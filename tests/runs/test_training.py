@@ -11,8 +11,9 @@ import torch
 import yaml
 
 from cnnlab.engine.checkpoint import load_checkpoint
-from cnnlab.errors import ConfigError, DataError, DivergenceError
+from cnnlab.errors import ConfigError, DataError, DivergenceError, MemoryShortage
 from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.training import build_experiment
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.evaluation import evaluate_run
 from cnnlab.runs.start import start
@@ -158,7 +159,7 @@ def test_missing_data_fail_before_there_is_a_directory(tmp_path):
 
 def test_steps_and_examples_stand_in_for_epochs(tmp_path):
     steps = start(small_config(tmp_path / "a", "steps=25"), [])
-    examples = start(small_config(tmp_path / "b", "examples=1600"), [])
+    examples = start(small_config(tmp_path / "b", "examples=1550"), [])
     assert metrics(steps) == metrics(examples)
     assert [row["step"] for row in metrics(steps)] == [21, 25]
 
@@ -220,3 +221,34 @@ def test_early_stopping_on_what_the_run_does_not_have_is_refused(tmp_path):
         small_config(tmp_path, "engine.stop_by=valid_f1")
     with pytest.raises(ConfigError, match="engine.stop_by: valid_mae was given; this run has train_loss"):
         assemble(small_config(tmp_path, "engine.stop_by=valid_mae"))
+
+
+def test_a_last_batch_of_one_image_is_told_before_the_run(tmp_path):
+    """1,294 images in batches of 431: where that is too few for batch normalisation, and not where it is frozen."""
+    network = ["model=resnet18", "dataset.image_size=28", "steps=1"]
+    told = "batch_size: 431 was given; of 1,294 training images it leaves a last batch of one, .* expected 432, or"
+    with pytest.raises(ConfigError, match=told):
+        start(small_config(tmp_path, *network, "batch_size=431"), [])
+    assert not list(tmp_path.rglob("last.pt"))
+    frozen = small_config(
+        tmp_path, "model=resnet18", "batch_size=431", "model.freeze=backbone", "model.feature_views=0"
+    )
+    build_experiment(frozen, assemble(frozen))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["model=mnist_cnn"], "augment.small_at_first.sizes: 20 was given; model: images of 1×20×20 stop at layer"),
+        (["model=resnet20", "dataset.image_size=24"], "augment.small_at_first.sizes: 26 was given; images have 24"),
+    ],
+)
+def test_images_that_are_small_at_first_fit_the_network_then_too(tmp_path, overrides, told):
+    with pytest.raises(ConfigError, match=told):
+        start(small_config(tmp_path, "augment=small_at_first", "dataset.image_size=28", *overrides), [])
+    assert not list(tmp_path.rglob("last.pt"))
+
+
+def test_a_network_that_memory_does_not_hold_is_told(tmp_path):
+    with pytest.raises(MemoryShortage, match="model: mlp with its settings has more weights than the memory holds"):
+        assemble(small_config(tmp_path, "model=mlp", "model.hidden=[1000000000]"))

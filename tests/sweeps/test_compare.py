@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+from collections import Counter
+
 import numpy as np
 import pytest
+import yaml
 
 from cnnlab.cli import main
 from cnnlab.config import parse
 from cnnlab.runs.start import start
-from cnnlab.sweeps.compare import bootstrap_difference, explain_variance, find_varied, mcnemar
-from cnnlab.sweeps.directory import SweepDirectory, Trial
+from cnnlab.sweeps.answers import write_best
+from cnnlab.sweeps.compare import bootstrap_difference, compare_pair, explain_variance, find_varied, mcnemar
+from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
 from cnnlab.sweeps.proposals import draw
 from cnnlab.sweeps.pruning import Judge
 from cnnlab.sweeps.settings import parse_settings
 from cnnlab.sweeps.space import Axis
-from tests.conftest import compose_tree
+from tests.conftest import compose_tree, small_config
 
 SETTINGS = {
     "space": {}, "seeds": 1, "trials": None, "sampler": "auto", "seed": 0, "metric": "auto", "pruner": "none",
@@ -41,10 +47,60 @@ def test_the_bootstrap_interval_is_scipys():
 
 
 def test_how_much_an_axis_explains():
-    """Scores a + b with a in {0, 1}, b in {0, 0.5}: of the variance 0.25 + 0.0625 the first explains 4/5."""
+    """Scores a + b with a in {0, 1}, b in {0, 0.5}: of the squares, 1.25, 1 is between the two a, 0.25 between the b.
+
+    Within the a are 0.25, within the b 1, each with two degrees of freedom: (1 - 0.125) / (1.25 + 0.125), and less
+    than nothing.
+    """
     rows = [{"a": a, "b": b} for a in (0, 1) for b in (0, 0.5)]
     scores = [row["a"] + row["b"] for row in rows]
-    assert explain_variance(rows, scores) == pytest.approx({"a": 0.8, "b": 0.2})
+    assert explain_variance(rows, scores) == pytest.approx({"a": 0.875 / 1.375, "b": 0.0})
+
+
+def test_chance_explains_nothing():
+    """On average; of a key whose values each stand for one score there is nothing to say."""
+    draw = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        rows = [{"lr": draw.random(), "wd": None if n == 0 else draw.random()} for n in range(20)]
+        found.append(explain_variance(rows, draw.random(20).tolist()))
+    assert all(set(each) == {"lr", "wd"} for each in found)
+    assert np.mean([each["lr"] for each in found]) < 0.1 and np.median([each["wd"] for each in found]) < 0.1
+    assert explain_variance([{"lr": n, "name": str(n)} for n in range(5)], [1.0, 3.0, 2.0, 5.0, 4.0]) == {}
+
+
+def test_whole_numbers_below_nought_are_drawn_as_often_as_others():
+    axis = Axis("k", (), -3, 3, whole=True)
+    assert Counter(axis.draw(n / 7000) for n in range(7000)) == {str(k): 1000 for k in range(-3, 4)}
+
+
+@pytest.mark.parametrize("metric", ["valid_accuracy", "valid_loss"])
+def test_patience_counts_what_is_equal_and_what_is_no_number_as_no_improvement(tmp_path, metric):
+    sweep = sweep_of(tmp_path, [[0.1] * 9])
+    judged = Judge(
+        sweep, parse_settings({**SETTINGS, "pruner": "patience", "patience": 3}), metric, Trial(0, 0, 0, [], {})
+    )
+    assert "did not improve for 8 epochs" in judged([{metric: 0.1}] * 9)
+    assert "did not improve for 3 epochs" in judged([{metric: math.nan}] * 4)
+    assert judged([{metric: math.nan}] * 4 + [{metric: 0.5}]) is None
+
+
+def test_the_best_configuration_is_a_file_whatever_its_values_are(tmp_path):
+    values = ["schedule.warmup='2 steps'", "augment=[shift,mixup]", "optimizer.lr=1e-3", "note='a=b, c'"]
+    trials = [Trial(0, 0, 0, ["optimizer.lr=1"], {}), Trial(1, 1, 0, values, {})]
+    sweep = SweepDirectory.claim(tmp_path, {"settings": {}, "axes": []}, trials)
+    outcomes = {0: Outcome("completed", 0.5), 1: Outcome("completed", 0.9)}
+    write_best(sweep, trials, outcomes, "valid_accuracy", ["model=lenet", "optimizer.lr=1", "name=my\\ run"])
+    found = yaml.safe_load(sweep.best.read_text())
+    assert found == {
+        "defaults": [{"override /model": "lenet"}, {"override /augment": ["shift", "mixup"]}],
+        "name": "my run",
+        "schedule": {"warmup": "2 steps"},
+        "optimizer": {"lr": 0.001},
+        "note": "a=b, c",
+    }
+    (command,) = [line for line in sweep.best.read_text().splitlines() if line.startswith("# cnnlab train")]
+    assert shlex.split(command.removeprefix("# "))[2:] == ["model=lenet", "name=my\\ run", *values]
 
 
 @pytest.mark.parametrize("axis", [Axis("x", (), 1e-4, 1.0, log=True), Axis("x", (), 2, 5, whole=True)])
@@ -129,3 +185,12 @@ def test_the_columns_that_there_are_are_named(tmp_path, capsys):
     told = "--metric: no run here has valid_loss; expected one of train_loss, train_mae"
     assert told in capsys.readouterr().err
     assert main(["compare", *runs, "--metric", "train_mae"]) == 0
+
+
+def test_paired_networks_see_what_their_evaluations_see(tmp_path):
+    """Views of a test image, where the run evaluates with some."""
+    runs = [
+        start(small_config(tmp_path / str(seed), "engine.tta=flip", "epochs=1", f"seed={seed}"), []) for seed in (0, 1)
+    ]
+    found = compare_pair(*(str(run.path) for run in runs))
+    assert found.accuracies == pytest.approx([run.read_json(run.summary)["test"]["accuracy"] for run in runs])
