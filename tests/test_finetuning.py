@@ -274,7 +274,7 @@ def test_mistakes_are_told_before_data(tmp_path, overrides, told):
         config(tmp_path, *overrides)
 
 
-@pytest.mark.parametrize("key", ["freeze_after={'0': 1 epoch}", "freeze=['0'] model.unfreeze_after=1 epoch"])
+@pytest.mark.parametrize("key", ["freeze_after={0: 1 epoch}", "freeze=['0'] model.unfreeze_after=1 epoch"])
 def test_an_optimizer_of_one_vector_freezes_nothing_for_a_while(tmp_path, key):
     overrides = f"++model.{key}".replace(" model.", "|model.").split("|")
     with pytest.raises(ConfigError, match="freeze_after: was given beside optimizer lbfgs, which moves all weights"):
