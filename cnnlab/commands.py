@@ -398,7 +398,7 @@ def add_sweep(commands: Commands) -> None:
         "are the same bit for bit. A YAML that has changed since changes nothing. "
         "sweep.trials=40 makes a search longer.",
     )
-    parser.add_argument("deed", choices=("status", "resume", "stop"))
+    parser.add_argument("action", choices=("status", "resume", "stop"))
     parser.add_argument("sweep", metavar="SWEEP", help="directory such as outputs/sweeps/DATE_TIME")
     parser.add_argument("overrides", nargs="*", metavar="sweep.KEY=VALUE", help="of resume, such as sweep.trials=80")
     parser.set_defaults(execute=run_sweep)
@@ -406,14 +406,14 @@ def add_sweep(commands: Commands) -> None:
 
 def run_sweep(arguments: argparse.Namespace) -> int:
     path, overrides = arguments.sweep, arguments.overrides
-    if arguments.deed == "resume":
+    if arguments.action == "resume":
         from cnnlab.sweeps.conductor import resume_sweep
 
         with lasting_output():
             return resume_sweep(path, overrides)
     if overrides:
         raise ConfigError(f"{' '.join(overrides)}: is for cnnlab sweep resume; expected nothing")
-    if arguments.deed == "status":
+    if arguments.action == "status":
         from cnnlab.sweeps.answers import describe_status
 
         print(describe_status(path))

@@ -72,6 +72,13 @@ def find_config_dirs(arguments: list[str]) -> list[Path]:
     return found
 
 
+def require_folders(folders: Sequence[Path]) -> None:
+    """Raises ConfigError for those that are not there."""
+    missing = [folder for folder in folders if not folder.is_dir()]
+    if missing:
+        raise ConfigError([f"--config-dir {folder}: is no folder; expected one with YAML groups" for folder in missing])
+
+
 def read_overrides(arguments: Sequence[str]) -> list[str]:
     """What is typed, without the flags of the command line and their values."""
     pairs = zip(["", *arguments], arguments, strict=False)
@@ -112,8 +119,9 @@ def check_overrides(arguments: list[str], folders: list[Path], *, is_planned: bo
         plain = PLAIN.fullmatch(text)
         choices = list_choices(plain["key"], folders) if plain else set()
         unknown = []
-        if plain and choices and CHOICES.fullmatch(plain["value"]):
-            unknown = [c.strip() for c in plain["value"].split(",") if c.strip() not in choices]
+        names = re.sub(r"^\[(.*)\]$", r"\1", plain["value"]) if plain else ""  # of several at once
+        if plain and choices and names and CHOICES.fullmatch(names):
+            unknown = [c.strip() for c in names.split(",") if c.strip() not in choices]
             problems += [f"{plain['key']}: no '{choice}'; {suggest(choice, choices)}" for choice in unknown]
         if OVERRIDE.fullmatch(text) and not unknown:
             rest.append(text)

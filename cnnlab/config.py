@@ -412,7 +412,8 @@ def relate_folds(folds: int | None, fold: int | None, fit_on: str, engine: Engin
     if folds is not None and fit_on == "train_valid":
         problems.append("folds, fit_on: each fold validates on images that fit_on=train_valid trains on; expected one")
     if fold is not None and (folds is None or fold >= folds):
-        problems.append(f"fold: {fold} was given; expected null, or a whole number below folds ({folds})")
+        expected = "null, or folds too" if folds is None else f"null, or a whole number below folds, {folds}"
+        problems.append(f"fold: {fold} was given; expected {expected}")
     return problems
 
 

@@ -21,6 +21,7 @@ from cnnlab.composition import (
     explain,
     find_config_dirs,
     let_through,
+    require_folders,
     resolve,
 )
 from cnnlab.distributed import run_together, share
@@ -89,6 +90,7 @@ def compose_and_train(arguments: list[str]) -> int:
         if {"--help", "-h"} & set(arguments):
             print_keys(arguments, folders)
             return 0
+        require_folders(folders)
         check_overrides(arguments, folders, is_planned=is_sweep)
         if is_sweep:
             from cnnlab.sweeps.conductor import start_sweep
@@ -97,6 +99,9 @@ def compose_and_train(arguments: list[str]) -> int:
                 return start_sweep(arguments, folders)
     except (CnnlabError, Interrupted) as error:
         return report(error)
+    except BrokenPipeError:  # `cnnlab train --help | head`
+        sys.stderr.close()
+        return 0
     sys.argv = ["cnnlab train", *(let_through(text, folders) for text in arguments)]
     try:
         run_job()

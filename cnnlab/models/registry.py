@@ -38,7 +38,9 @@ class ForEveryModel:
     def find_problems(self) -> list[str]:
         problems = []
         if self.init is not None and self.weights is not None:
-            problems.append("init, model.weights: both were given; expected one of them, and the other null")
+            problems.append(
+                f"init: {self.init} was given, here or by the network's file; expected null beside model.weights"
+            )
         if self.init_from_data is not None and self.weights is not None:
             problems.append("init_from_data, model.weights: both were given; expected one of them, and the other null")
         if self.unfreeze_after is not None and not self.freeze:

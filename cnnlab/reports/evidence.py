@@ -118,8 +118,9 @@ def add_evaluations(found: Evidence, overrides: Sequence[str] = ()) -> None:
 
 
 def evaluate(trained: Trained, part: str, batches: Batches) -> Evaluation:
-    in_order = batches.in_order()
-    return Evaluation(part, in_order, trained.compute_outputs(in_order), in_order.labels.cpu())
+    """What the run itself made of a part, if this was evaluated in its end: by the same views of each image."""
+    in_order, views = batches.in_order(), trained.config.engine.tta
+    return Evaluation(part, in_order, trained.compute_outputs(in_order, views), in_order.labels.cpu())
 
 
 def order_by(values: Tensor, chosen: Tensor, descending: bool) -> Tensor:

@@ -158,6 +158,26 @@ class RunDirectory:
             _LOCKED.discard(opened)
             os.close(opened)
 
+    def is_locked(self) -> bool:
+        """Whether a process trains here, as far as the system tells (Windows does not: then one may)."""
+        try:
+            import fcntl
+        except ImportError:
+            return True
+        try:
+            with self.log.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:  # another has it; or a file system without locks
+            return True
+        return False
+
+    def read_status(self) -> str:
+        """As summary.json has it; "killed" where that was not told of an end, and nobody trains any more."""
+        status = str(self.read_json(self.summary).get("status", "unknown"))
+        return "killed" if status == "running" and not self.is_locked() else status
+
     # --- Writing ----------------------------------------------------------------------------------
 
     def write_text(self, path: Path, text: str | Iterable[str]) -> None:

@@ -175,9 +175,17 @@ shorter side scaled to {facts.shorter_side} pixels, the centre cut out, values i
 | --- | --- |
 {rows}
 
-`example.py` uses `{FILES[kind]}` without cnnlab. In cnnlab: `cnnlab train model.weights=model.safetensors …`, or the
-run itself.
+{tell_uses(trained, kind)}
 """
+
+
+def tell_uses(trained: Trained, kind: str) -> str:
+    example = f"`example.py` uses `{FILES[kind]}` without cnnlab."
+    if kind != "safetensors":
+        return f"{example} In cnnlab: the run itself."
+    if find_torchvision_name(trained) is None:
+        example = f"`example.py` shows how to use `{FILES[kind]}` without cnnlab, once the network is put in."
+    return f"{example} In cnnlab: `cnnlab train model.weights={FILES[kind]} …`, or the run itself."
 
 
 def name_colours(facts: Facts) -> str:
@@ -229,7 +237,7 @@ def write_example(trained: Trained, kind: str) -> str:
     facts = trained.facts
     mean, std = list_normalisation(facts)
     package, load, compute = LOADING[kind]
-    imports = [f"import {package}", "from PIL import Image"]
+    imports = [f"import {package}", "from PIL import Image, ImageOps"]
     network = "None"
     if kind == "safetensors":
         imports.append("from safetensors.torch import load_file")
@@ -251,7 +259,8 @@ def write_example(trained: Trained, kind: str) -> str:
         f"SIZE, SHORTER = {facts.image_size}, {facts.shorter_side}",
         f"MEAN, STD = np.array({mean}), np.array({std})",
         load.format(file=FILES[kind], network=network),
-        f'picture = Image.open(sys.argv[1]).convert("{"L" if facts.channels == 1 else "RGB"}")',
+        "picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))",
+        f'picture = picture.convert("{"L" if facts.channels == 1 else "RGB"}")',
         "scale = SHORTER / min(picture.size)",
         "picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)",
         "left, top = ((side - SIZE) // 2 for side in picture.size)",

@@ -43,8 +43,8 @@ def explain_outcome(config: Config, model: nn.Module, part: str, metrics: Metric
         return None
     constant = "; one class is predicted for all of them" if predicted.max() == total else ""
     headline = (
-        f"warning: the accuracy over {total:,} {part} images, {metrics['accuracy']:.4f}, is no better than always "
-        f"naming the largest class, {baseline:.4f}{constant}. Likely causes:"
+        f"warning: the accuracy over {total:,} {part} images, {metrics['accuracy']:.4f}, is not clearly better "
+        f"than always naming the largest class, {baseline:.4f}{constant}. Likely causes:"
     )
     causes = list_causes(config, model) if last["train_accuracy"] <= bound else list_differences(part, last)
     return "\n  - ".join([headline, *causes])

@@ -107,6 +107,8 @@ def predict(
         given = choose_weights(paths, weights, held_out)
         runs = [weigh_members(run, weight) for run, weight in zip(runs, given, strict=True)]
     members = [member for run in runs for member in run]
+    if part is not None:
+        require_same_part(members, part)
     series, competition = choose_series(first, images, part)
     if views == "multicrop":
         require_margins(members, series.images)
@@ -167,6 +169,19 @@ def require_agreement(members: Sequence[Trained]) -> None:
                 )
     if problems:
         raise ConfigError(problems)
+
+
+def require_same_part(members: Sequence[Trained], part: str) -> None:
+    """Raises ConfigError unless a part is of the same images for all networks: one may have trained on another's."""
+    first, *others = members
+    known = [member.run.read_json(member.run.dataset).get("fingerprints") or {} for member in members]
+    for other, own in zip(others, known[1:], strict=True):
+        if own.get(part) != known[0].get(part):
+            raise ConfigError(
+                f"--part {part}: {other.run} has other {part} images than {first.run}, and may have trained on these; "
+                "expected runs of one split, or one fold of a cross-validation, whose out_of_fold.csv has predictions "
+                "of each image by the network that did not train on it"
+            )
 
 
 def require_margins(members: Sequence[Trained], images: Unlabelled) -> None:
@@ -232,7 +247,8 @@ def list_images(path: Path, grey: bool) -> Series:
     else:
         found, names = (), ()
     if not found:
-        raise DataError(f"--images {path}: no picture there; expected a picture or a folder of pictures")
+        there = "no picture there" if path.exists() else "is not there"
+        raise DataError(f"--images {path}: {there}; expected a picture or a folder of pictures")
     return Series(open_unlabelled(Pictures(found, names), grey), f"pictures of {path.resolve()}")
 
 

@@ -21,7 +21,7 @@ from cnnlab.device import start_device
 from cnnlab.engine.checkpoint import load_checkpoint, put_weights, require_run
 from cnnlab.engine.compute import PLAIN
 from cnnlab.engine.network import Network
-from cnnlab.engine.views import Views, make_views
+from cnnlab.engine.views import Views, average_outputs, make_views
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.dataset import build_dataset, read_parts
 from cnnlab.experiment.network import build_network
@@ -65,11 +65,15 @@ class Trained:
         """A digest of the weights, other for any other weights."""
         return hashlib.sha256(self.weights.read_bytes()).hexdigest()
 
-    def compute_outputs(self, batches: Batches) -> Tensor:
-        """The network's outputs for each of these images, in their order and as they are: float64 (N, outputs), CPU."""
+    def compute_outputs(self, batches: Batches, views: Views = "none") -> Tensor:
+        """The network's outputs for each of these images in their order, the mean over their `views`.
+
+        Float64 (N, outputs), on the CPU.
+        """
         source = batches.in_order()
         with torch.inference_mode():
-            found = [self.network(source.batch(0, number)[0]).cpu().double() for number in range(len(source))]
+            images = (source.batch(0, number)[0] for number in range(len(source)))
+            found = [average_outputs(self.network, some, views).cpu().double() for some in images]
         return torch.cat(found).clone()  # no inference tensor: it may be learned from
 
     def map_views(self, pixels: Tensor, views: Views, function: Callable[[Tensor], Tensor]) -> list[Tensor]:

@@ -69,7 +69,7 @@ def find_last_change(run: RunDirectory) -> float:
 
 def read_status(run: RunDirectory) -> str:
     try:
-        return str(run.read_json(run.summary).get("status", "unknown"))
+        return run.read_status()
     except CnnlabError:  # it may be being damaged just now
         return "unknown"
 

@@ -31,7 +31,8 @@ def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str,
     `form` is "text", "csv" or "json"; with `tags` only runs that have all of these count. Raises ConfigError for what
     is no run, or has no such metric, key or tag.
     """
-    runs = [run for path in paths for run in find_runs(path) if has_tags(run.read_config(), tags)]
+    found = {run.path.resolve(): run for path in paths for run in find_runs(path)}  # each once
+    runs = [run for run in found.values() if has_tags(run.read_config(), tags)]
     if not runs:
         raise ConfigError(f"--tag: no run here is tagged {' and '.join(tags)}; expected tags that some run has")
     rows = [read_row(run) for run in runs]
@@ -104,8 +105,7 @@ def tabulate(
 
         raise ConfigError(f"--by: no key '{by}' in these runs; {suggest(by, keys)}")
     shown = [by] if by is not None else find_varied(rows)
-    summaries = [run.read_json(run.summary) for run in runs]
-    scores = [read_score(run, summary, metric) for run, summary in zip(runs, summaries, strict=True)]
+    scores = [read_score(run, run.read_json(run.summary), metric) for run in runs]
     if runs and all(score is None for score in scores):
         known = dict.fromkeys(
             column for run in runs for row in run.read_metrics()[-1:] for column in row if row[column] is not None
@@ -120,9 +120,9 @@ def tabulate(
                 "note": row.get("note") or "",
                 "score": score,
                 "run": run.path.name,
-                "status": s.get("status"),
+                "status": run.read_status(),
             }
-            for run, row, score, s in zip(runs, rows, scores, summaries, strict=True)
+            for run, row, score in zip(runs, rows, scores, strict=True)
         ]
     )
     groups = found.groupby(shown, sort=False, dropna=False) if shown else found.groupby(lambda _: 0)

@@ -91,6 +91,15 @@ def test_every_number_agrees_with_the_run_directory(run):
     assert "test" not in json.dumps([data_of(page)["plots"][f"curve_{name}"] for name in ("loss", "accuracy", "lr")])
 
 
+def test_what_is_computed_anew_is_by_the_views_of_the_run(tmp_path):
+    """Where test images are seen in several views, the matrix and the calibration are of these too."""
+    run = start(small_config(tmp_path, "engine.tta=flip", "epochs=1"), [])
+    page, summary = write_report(run), json.loads(run.summary.read_text())
+    confusion = np.array(data_of(page)["plots"]["confusion"]["traces"][0]["text"])
+    assert confusion.trace() / confusion.sum() == pytest.approx(summary["test"]["accuracy"])
+    assert cells_of(page, "calibration")[0][2] == f"{summary['test']['log_loss']:.4f}"
+
+
 def test_a_log_loss_is_drawn_where_it_is_another_than_the_loss(run):
     found = read_evidence(run)
     assert [trace["name"] for trace in plot_curves(found)[0].traces] == ["train loss", "valid loss"]

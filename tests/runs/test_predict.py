@@ -337,7 +337,7 @@ def test_runs_that_do_not_go_together_are_refused_with_what_differs(runs, pets, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"images": "nowhere"}, "no picture there"),
+        ({"images": "nowhere"}, "is not there; expected a picture"),
         ({"images": "nowhere", "part": "train"}, "both were given"),
         ({"part": "test"}, "expected one of train, valid"),
         ({"part": "train", "value": "class"}, "is for a submission"),
@@ -473,3 +473,22 @@ def test_another_prediction_in_the_same_directory_waits_its_turn(runs):
         code = f"from cnnlab.runs.predict import predict\npredict([{str(runs[0])!r}])"
         done = subprocess.run([sys.executable, "-c", code], cwd=CONF.parent, capture_output=True, text=True)
     assert "another process is predicting here" in done.stderr
+
+
+def test_a_part_that_another_network_has_trained_on_is_not_predicted(tmp_path):
+    """Other splits, and the folds of a cross-validation but for its test images."""
+    first, other = (start(small_config(tmp_path, "epochs=1", f"split.seed={seed}"), []) for seed in (0, 1))
+    with pytest.raises(ConfigError, match="--part test: .* has other test images than .*, and may have trained on"):
+        predict([str(first.path), str(other.path)], part="test")
+    with pytest.raises(ConfigError, match="--part valid: .* has other valid images"):
+        predict([str(first.path), str(other.path)], part="valid")
+    whole = start(small_config(tmp_path, "epochs=1", "folds=2"), [])
+    with pytest.raises(ConfigError, match="--part valid: .* whose out_of_fold.csv has predictions"):
+        predict([str(whole.path)], part="valid")
+    assert predict([str(whole.path)], part="test")
+
+
+def test_a_path_that_is_not_there_is_told_so(tmp_path):
+    run = start(small_config(tmp_path, "epochs=1"), [])
+    with pytest.raises(DataError, match="--images .*nowhere: is not there; expected a picture"):
+        predict([str(run.path)], images=str(tmp_path / "nowhere"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 
@@ -55,13 +56,14 @@ def test_it_follows_a_run_until_that_ends(run, capsys):
     run.write_json(run.summary, {**summary, "status": "running"})
     run.metrics.write_text("".join(rows[:2]))
     capsys.readouterr()
-    watching = threading.Thread(target=watch, args=(str(run), 0.02, False))
-    watching.start()
-    time.sleep(0.3)
-    run.metrics.write_text("".join(rows))
-    time.sleep(0.3)
-    assert watching.is_alive()
-    run.write_json(run.summary, summary)
+    with run.locked():  # as while it trains
+        watching = threading.Thread(target=watch, args=(str(run), 0.02, False))
+        watching.start()
+        time.sleep(0.3)
+        run.metrics.write_text("".join(rows))
+        time.sleep(0.3)
+        assert watching.is_alive()
+        run.write_json(run.summary, summary)
     watching.join(10)
     assert not watching.is_alive()
     out = capsys.readouterr().out
@@ -77,3 +79,13 @@ def test_damaged_and_empty_runs_are_shown_as_far_as_they_go(run, tmp_path, capsy
     (tmp_path / "empty").mkdir()
     assert main(["watch", str(tmp_path / "empty")]) == 2
     assert "no run here" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
+def test_a_run_that_was_killed_is_not_running(tmp_path):
+    run = start(small_config(tmp_path, "epochs=1"), [])
+    run.write_json(run.summary, {**run.read_json(run.summary), "status": "running"})
+    assert run.read_status() == "killed"
+    with run.locked():
+        assert run.read_status() == "running"
+    watch(str(run.path), 60.0, once=False)  # it waits for nobody

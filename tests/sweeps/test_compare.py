@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections import Counter
@@ -194,3 +195,15 @@ def test_paired_networks_see_what_their_evaluations_see(tmp_path):
     ]
     found = compare_pair(*(str(run.path) for run in runs))
     assert found.accuracies == pytest.approx([run.read_json(run.summary)["test"]["accuracy"] for run in runs])
+
+
+def test_a_run_is_counted_once_and_one_that_was_killed_by_its_best_epoch(tmp_path, capsys):
+    run = start(small_config(tmp_path, "epochs=2"), [])
+    summary = run.read_json(run.summary)
+    killed = {"status": "running", "select_by": "valid_accuracy"}
+    run.write_json(run.summary, killed)
+    capsys.readouterr()
+    assert main(["compare", str(run.path), f"{run.path}/../{run.path.name}", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["runs"] == 1 and row["status"] == "killed"
+    assert row["valid_accuracy"] == pytest.approx(summary["best"]["valid_accuracy"])
