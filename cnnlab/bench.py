@@ -27,12 +27,12 @@ def bench(device_name: str, as_json: bool) -> None:
 
 
 def write_billions(number: float) -> str:
-    """At least two digits of it: a processor may do less than one billion where its kernels are slow."""
+    """At least two digits of it: a CPU may do less than one billion where its kernels are slow."""
     return f"{number / 1e9:,.0f}" if number >= 1e10 else f"{number / 1e9:.2g}"
 
 
 def write_table(measured: dict[str, Any]) -> str:
-    lines = [f"{measured['name']} ({measured['device']}), {measured['threads']} threads of the processor", ""]
+    lines = [f"{measured['name']} ({measured['device']}), {measured['threads']} CPU threads", ""]
     for precision, peak in measured["multiply_adds_per_second"].items():
         shown = "not on this device" if peak is None else f"{write_billions(peak):>10} billion multiply-adds a second"
         lines.append(f"matrix product {precision}  {shown}")

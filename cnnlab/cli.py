@@ -21,7 +21,7 @@ examples:
   cnnlab train -m optimizer.lr=0.003,0.01             a sweep: one run for each value
   cnnlab compare outputs/sweeps/DATE_TIME             its runs in a table
   cnnlab train --help                                 every key that can be set
-  cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, work and memory
+  cnnlab inspect model=resnet18 dataset=cifar10       its layers, shapes, parameters, multiply-adds, memory
   cnnlab prepare dataset=dog_breeds dataset.root=DIR  every file checked, before training
   cnnlab resume outputs/NAME/DATE_TIME epochs=20
 
@@ -30,7 +30,7 @@ exit codes:
   1 reproduce: differences     6 disk or permissions
   2 configuration              7 another process of the run ended
   3 data                       8 memory
-  4 the loss is no number      9 trials of a sweep failed
+  4 the loss is not finite     9 trials of a sweep failed
   130 Ctrl-C, 143 SIGTERM
 """
 
@@ -58,7 +58,7 @@ def follow() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run any command but `train`; a mistake is told, and its exit code returned. Without one the help is shown."""
+    """Run any command but `train`; a mistake is reported, and its exit code returned. Without one the help is shown."""
     try:
         parser = build_parser()
         if not arguments:

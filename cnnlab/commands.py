@@ -47,10 +47,10 @@ def add_run(
 def trust(arguments: argparse.Namespace) -> None:
     """What --trust asks for, of the runs that a command is for."""
     if getattr(arguments, "trust", False):
-        from cnnlab.runs.saved import give_leave
+        from cnnlab.runs.saved import grant_trust
 
         runs = arguments.what[:1] if "what" in arguments else arguments.run
-        give_leave([runs] if isinstance(runs, str) else runs)
+        grant_trust([runs] if isinstance(runs, str) else runs)
 
 
 # --- Data ---------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def add_prepare(commands: Commands) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit 3 also for pictures to predict that are there twice"
     )
-    parser.add_argument("--verify", action="store_true", help="also hold packed pictures against their checksums")
+    parser.add_argument("--verify", action="store_true", help="also verify the checksums of packed pictures")
     add_config_dir(parser)
     parser.set_defaults(execute=run_prepare)
 
@@ -141,7 +141,7 @@ def add_predict(commands: Commands) -> None:
         "predict",
         help="what trained runs say of images: a table, and a submission",
         description="predictions.csv has the class and the probability of each class for every image, submission.csv "
-        "the columns, ids and order that the competition wants; whatever does not fit is told, all of it at once, and "
+        "the columns, ids and order that the competition wants; all that does not fit is reported at once, and "
         "nothing is written. Of each image no more than its name and its scores stays in memory, and a prediction that "
         "was stopped, however it was stopped, goes on where it was when the same command is given again.",
     )

@@ -4,7 +4,7 @@
 
 Process 0, the main one, composes the configuration, writes the run directory and speaks; the others take the
 same steps on their share of each batch. Tensors are exchanged where they lie, by NCCL between GPUs and by gloo
-on the processor; numbers and objects always by gloo, so that nobody waits for a GPU to tell another something.
+on the CPU; numbers and objects always by gloo, so that nobody waits for a GPU to tell another something.
 
 A process that ends closes its connections, which the others notice at their next exchange: none of them is left
 hanging. All end with the main one's exit code, and not before it has told why.

@@ -1,4 +1,4 @@
-"""What a user can mend, each with the exit code that a script can act on.
+"""Errors that a user can fix, each with the exit code that a script can act on.
 
 A message says what was given, what was expected and what to do; it is printed without a traceback.
 """
@@ -40,7 +40,7 @@ class CnnlabError(Exception):
 
 
 class ConfigError(CnnlabError):
-    """One or more problems in a configuration, all of them told together."""
+    """One or more problems in a configuration, all of them reported together."""
 
     exit_code = 2
 
@@ -72,7 +72,7 @@ class DivergenceError(CnnlabError):
 
 
 class CheckpointError(CnnlabError):
-    """A checkpoint that is torn, foreign or not a checkpoint."""
+    """A checkpoint that is truncated, foreign or not a checkpoint."""
 
     exit_code = 5
 
@@ -124,7 +124,7 @@ def abridge(names: Iterable[object]) -> str:
     return ", ".join([*told[:MAX_LISTED], *more])
 
 
-def tell(what: str, names: Iterable[object]) -> str:
+def format_list(what: str, names: Iterable[object]) -> str:
     """`what`, how many names there are, and the first ten of them."""
     told = list(names)
     return f"{what} ({len(told):,}): {abridge(told)}"

@@ -79,7 +79,7 @@ def prepare_pictures(config: Config, dataset: Dataset, output: str | None, *, ve
         written = write_tree(Path(output), plan)
         print(f"\n{printable(output)}: {'written' if written else 'there already, nothing to do'}")
     elif output is not None:
-        print(f"\n{printable(output)}: not written; mend what is wrong first")
+        print(f"\n{printable(output)}: not written; fix what is wrong first")
     return sound
 
 

@@ -1,4 +1,4 @@
-"""The processor's cores, and the memory that their threads share."""
+"""The CPU's cores, and the memory that their threads share."""
 
 from __future__ import annotations
 

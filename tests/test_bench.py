@@ -6,9 +6,9 @@ from cnnlab.bench import write_table
 
 
 def test_a_slow_product_is_not_told_as_none():
-    """A processor's float16 kernels may be a hundred times as slow as the others."""
+    """A CPU's float16 kernels may be a hundred times as slow as the others."""
     measured = {
-        "name": "a processor", "device": "cpu", "threads": 2, "bytes_per_second": 7.84e9,
+        "name": "a CPU", "device": "cpu", "threads": 2, "bytes_per_second": 7.84e9,
         "multiply_adds_per_second": {"fp32": 1.9e10, "tf32": None, "bf16": 1.2345e12, "fp16": 3.7e8},
     }  # fmt: skip
     assert [" ".join(line.split()) for line in write_table(measured).splitlines()[2:]] == [

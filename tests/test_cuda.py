@@ -1,4 +1,4 @@
-"""What a CUDA device computes beside what the processor does, and that it is exact there as well.
+"""What a CUDA device computes beside what the CPU does, and that it is exact there as well.
 
 Run by `make test-gpu`; without a CUDA device none of it is.
 """

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from cnnlab.errors import ConfigError, DataError, abridge, format_bytes, printable, tell
+from cnnlab.errors import ConfigError, DataError, abridge, format_bytes, format_list, printable
 
 RED = "\x1b[31mcat\x1b[0m"
 
@@ -26,7 +26,7 @@ RED = "\x1b[31mcat\x1b[0m"
 )
 def test_names_are_written_and_do_nothing(name, shown):
     assert printable(name) == shown
-    assert abridge([name]) == shown and tell("files", [name]) == f"files (1): {shown}"
+    assert abridge([name]) == shown and format_list("files", [name]) == f"files (1): {shown}"
 
 
 def test_messages_of_errors_keep_their_lines_and_nothing_else():

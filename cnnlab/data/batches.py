@@ -220,7 +220,7 @@ class Batches:
     def _take(self, epoch: int, number: int) -> Tensor:
         """The uint8 images of a batch, cut out.
 
-        Where the processor cuts and another device computes, the next batch is begun meanwhile.
+        Where the CPU cuts and another device computes, the next batch is begun meanwhile.
         """
         device = self.images.labels.device
         if device == self.images.store.device:

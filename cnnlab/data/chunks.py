@@ -82,7 +82,7 @@ def map_chunks(
         if broken and not skip:
             shown = "".join(f"\n  {reason}" for reason in list(broken.values())[:MAX_LISTED])
             raise DataError(
-                f"{len(broken)} pictures cannot be decoded; mend or remove them, or leave them out with "
+                f"{len(broken)} pictures cannot be decoded; fix or remove them, or leave them out with "
                 f"--on-bad-image skip:{shown}"
             )
         if result is not None and not beside:

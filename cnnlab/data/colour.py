@@ -19,7 +19,7 @@ from cnnlab.signature import Fraction, NonNegative, Range
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 LUMA = (0.2989, 0.587, 0.114)  # how much of a pixel's grey comes from red, green and blue (ITU-R BT.601)
-CHUNK = 3 << 17  # values that a processor works on at a time, so that they stay in its cache from step to step
+CHUNK = 3 << 17  # values that a CPU works on at a time, so that they stay in its cache from step to step
 
 HalfTurn = Annotated[float, Range(at_least=0, at_most=0.5)]
 
@@ -225,7 +225,7 @@ def equalize(images: Tensor) -> Tensor:
 def apply_to(chosen: Tensor, images: Tensor, operate: Callable[..., Tensor], *parameters: Tensor) -> None:
     """Replace the chosen ones (N,) of the images by `operate(images, *parameters)`, in place.
 
-    A processor computes these alone. To pick them out an accelerator would have to be waited for: there all are
+    A CPU computes these alone. To pick them out an accelerator would have to be waited for: there all are
     computed and the others thrown away.
     """
     if images.device.type != "cpu":

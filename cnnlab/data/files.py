@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cnnlab.data.dataset import Pictures
 from cnnlab.distributed import say
-from cnnlab.errors import DataError, tell
+from cnnlab.errors import DataError, format_list
 
 # Kinds that Pillow reads with another module: what that is, and how it is had.
 OPTIONAL = {
@@ -125,12 +125,12 @@ def say_passed_over(folder: Path, listing: Listing) -> None:
     """Name on stderr what is in a folder of pictures and will not be read."""
     if listing.others:
         say(
-            f"{tell(f'{folder}: files passed over, their kind is not read', listing.others)}; "
+            f"{format_list(f'{folder}: files passed over, their kind is not read', listing.others)}; "
             f"convert them to PNG or JPEG, or give them the ending of what they are ({', '.join(ENDINGS)})"
             f"{tell_missing(listing.others)}"
         )
     if listing.folders:
-        say(tell(f"{folder}: sub-folders passed over, pictures are looked for beside them", listing.folders))
+        say(format_list(f"{folder}: sub-folders passed over, pictures are looked for beside them", listing.folders))
 
 
 def tell_missing(names: Iterable[str]) -> str:
@@ -195,7 +195,7 @@ def check_classes(classes: Sequence[str], problems: list[str], source: str = "")
     """
     if len(classes) == 1:
         problems.append(
-            f"{tell(f'{source}one class only', classes)}; expected two or more, which a network can tell apart"
+            f"{format_list(f'{source}one class only', classes)}; expected two or more, which a network can tell apart"
         )
     alike: dict[str, list[str]] = {}
     for name in classes:
@@ -203,7 +203,8 @@ def check_classes(classes: Sequence[str], problems: list[str], source: str = "")
     twins = [" = ".join(map(_spell, names)) for names in alike.values() if len(names) > 1]
     if twins:
         problems.append(
-            f"{tell(f'{source}classes whose names differ in case, spaces or encoding only', twins)}; join or rename"
+            format_list(f"{source}classes whose names differ in case, spaces or encoding only", twins)
+            + "; join or rename"
         )
 
 

@@ -28,7 +28,7 @@ from cnnlab.data.files import (
 from cnnlab.data.pictures import OnBadImage, PackKind, PictureDecoder, UnsoundPictures, dataset_of_pictures
 from cnnlab.data.registry import DATASETS
 from cnnlab.distributed import say
-from cnnlab.errors import DataError, tell
+from cnnlab.errors import DataError, format_list
 from cnnlab.signature import Meaning
 
 NAMES = {
@@ -80,12 +80,12 @@ def image_folder(
         unknown = [name for name in folders.listings if name not in classes]
         if unknown:
             problems.append(
-                f"{tell(f'{folders.folder.name}/: classes that {train.folder.name}/ does not have', unknown)}; "
+                f"{format_list(f'{folders.folder.name}/: classes that {train.folder.name}/ does not have', unknown)}; "
                 f"its own are {', '.join(classes)}"
             )
         if folders.beside:
             problems.append(
-                tell(f"{folders.folder.name}/: pictures outside the folders of the classes", folders.beside)
+                format_list(f"{folders.folder.name}/: pictures outside the folders of the classes", folders.beside)
             )
         if folders.listings:
             files[part] = labelled_pictures(base, folders, classes)
@@ -112,17 +112,17 @@ def find_parts(base: Path, problems: list[str]) -> dict[str, Path]:
     if not any(holds_folders(base / name) for name in named["train"]):
         parts = [name for part in ("valid", "test") for name in named[part] if holds_folders(base / name)]
         if parts:
-            problems.append(f"{tell('parts without one to train on', parts)}; expected train/ beside them")
+            problems.append(f"{format_list('parts without one to train on', parts)}; expected train/ beside them")
         return {"train": base}  # where a folder called train may well be the class of trains
     for part, names in named.items():
         if len(names) > 1:
-            problems.append(f"{tell(f'folders that are each the {part} part', names)}; expected one of them")
+            problems.append(f"{format_list(f'folders that are each the {part} part', names)}; expected one of them")
     others = [
         name for name in folders if name.casefold() != COPY and not any(name in names for names in named.values())
     ]
     if others:
         expected = "; ".join(f"{part}: {', '.join(names)}" for part, names in NAMES.items())
-        say(f"{tell(f'{base}: folders beside the parts passed over', others)} (names of parts are {expected})")
+        say(f"{format_list(f'{base}: folders beside the parts passed over', others)} (names of parts are {expected})")
     return {part: base / names[0] for part, names in named.items() if names}
 
 
@@ -151,7 +151,7 @@ def list_classes(folder: Path) -> ClassFolders:
     say_passed_over(folder, Listing((), others, ()))
     empty = [name for name, listing in listings.items() if not listing.pictures]
     if empty:
-        say(tell(f"{folder}: folders without a picture are no class", empty))
+        say(format_list(f"{folder}: folders without a picture are no class", empty))
     return ClassFolders(folder, {name: one for name, one in listings.items() if one.pictures}, own.pictures)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnnlab.data.dataset import ImageSet, Pictures
 from cnnlab.data.twins import AT_ONCE, MAX_COMPARED, find_twins
-from cnnlab.errors import ConfigError, DataError, tell
+from cnnlab.errors import ConfigError, DataError, format_list
 from cnnlab.signature import suggest
 
 
@@ -40,7 +40,9 @@ def find_groups(by: str | None, files: Pictures | None) -> Tensor | None:
     found = [re.search(by, name) for name in files.ids]
     strangers = [name for name, match in zip(files.ids, found, strict=True) if match is None]
     if strangers:
-        raise DataError(f"{tell(f'split.groups: ids that {by} does not match', strangers)}; expected a match in each")
+        raise DataError(
+            f"{format_list(f'split.groups: ids that {by} does not match', strangers)}; expected a match in each"
+        )
     return _number([match.groups() for match in found if match])
 
 

@@ -35,7 +35,7 @@ from cnnlab.data.tables import (
     name_separator,
     require_folder,
 )
-from cnnlab.errors import DataError, abridge, tell
+from cnnlab.errors import DataError, abridge, format_list
 from cnnlab.signature import Meaning
 
 KAGGLE = "https://www.kaggle.com/c"  # where a competition's files are had, under Data
@@ -171,7 +171,7 @@ def list_pets(folder: Path, problems: list[str]) -> Pictures:
             found += [(f"{name}/{picture}", label) for picture in listing.pictures]
     if strangers:
         problems.append(
-            tell(f"{folder.name}/: files whose name tells no class", strangers) + "; expected cat.N or dog.N"
+            format_list(f"{folder.name}/: files whose name has no class", strangers) + "; expected cat.N or dog.N"
         )
     return Pictures(
         tuple(folder / picture for picture, _ in found),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cnnlab.data.dataset import Pictures
 from cnnlab.data.folder import UNKNOWN
-from cnnlab.errors import DataError, StorageError, tell
+from cnnlab.errors import DataError, StorageError, format_list
 from cnnlab.progress import Progress
 
 
@@ -31,7 +31,7 @@ def plan_tree(parts: Mapping[str, Pictures], classes: tuple[str, ...]) -> dict[P
     if "unlabelled" in parts:
         impossible += [name for name in classes if name == UNKNOWN]
     if impossible:
-        raise DataError(f"{tell('classes that cannot name a folder', impossible)}; rename them in the dataset")
+        raise DataError(f"{format_list('classes that cannot name a folder', impossible)}; rename them in the dataset")
     wanted = [
         (Path(folder, classes[label], path.name), path)
         for part, folder in (
@@ -49,7 +49,7 @@ def plan_tree(parts: Mapping[str, Pictures], classes: tuple[str, ...]) -> dict[P
     plan = dict(wanted)
     twice = [target for target, source in wanted if plan[target] != source]
     if twice:
-        raise DataError(f"{tell('files of the same name would lie in one folder', twice)}; rename them")
+        raise DataError(f"{format_list('files of the same name would lie in one folder', twice)}; rename them")
     return plan
 
 
@@ -87,7 +87,7 @@ def require_tree(output: Path, plan: Mapping[Path, Path]) -> None:
     foreign = sorted(there - set(plan))
     changed = [target for target in plan if target in there and not is_same(plan[target], output / target)]
     found = {"files missing": missing, "files that do not belong there": foreign, "other files": changed}
-    told = [tell(what, names) for what, names in found.items() if names]
+    told = [format_list(what, names) for what, names in found.items() if names]
     if told:
         raise DataError(
             f"{output}: is there and holds something else than this dataset with this split: {'; '.join(told)}. "

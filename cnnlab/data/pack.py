@@ -409,6 +409,6 @@ def explain_broken(reasons: Sequence[str]) -> str:
     """The message about pictures that cannot be decoded, each with its own reason."""
     shown = "".join(f"\n  {reason}" for reason in reasons[:MAX_LISTED])
     return (
-        f"{len(reasons)} pictures cannot be decoded; mend or remove them, or leave them out with "
+        f"{len(reasons)} pictures cannot be decoded; fix or remove them, or leave them out with "
         f"dataset.on_bad_image=skip:{shown}"
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from cnnlab.data.dataset import Dataset, ImageSet
-from cnnlab.errors import DataError, tell
+from cnnlab.errors import DataError, format_list
 from cnnlab.seeds import derive_seed
 
 
@@ -224,8 +224,8 @@ def _refuse_too_few_groups(members: Tensor, groups: Tensor, num_folds: int, clas
     if single:
         names = [classes[label] if classes else str(label) for label in single]
         raise DataError(
-            f"{tell(f'folds={num_folds}: classes with a single group', names)}; the fold that it is in could not "
-            "learn them: add images or set folds=null"
+            format_list(f"folds={num_folds}: classes with a single group", names)
+            + "; the fold that it is in could not learn them: add images or set folds=null"
         )
 
 
@@ -235,6 +235,6 @@ def _refuse_lonely(labels: Tensor, classes: Sequence[str], given: str, remedy: s
     lonely = [classes[label] if classes else str(label) for label in single]
     if lonely:
         raise DataError(
-            f"{tell(f'{given}: classes with a single image', lonely)}; it cannot be both trained on and tested on: "
-            f"add images or set {remedy}"
+            format_list(f"{given}: classes with a single image", lonely)
+            + f"; it cannot be both trained on and tested on: add images or set {remedy}"
         )

@@ -23,7 +23,7 @@ from cnnlab.data.pack import cache_folders, choose_pack, open_pack
 from cnnlab.data.resize import crop_square, resize_picture, resized_shape
 from cnnlab.data.store import Store
 from cnnlab.distributed import say
-from cnnlab.errors import ConfigError, DataError, tell
+from cnnlab.errors import ConfigError, DataError, format_list
 from cnnlab.tasks import MULTICLASS, Task
 
 with suppress(ImportError):
@@ -238,7 +238,7 @@ def take_framed() -> list[Path]:
 def say_framed(paths: Sequence[Path]) -> None:
     """Once in a command."""
     if paths:
-        say(tell("files with several frames, of which the first is taken", sorted(set(paths))), once="frames")
+        say(format_list("files with several frames, of which the first is taken", sorted(set(paths))), once="frames")
 
 
 # --- As a dataset -------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def read_pictures(
     say_framed(take_framed())
     images: Store = (pack.squares if decoder.resize is None else pack.pictures)(decoder.image_size)
     if pack.broken:
-        say(tell("pictures left out, they cannot be decoded", [pictures.paths[index] for index in pack.broken]))
+        say(format_list("pictures left out, they cannot be decoded", [pictures.paths[index] for index in pack.broken]))
         whole = sorted(set(range(len(pictures))) - set(pack.broken))
         images, pictures = images.select(torch.tensor(whole, dtype=torch.long)), pictures.select(whole)
     return ImageSet(images, pictures.label_tensor(), pictures)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cnnlab.data.batches import Batches
-from cnnlab.errors import tell
+from cnnlab.errors import format_list
 
 Spot = tuple[str, int, str, int]  # part, label, what the image is called, its index in what it is taken from
 
@@ -33,7 +33,7 @@ def find_repeats(parts: Mapping[str, Batches], classes: Sequence[str]) -> list[s
             " = ".join(f"{name} ({part})" for part, _, name, _ in group) for group in leaked
         ],
     }
-    return [tell(what, names) for what, names in found.items() if names]
+    return [format_list(what, names) for what, names in found.items() if names]
 
 
 def _group_by_checksum(parts: Mapping[str, Batches]) -> dict[int, list[tuple[str, int]]]:

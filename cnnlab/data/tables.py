@@ -26,7 +26,7 @@ from cnnlab.data.files import (
 )
 from cnnlab.data.pictures import UnsoundPictures
 from cnnlab.distributed import say
-from cnnlab.errors import DataError, abridge, tell
+from cnnlab.errors import DataError, abridge, format_list
 from cnnlab.tasks import MULTICLASS, MULTILABEL, Task
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # of tables that are no CSV with commas
@@ -151,9 +151,9 @@ def read_labels(path: Path, table: Table, problems: list[str]) -> Told:
     contradicted = find_repeated(name for name, _ in dict.fromkeys(rows.cells))
     twice = [name for name in find_repeated(name for name, _ in rows.cells) if name not in contradicted]
     if contradicted:
-        problems.append(tell(f"{path.name}: ids with two labels", contradicted))
+        problems.append(format_list(f"{path.name}: ids with two labels", contradicted))
     if twice:
-        problems.append(tell(f"{path.name}: ids that stand twice", twice))
+        problems.append(format_list(f"{path.name}: ids that stand twice", twice))
     names = {row[0]: row[1] for row in rows.cells}
     classes = table.classes
     if classes is None:
@@ -161,7 +161,9 @@ def read_labels(path: Path, table: Table, problems: list[str]) -> Told:
         check_classes(classes, problems, f"{path.name}: ")
     unknown = sorted(set(names.values()) - set(classes))
     if unknown:
-        problems.append(f"{tell(f'{table.name}: labels that are no class', unknown)}; expected {abridge(classes)}")
+        problems.append(
+            f"{format_list(f'{table.name}: labels that are no class', unknown)}; expected {abridge(classes)}"
+        )
     numbers = {name: number for number, name in enumerate(classes)}
     return Told(MULTICLASS, classes, {each: numbers.get(name) for each, name in names.items()}, rows)
 
@@ -171,10 +173,12 @@ def read_indicators(path: Path, table: Table, problems: list[str]) -> Told:
     rows = read_rows(path, table.own_columns, problems)
     strange = [row[0] for row in rows.cells if not set(row[1:]) <= {"0", "1"}]
     if strange:
-        problems.append(f"{tell(f'{path.name}: ids with another label than 0 or 1', strange)}; expected one of these")
+        problems.append(
+            f"{format_list(f'{path.name}: ids with another label than 0 or 1', strange)}; expected one of these"
+        )
     twice = find_repeated(row[0] for row in rows.cells)
     if twice:
-        problems.append(tell(f"{path.name}: ids that stand twice", twice))
+        problems.append(format_list(f"{path.name}: ids that stand twice", twice))
     labels = {row[0]: tuple(int(cell == "1") for cell in row[1:]) for row in rows.cells}
     return Told(MULTILABEL, table.label_columns, labels, rows)
 
@@ -188,7 +192,7 @@ def read_label_lists(path: Path, table: Table, separator: str, problems: list[st
     lists = {row[0]: {name for each in row[1].split(separator) if (name := each.strip())} for row in rows.cells}
     twice = find_repeated(row[0] for row in rows.cells)
     if twice:
-        problems.append(tell(f"{path.name}: ids that stand twice", twice))
+        problems.append(format_list(f"{path.name}: ids that stand twice", twice))
     classes = tuple(sorted(set().union(*lists.values())))
     check_classes(classes, problems, f"{path.name}: ")
     labels = {each: tuple(int(name in names) for name in classes) for each, names in lists.items()}
@@ -225,7 +229,7 @@ def read_rows(path: Path, columns: Sequence[str], problems: list[str], may_be_em
         return Rows([], {})
     repeated = [column for column in columns if header.count(column) > 1]
     if repeated:
-        problems.append(f"{tell(f'{path.name}: columns that stand twice', repeated)}; expected each once")
+        problems.append(f"{format_list(f'{path.name}: columns that stand twice', repeated)}; expected each once")
         return Rows([], {})
     indices = [header.index(column) for column in columns]
     rows, whole, torn, empty = [], [], [], []
@@ -240,9 +244,9 @@ def read_rows(path: Path, columns: Sequence[str], problems: list[str], may_be_em
         else:
             empty.append(line)
     if torn:
-        problems.append(tell(f"{path.name}: lines without {len(header)} cells", torn))
+        problems.append(format_list(f"{path.name}: lines without {len(header)} cells", torn))
     if empty:
-        problems.append(tell(f"{path.name}: lines with an empty cell", empty))
+        problems.append(format_list(f"{path.name}: lines with an empty cell", empty))
     others = [index for index, name in enumerate(header) if name not in columns and header.count(name) == 1]
     return Rows(rows, {header[index]: tuple(row[index].strip() for row in whole) for index in others})
 
@@ -281,12 +285,12 @@ def match_labels(folder: Path, told: Told, table: str, problems: list[str], *, s
     files = index_files(folder, labels, problems)
     strangers = [name for name in files if name not in labels]
     if strangers and labels:  # without labels the table has been told to be missing
-        problems.append(tell(f"{folder.name}/: files without an id in {table}", strangers))
+        problems.append(format_list(f"{folder.name}/: files without an id in {table}", strangers))
     absent = [name for name in labels if name not in files]
     if absent and skip:
-        say(tell(f"{folder.parent / table}: ids left out, they have no file in {folder.name}/", absent))
+        say(format_list(f"{folder.parent / table}: ids left out, they have no file in {folder.name}/", absent))
     elif absent:
-        problems.append(tell(f"{table}: ids without a file in {folder.name}/", absent))
+        problems.append(format_list(f"{table}: ids without a file in {folder.name}/", absent))
     known = {name: (path, label) for name, path in files.items() if (label := labels.get(name)) is not None}
     paths, found = zip(*known.values(), strict=True) if known else ((), ())
     return Pictures(paths, tuple(known), found, told.find_columns(known))
@@ -300,7 +304,7 @@ def index_files(folder: Path, ids: Collection[str], problems: list[str]) -> dict
     found = list(names) if has_endings(ids) else [stem(name) for name in names]
     twice = find_repeated(found)
     if twice:
-        problems.append(tell(f"{folder.name}/: ids with two files", twice))
+        problems.append(format_list(f"{folder.name}/: ids with two files", twice))
     return {each: folder / name for each, name in zip(found, names, strict=True)}
 
 
@@ -331,7 +335,7 @@ def check_sample(
         return
     repeated = find_repeated(header)
     if repeated:
-        problems.append(tell(f"{path.name}: columns that stand twice", repeated))
+        problems.append(format_list(f"{path.name}: columns that stand twice", repeated))
     kind = "columns" if list(wanted) == [competition.value_column] else "classes"
     asked = dict.fromkeys(row[0].strip() for _, row in rows)
     known = set(asked if ids is None else ids)
@@ -346,4 +350,4 @@ def check_sample(
         problems.append(
             f"{path.name}: its first column is {header[:1]}; expected {competition.id_column}{name_separator(header)}"
         )
-    problems += [tell(f"{path.name}: {what}", names) for what, names in found.items() if names]
+    problems += [format_list(f"{path.name}: {what}", names) for what, names in found.items() if names]

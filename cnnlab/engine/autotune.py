@@ -4,17 +4,17 @@ It is the plain way (fp32, channels_last, off) unless measuring pays: all of it 
 will, which a plain step tells, or LEAST seconds. In a run under SHORT seconds it is the number of threads alone that is
 measured, since many of them on a busy machine take several times as long as one; a run under QUICK seconds is not
 measured. A precision whose matrix products and convolutions are slower than those of fp32 is not stepped at all; the
-other ways take turns, on a processor with PART images of a larger batch, where their number changes little in which
+other ways take turns, on a CPU with PART images of a larger batch, where their number changes little in which
 way is the faster. One is *sound* if the loss and the gradient of the first batch are close to those of fp32. One is
 taken if its fastest turn beats the plain way's by more than MARGIN: turns are disturbed by what else the machine does,
 which only ever makes them longer. Compiling is tried last, and only where the time for measuring has room for COMPILING
 seconds.
 
-On a processor that others use too, many threads may lose more than they win on a free one. There one thread is tried in
+On a CPU that others use too, many threads may lose more than they win on a free one. There one thread is tried in
 long runs too, and the mean of the turns counts instead of the fastest, since disturbance is what is to be expected.
 Where there is no time for that half of the threads are taken: of two runs at once on two cores each has one then.
 
-What was found is kept for runs of the same network on the same machine, that of a shared processor apart: see
+What was found is kept for runs of the same network on the same machine, that of a shared CPU apart: see
 `kept_ways.py`. Nothing else is left behind: weights, statistics, the optimizer and the random streams are put back.
 """
 
@@ -56,8 +56,8 @@ SHORT_SHARE = 0.1  # of a run that is short, for measuring; LEAST at most
 QUICK = 5.0  # seconds
 COMPILING = 60.0  # seconds that compiling is expected to take
 MARGIN = 0.05  # of the plain way's time
-LARGE = 0.1  # seconds of a step that all threads of a free processor share well: one alone is not tried
-PART = 128  # images of a batch that a processor is timed with
+LARGE = 0.1  # seconds of a step that all threads of a free CPU share well: one alone is not tried
+PART = 128  # images of a batch that a CPU is timed with
 TURNS = range(2, 6)  # of each way: no fewer, no more
 TURN = 0.05  # seconds, at least, that a turn is timed for
 TOO_SLOW = 4  # times the plain way: there is no second turn
@@ -245,18 +245,18 @@ class Bench:
 
     @property
     def fair_threads(self) -> int:
-        """How many a run takes of a processor that is not its own, unless measuring finds better."""
+        """How many a run takes of a CPU that is not its own, unless measuring finds better."""
         return max(1, self.num_threads // 2)
 
     @cached_property
     def is_shared(self) -> bool:
-        """Whether others compute on the processor at the same time, where that matters."""
+        """Whether others compute on the CPU at the same time, where that matters."""
         return self._training.device.type == "cpu" and self.num_threads > 1 and by_main(others_compute)
 
     def narrow(self, wanted: Compute, step_seconds: float) -> Compute:
         """`wanted` with its threads decided where one alone need not be, or cannot be, measured.
 
-        On a free processor that is where steps are large, on a shared one where two steps of one thread might not fit
+        On a free CPU that is where steps are large, on a shared one where two steps of one thread might not fit
         into the time that is left.
         """
         if len(list_ways(replace(PLAIN, threads=wanted.threads), self._training.device)) == 1:

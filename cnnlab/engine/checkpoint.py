@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.atomic import replacing
-from cnnlab.errors import CheckpointError, StorageError, tell
+from cnnlab.errors import CheckpointError, StorageError, format_list
 
 FORMAT = 2
 VERSIONS = {1: "0.1"}  # of cnnlab, that wrote earlier formats
@@ -44,12 +44,12 @@ def save_checkpoint(path: Path, contents: dict[str, Any], keep: Path | None = No
     except (OSError, RuntimeError) as error:
         raise StorageError(
             f"{path}: the checkpoint could not be written ({error}); earlier checkpoints are intact. "
-            "Free some space or mend the permissions, then: cnnlab resume RUN"
+            "Free some space or fix the permissions, then: cnnlab resume RUN"
         ) from error
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What `save_checkpoint` wrote. Raises CheckpointError for a file that is torn, altered or holds code."""
+    """What `save_checkpoint` wrote. Raises CheckpointError for a file that is truncated, altered or holds code."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -65,7 +65,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     except CheckpointError:
         raise
     except Exception as error:  # torch and zipfile raise what their decoders happen to raise
-        raise CheckpointError(f"{path}: torn or not a checkpoint ({error})") from error
+        raise CheckpointError(f"{path}: truncated or not a checkpoint ({error})") from error
     if not isinstance(contents, dict) or contents.get("format") not in (FORMAT, *VERSIONS):
         held = (
             f"the format {contents.get('format')!r}" if isinstance(contents, dict) else f"a {type(contents).__name__}"
@@ -145,12 +145,12 @@ def put_weights(model: nn.Module, path: Path, contents: dict[str, Any]) -> None:
     others += [str(name) for name in weights if name not in own]
     if others:
         raise CheckpointError(
-            tell(f"{path}: holds another network's weights than config.yaml describes; different", others)
+            format_list(f"{path}: holds another network's weights than config.yaml describes; different", others)
             + "; expected the file as training left it"
         )
     odd = [name for name, value in weights.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if odd:
-        raise CheckpointError(tell(f"{path}: holds weights that are no finite numbers", odd))
+        raise CheckpointError(format_list(f"{path}: holds weights that are no finite numbers", odd))
     model.load_state_dict(weights)
 
 

@@ -8,7 +8,7 @@ fp16   autocast in float16: 10 bits of mantissa, but so little range that losses
 
 Weights, the optimizer's state, losses and metrics are float32 in all of them.
 
-On a processor, also by how many threads: the sums that they divide come out in other last digits, so that their number
+On a CPU, also by how many threads: the sums that they divide come out in other last digits, so that their number
 belongs to the way. One is best for small networks and beside other work, where threads wait for each other.
 """
 
@@ -113,5 +113,5 @@ def list_precisions(device: torch.device) -> list[Precision]:
         ampere = torch.cuda.get_device_capability(device) >= (8, 0)
         return ["fp32", "tf32", "bf16"] if ampere else ["fp32", "fp16"]
     if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return ["fp32", "bf16"]  # torch has no float16 kernels for a processor's backward pass worth the name
+        return ["fp32", "bf16"]  # torch has no float16 kernels for a CPU's backward pass worth the name
     return ["fp32"]

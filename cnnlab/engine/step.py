@@ -202,7 +202,7 @@ def clip_gradients(training: Training) -> None:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocator raised it; that of the processor has no class of its own."""
+    """Whether an allocator raised it; that of the CPU has no class of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

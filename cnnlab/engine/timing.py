@@ -1,6 +1,6 @@
 """The clock, and where the time of a step goes, without waiting for the device.
 
-On a processor the marks are readings of the clock. On a CUDA device they are events in its stream, between
+On a CPU the marks are readings of the clock. On a CUDA device they are events in its stream, between
 which it measures itself; they are read when a line is logged, when the device has passed them anyway.
 """
 

@@ -27,13 +27,13 @@ def settle_normalisation(config: Config, facts: Facts) -> Config:
         expected = find_expected(config.model.name, config.model.arguments.get("arch"), source)
     if shared.normalize == "model" and expected is None:
         raise ConfigError(
-            f"dataset.normalize: model was given, and model.weights={source} tells no mean and deviation; expected "
+            f"dataset.normalize: model was given, and model.weights={source} has no mean and deviation; expected "
             "published weights, a run, or another normalisation, such as {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
         )
     if expected is None:
         if source is not None and shared.normalize is None:
             say(
-                f"model.weights: {source} tells no normalisation; that of the dataset is used. If the weights were "
+                f"model.weights: {source} has no normalisation; that of the dataset is used. If the weights were "
                 "trained with another, give it as dataset.normalize={mean: [...], std: [...]}"
             )
         return config

@@ -54,7 +54,7 @@ EPOCHS = {
     "valid accuracy": [0.3226, 0.5436, 0.6188, 0.6728, 0.7412, 0.7680],
 }  # fmt: skip
 TEST_ACCURACY = 0.7651  # of 10,000 that were predicted, by their true labels
-IMAGES_A_SECOND = {"resnet20": 700, "resnet18_cifar": 54}  # in training, two processor cores
+IMAGES_A_SECOND = {"resnet20": 700, "resnet18_cifar": 54}  # in training, two CPU cores
 
 
 def compute(*, images: Count = 45_000, batch_size: Count = 256) -> Values:

@@ -27,7 +27,7 @@ little: ours keeps the best of ten epochs by validation, theirs reports the last
 be a bad one.
 
 On real data: the first command made the curves, with `seed=0`, `seed=1` and `seed=2`, in 28 to 34 seconds each
-on two processor cores.
+on two CPU cores.
 
     cnnlab train experiment=lenet_fashion
     cnnlab train experiment=lenet_fashion schedule=cosine

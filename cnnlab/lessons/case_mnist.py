@@ -28,7 +28,7 @@ first epoch (notes 93 %, ours 89 to 91) and the same at the end. Theirs are of t
 images.
 
 On real data: the first command made the curves, with `seed=0`, `seed=1` and `seed=2`, in 35 to 54 seconds each
-on two processor cores.
+on two CPU cores.
 
     cnnlab train experiment=mnist_cnn
     cnnlab train experiment=mnist_cnn optimizer.momentum=0.9

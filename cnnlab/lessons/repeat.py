@@ -8,7 +8,7 @@ from, if not from the code?
     the files       `os.listdir` gives names in no order, and all of them: Thumbs.db, too
     the shuffle     a seed fixes how a list is shuffled, not in which order the list was before
     the rounding    decimal sums depend on their order: 64-bit sums in the 16th digit, 32-bit ones in the 7th
-    the versions    another torch, another processor, another number of threads: another order of sums
+    the versions    another torch, another CPU, another number of threads: another order of sums
 
 The first two make different data, and a difference that anybody notices. Sort the names before you shuffle
 them, and take only what you know: the program's `else` calls every file a dog whose name does not begin with

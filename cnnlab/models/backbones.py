@@ -123,7 +123,7 @@ def download(fetch: Callable[[], State], wanted: str) -> State:
     """What `fetch` returns. Raises ConfigError naming what is `wanted` if it cannot be had."""
     try:
         return fetch()
-    # The libraries report a missing network, or a file that arrived torn, as any of these.
+    # The libraries report a missing network, or a file that arrived truncated, as any of these.
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"model.weights: downloading failed ({error}); wanted: {wanted}. Put the file there by other means, or "

@@ -1,7 +1,7 @@
 """Batch normalisation over the whole batch where many processes divide it, each with its share of the images.
 
 On GPUs that is torch's `SyncBatchNorm`, whose kernels exist for nothing else; `WholeBatchNorm` is the same for the
-processor, in plain arithmetic. With it two processes compute what one does.
+CPU, in plain arithmetic. With it two processes compute what one does.
 """
 
 from __future__ import annotations

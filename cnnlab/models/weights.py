@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.distributed import is_main
-from cnnlab.errors import ConfigError, abridge, tell
+from cnnlab.errors import ConfigError, abridge, format_list
 from cnnlab.models.head import find_head
 from cnnlab.models.shapes import write_shape
 from cnnlab.prefixes import starts
@@ -80,7 +80,7 @@ def read_chosen(run: Path) -> str | None:
 
 
 def read_file(path: Path) -> State:
-    """Names and tensors of a file. Raises ConfigError for one that is torn, holds code or something else."""
+    """Names and tensors of a file. Raises ConfigError for one that is truncated, holds code or something else."""
     try:
         if zipfile.is_zipfile(path):  # torch's, with a checksum for every tensor, which torch does not look at
             with zipfile.ZipFile(path) as archive:
@@ -98,7 +98,7 @@ def read_file(path: Path) -> State:
         ) from error
     except ConfigError:
         raise
-    except Exception as error:  # of a torn file torch raises what its decoders happen to raise
+    except Exception as error:  # of a truncated file torch raises what its decoders happen to raise
         raise ConfigError(f"model.weights: {path} cannot be read ({type(error).__name__}: {error})") from error
     while isinstance(contents, Mapping):
         part = next((part for part in PARTS if isinstance(contents.get(part), Mapping)), None)
@@ -150,7 +150,7 @@ def fit_weights(network: nn.Module, state: State, source: str, *, new_head: bool
         raise ConfigError(f"model.weights: {source} does not fit this network, and nothing was loaded:\n{lines}")
     odd = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if odd:
-        raise ConfigError(tell(f"model.weights: {source} holds weights that are no finite numbers", odd))
+        raise ConfigError(format_list(f"model.weights: {source} holds weights that are no finite numbers", odd))
     own.update(state)  # and not the other way round: what a state dict tells of its version stays
     network.load_state_dict(own)
     for change in changes if is_main() else []:

@@ -10,7 +10,7 @@ With `normalize` the kernels of convolutions keep a norm of √out, and a step t
 changes norms, does nothing to them then.
 
 torch's own Muon (from 2.9 on) takes matrices alone, and in bfloat16 everywhere. Here the iteration runs in
-float32 on a processor, where bfloat16 is seldom faster.
+float32 on a CPU, where bfloat16 is seldom faster.
 """
 
 from __future__ import annotations

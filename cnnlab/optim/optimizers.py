@@ -1,7 +1,7 @@
 """torch's optimizers under the names and arguments that YAML uses.
 
 Where torch has one kernel for the whole step (`fused`), it is used. Elsewhere torch chooses: one
-operation over all tensors (`foreach`) on CUDA, one after the other on a processor. That is right there:
+operation over all tensors (`foreach`) on CUDA, one after the other on a CPU. That is right there:
 for eight optimizers `foreach` took 0.6 to 1.8 times as long, longer for networks with large tensors.
 """
 

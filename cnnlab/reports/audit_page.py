@@ -152,7 +152,7 @@ def compare(parts: dict[str, Batches]) -> tuple[list[Twins], list[tuple[str, int
     names = [(part, place) for part, batches in parts.items() for place in range(batches.num_examples)]
     if len(names) > MAX_COMPARED:
         raise ConfigError(
-            f"audit: holds each of {len(names):,} images against all others; expected at most {MAX_COMPARED:,}"
+            f"audit: compares each of {len(names):,} images with all others; expected at most {MAX_COMPARED:,}"
         )
     pieces = (
         batches.pixels(places)

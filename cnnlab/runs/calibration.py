@@ -1,4 +1,4 @@
-"""How far a network's probabilities can be believed, and the temperature that mends them.
+"""How far a network's probabilities can be believed, and the temperature that corrects them.
 
 Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, arXiv:1706.04599. Logits are divided
 by one number, fitted on validation images: which class is the likeliest stays, how likely it is changes.

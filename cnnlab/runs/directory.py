@@ -146,7 +146,7 @@ class RunDirectory:
             opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise StorageError(
-                f"{path}: cannot be written ({error}); mend the permissions or free some space"
+                f"{path}: cannot be written ({error}); fix the permissions or free some space"
             ) from error
         _LOCKED.add(opened)
         try:
@@ -365,7 +365,7 @@ def make_whole(path: Path, fill: Callable[[RunDirectory], None]) -> bool:
     except (OSError, StorageError) as error:
         raise StorageError(
             f"{path}: the run directory cannot be made ({error}); "
-            "free some space, mend the permissions, or choose another place with output_dir=FOLDER"
+            "free some space, fix the permissions, or choose another place with output_dir=FOLDER"
         ) from error
     finally:
         if aside is not None:

@@ -96,7 +96,7 @@ class Line:
         if not self._has_failed:
             self._has_failed = True
             (line, *_) = printable(reason, keep="\n").splitlines() or [""]
-            told = f"warning: logger {self._name}: {line}; it is told nothing more, the run goes on"
+            told = f"warning: logger {self._name}: {line}; nothing more is sent to it, the run goes on"
             print(told, file=sys.stderr, flush=True)
 
     # --- In the thread ------------------------------------------------------------------------------

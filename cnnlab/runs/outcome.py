@@ -10,7 +10,7 @@ from torch import nn
 from cnnlab.config import Config
 from cnnlab.engine.evaluate import Metrics
 from cnnlab.engine.state import Row
-from cnnlab.errors import tell
+from cnnlab.errors import format_list
 from cnnlab.tasks import Task
 
 FAIR = ("valid_macro_f1", "valid_balanced_accuracy")  # columns in which a rare class counts as much as another
@@ -61,7 +61,7 @@ def explain_never_predicted(config: Config, task: Task, found: Mapping[str, Sequ
             parts.setdefault(tuple(names), []).append(part)
     if not parts:
         return None
-    where = [tell(f"on the {' and '.join(same)} images", names) for names, same in parts.items()]
+    where = [format_list(f"on the {' and '.join(same)} images", names) for names, same in parts.items()]
     what = "classes" if task.has_classes else "labels"
     helps = ", ".join(list_help_for_the_rare(config, task))
     return f"{what} never predicted {', '.join(where)}" + (

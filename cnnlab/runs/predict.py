@@ -26,7 +26,7 @@ from cnnlab.data.files import list_folder, say_passed_over
 from cnnlab.data.pictures import OnBadImage, open_unlabelled, require_regular_picture
 from cnnlab.data.resize import scale_shorter
 from cnnlab.engine.views import Views, mean_of_views
-from cnnlab.errors import ConfigError, DataError, Interrupted, printable, tell
+from cnnlab.errors import ConfigError, DataError, Interrupted, format_list, printable
 from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
@@ -429,7 +429,7 @@ def leave_out(series: Series, scores: np.ndarray, skipped: np.ndarray, is_submit
     if skipped.all():
         raise DataError(f"{series.source}: none of {len(scores):,} can be decoded; expected pictures")
     filled = "; in the submission they have the mean of the others' scores" if is_submitted else ""
-    print(f"{tell('pictures left out, they cannot be decoded', ids[skipped])}{filled}", file=sys.stderr)
+    print(f"{format_list('pictures left out, they cannot be decoded', ids[skipped])}{filled}", file=sys.stderr)
     scores = np.where(skipped[:, None], scores[~skipped].mean(0), scores)
     return replace(series, images=replace(series.images, ids=tuple(ids[~skipped]))), scores
 

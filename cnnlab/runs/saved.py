@@ -29,7 +29,7 @@ def split_run(arguments: Sequence[str]) -> tuple[RunDirectory | None, list[str]]
 
 
 def read_saved(run: RunDirectory, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a run, with changes. Raises ConfigError for a damaged one, and for modules without leave."""
+    """The configuration of a run, with changes. Raises ConfigError for a damaged one, and for untrusted modules."""
     tree = apply_overrides(run.read_config(), list(overrides))
     modules = tree.get("imports")
     if isinstance(modules, list) and modules:
@@ -49,7 +49,7 @@ def require_trust(run: RunDirectory, modules: Sequence[str]) -> None:
             return
     raise ConfigError(
         f"{run.config}: imports {told}, and was not written by you on this machine; what it imports runs its code. "
-        "Expected leave: --trust, once"
+        "To allow it, run the command once with --trust"
     )
 
 
@@ -69,12 +69,12 @@ def find_origin(name: str) -> str:
 
 
 def is_trusted(run: RunDirectory, modules: Sequence[str]) -> bool:
-    """Whether the run, or the cross-validation that it is a fold of, was written by this user or has leave."""
+    """Whether the run, or the cross-validation that it is a fold of, was written by this user or is trusted."""
     whole = RunDirectory(run.path.resolve().parent)
     return not {identify(run, modules), identify(whole, modules)}.isdisjoint(read_trusted())
 
 
-def give_leave(paths: Sequence[str]) -> None:
+def grant_trust(paths: Sequence[str]) -> None:
     """Let these runs import what they name, now and in future. Raises ConfigError for what is no run."""
     for path in paths:
         run = RunDirectory.open(path)
@@ -103,7 +103,7 @@ def trust(run: RunDirectory, modules: Sequence[str]) -> None:
 
 
 def identify(run: RunDirectory, modules: Sequence[str]) -> str:
-    """Of a run's place, its modules, and the files that these are now: another of the same name has no leave."""
+    """Of a run's place, its modules, and the files that these are now: another of the same name is not trusted."""
     text = "\n".join([str(run.path.resolve()), *(f"{name} {find_origin(name)}" for name in modules)])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -21,7 +21,7 @@ import numpy as np
 from cnnlab.data import Competition, Facts
 from cnnlab.data.dataset import Label
 from cnnlab.data.tables import check_sample, find_repeated, read_csv
-from cnnlab.errors import ConfigError, DataError, abridge, tell
+from cnnlab.errors import ConfigError, DataError, abridge, format_list
 
 Value = Literal["class", "number", "probability", "probabilities"]
 TOLERANCE = 1e-6  # of the sum of an image's probabilities
@@ -66,11 +66,11 @@ def plan_submission(
             f"{1 / len(facts.classes):g}; expected such a number, and the format probability or probabilities"
         )
     if thresholds is not None and tells_probability:
-        raise ConfigError(f"--threshold: is for classes, and the submission tells {competition.value}; expected none")
+        raise ConfigError(f"--threshold: is for classes, and the submission has {competition.value}; expected none")
     problems: list[str] = []
     twice = find_repeated(ids)
     if twice:
-        problems.append(tell("ids of more than one image", twice))
+        problems.append(format_list("ids of more than one image", twice))
     columns = competition.columns(facts)
     check_sample(competition, columns, ids, problems)
     if columns == facts.classes and competition.id_column in facts.classes:
@@ -178,7 +178,7 @@ def find_mistakes(path: Path, facts: Facts, competition: Competition, ids: Seque
     header, rows = read_csv(path)
     torn = [line for line, row in rows if len(row) != len(header)]
     if torn:
-        return [tell(f"lines without {len(header)} cells", torn)]
+        return [format_list(f"lines without {len(header)} cells", torn)]
     cells = [[cell.strip() for cell in row[1:]] for _, row in rows]
     lines = [line for line, _ in rows]
     if competition.value == "class" and facts.task.has_probabilities and columns != facts.classes:
@@ -187,7 +187,7 @@ def find_mistakes(path: Path, facts: Facts, competition: Competition, ids: Seque
         if facts.task.has_classes:
             strange = [line for line, (name,) in zip(lines, cells, strict=True) if name not in facts.classes]
         expected = f"; expected {abridge(facts.classes)}"
-        return [tell("lines whose label is no class", strange) + expected] if strange else []
+        return [format_list("lines whose label is no class", strange) + expected] if strange else []
     numbers = np.array([[read_number(cell) for cell in row] for row in cells]).reshape(len(rows), len(header) - 1)
     is_number = np.isfinite(numbers).all(1)
     found = {"lines with a cell that is no finite number": ~is_number}
@@ -200,7 +200,7 @@ def find_mistakes(path: Path, facts: Facts, competition: Competition, ids: Seque
         found["lines with a probability outside 0 … 1"] = is_number & ((numbers < 0) | (numbers > 1)).any(1)
     if competition.value == "probabilities" and facts.task.has_classes:
         found["lines whose probabilities do not sum to one"] = is_number & (abs(numbers.sum(1) - 1) > ROUNDED)
-    return [tell(what, np.array(lines)[bad].tolist()) for what, bad in found.items() if bad.any()]
+    return [format_list(what, np.array(lines)[bad].tolist()) for what, bad in found.items() if bad.any()]
 
 
 def read_number(cell: str) -> float:
@@ -224,7 +224,9 @@ def require_sound(facts: Facts, ids: Sequence[str], scores: np.ndarray) -> None:
     if facts.task.has_classes:
         found["probabilities that do not sum to one"] = finite & (abs(scores.sum(1) - 1) > TOLERANCE)
     problems = [
-        tell(what, (ids[index] for index in np.flatnonzero(bad).tolist())) for what, bad in found.items() if bad.any()
+        format_list(what, (ids[index] for index in np.flatnonzero(bad).tolist()))
+        for what, bad in found.items()
+        if bad.any()
     ]
     if problems:
         raise DataError("nothing is written:" + "".join(f"\n  - {problem}" for problem in problems))

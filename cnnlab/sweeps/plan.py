@@ -147,7 +147,7 @@ def make_trials(
 
 
 def with_threads(trials: Iterable[Trial], threads: int | None) -> list[Trial]:
-    """The trials, each with its share of the processor's cores, unless that is given."""
+    """The trials, each with its share of the CPU's cores, unless that is given."""
     shared = []
     for trial in trials:
         engine = trial.config["engine"]

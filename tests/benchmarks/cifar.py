@@ -4,7 +4,7 @@
 
 FOLDER holds cifar-10-batches-py or -bin; JPEG copies cost some points. The plain recipe's 9.9 epochs and the notes' 20
 can be extrapolated from `--plain-epochs` and `--notes-epochs` whole ones (0: left out); the accuracy is then that after
-these. `--recipe cifar10_fast_cpu` is cnnlab's for a processor. `--epochs` and `--widths` make both fast recipes shorter
+these. `--recipe cifar10_fast_cpu` is cnnlab's for a CPU. `--epochs` and `--widths` make both fast recipes shorter
 and smaller. `--set KEY=VALUE` goes to cnnlab's recipe, such as augment.alternating_flip=null, for what an ingredient is
 worth. Seconds are those of training and of the test images, cnnlab's with checkpoints and metrics. Each way is a
 process of its own.

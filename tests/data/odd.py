@@ -634,7 +634,7 @@ def pets_in_folders_and_strangers(root, random):
 @odd
 def pets_of_no_class(root, random):
     save(root / "train" / "fox.1.jpg")
-    return {"name": "dogs_vs_cats", "root": str(root)}, Refused(r"files whose name tells no class \(1\): fox.1.jpg")
+    return {"name": "dogs_vs_cats", "root": str(root)}, Refused(r"files whose name has no class \(1\): fox.1.jpg")
 
 
 def digits(title: str, edit: Callable[[list[str]], str], words: str | None) -> None:

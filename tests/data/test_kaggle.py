@@ -241,7 +241,7 @@ def test_other_mistakes_of_files_and_labels(tmp_path):
 
     write_dogs_vs_cats(tmp_path / "pets")
     (tmp_path / "pets" / "train" / "fox.1.jpg").touch()
-    assert "files whose name tells no class (1): fox.1.jpg" in find_problems("dogs_vs_cats", tmp_path / "pets")
+    assert "files whose name has no class (1): fox.1.jpg" in find_problems("dogs_vs_cats", tmp_path / "pets")
 
     shutil.rmtree(tmp_path / "pets" / "train")
     assert "no labelled picture to train on" in find_problems("dogs_vs_cats", tmp_path / "pets")

@@ -35,7 +35,7 @@ def test_a_torn_file_is_recognised(tmp_path, share):
     save_checkpoint(path, CONTENTS)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(CheckpointError, match="torn"):
+    with pytest.raises(CheckpointError, match="truncated"):
         load_checkpoint(path)
 
 

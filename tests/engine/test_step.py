@@ -54,7 +54,7 @@ def test_micro_batches_are_as_equal_as_can_be(size, sizes):
 
 
 class Small(nn.Module):
-    """Runs out of memory above `limit` images, as the graphics card's allocator or the processor's does."""
+    """Runs out of memory above `limit` images, as the graphics card's allocator or the CPU's does."""
 
     def __init__(self, limit: int, error: RuntimeError):
         super().__init__()
