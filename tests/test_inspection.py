@@ -132,7 +132,7 @@ def test_weights_are_not_asked_for(inspect):
         (["model=lenet", "dataset.image_size=8"], 2, "the smallest image size that works is 12"),
         (["dataset=image_folder"], 2, "dataset.root: a value is needed"),
         (["dataset=image_folder", "dataset.root=nowhere"], 3, "no folder nowhere"),
-        (["optimizer=sgd", "optimizer.nesterov=true"], 2, "Nesterov momentum requires"),
+        (["optimizer=sgd", "optimizer.nesterov=true"], 2, "optimizer.nesterov: true was given beside momentum 0"),
         (["lenet"], 2, "lenet: no run here"),
         (["model=lenet", "--image", "x.png"], 2, "--image: is for --plot"),
         (["dataset=line", "--plot"], 2, "dataset line has no pictures"),

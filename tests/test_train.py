@@ -89,7 +89,7 @@ MISTAKES = {
         ["engine.sync_batch_norm, engine.micro_batch_size: both were given"],
     ),
     "an impossible size": (["model=lenet", "dataset.image_size=8"], ["'3' (Conv2d)", "size that works is 12"]),
-    "two that exclude each other": (["optimizer=sgd", "optimizer.nesterov=true"], ["Nesterov momentum requires"]),
+    "two that exclude each other": (["optimizer=sgd", "optimizer.nesterov=true"], ["optimizer.nesterov: true was given beside momentum 0"]),
     "a value that is needed": (
         ["dataset=image_folder"],
         ["dataset.root: a value is needed: the folder with a sub-folder of pictures for each class"],

@@ -133,3 +133,5 @@ def print_calibration(found: dict[str, Any]) -> None:
             before, after = found[part]["before"], found[part]["after"]
             losses = f"{before['log_loss']:8.4f}  {after['log_loss']:7.4f}"
             print(f"{part:5}  {before['images']:7,}  {losses}  {before['ece']:7.4f}  {after['ece']:7.4f}")
+    if "test" in found and found["test"]["after"]["log_loss"] > found["test"]["before"]["log_loss"]:
+        print("of the test images the log loss gets worse: the validation images may be too few to fit to")

@@ -157,7 +157,8 @@ def draw_feature_maps(run: RunDirectory, pixels: Tensor, maps: dict[str, Tensor]
     grid[0, 0].set_title("image", fontsize=8, loc="left")
     for row, (name, layer_maps) in zip(grid[1:], maps.items(), strict=True):
         channels, height, width = layer_maps.shape
-        row[0].set_title(f"{legible(name)}: {channels} maps of {height}×{width}", fontsize=8, loc="left")
+        shown = f"{columns} of {channels}" if columns < channels else str(channels)
+        row[0].set_title(f"{legible(name)}: {shown} maps of {height}×{width}", fontsize=8, loc="left")
         for axes, one in zip(row, layer_maps, strict=False):
             axes.imshow(one.numpy(), cmap="gray")
     announce(run.feature_maps)

@@ -6,6 +6,7 @@ system is looked for, and no figure outlives its function.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_LETTERS = 60  # of a name
 COLUMNS = 8  # of images
+LETTERS = 16  # of a title above each column
 MAX_PIXELS = 112  # of the side of an image among others
 MAX_COUNTED = 30  # classes, of which the cells of a confusion matrix have room for a number
 
@@ -150,7 +152,7 @@ def draw_images(colours: Tensor, captions: Sequence[str], title: str, path: Path
         axes.text(left + width / 2, top + height, caption, ha="center", va="top", fontsize=7)
     axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(textwrap.fill(title, LETTERS * columns), fontsize=9)
     save_figure(figure, path)
 
 

@@ -218,7 +218,9 @@ class PairedTest:
             f"the first alone is right on {self.only_first:,}, the second alone on {self.only_second:,}: "
             f"p = {self.p:.3g} (McNemar's exact test)",
         ]
-        if self.p < LEVEL:
+        if self.only_first == self.only_second == 0:
+            lines.append("Both are right on the same images.")
+        elif self.p < LEVEL:
             better = "second" if self.only_second > self.only_first else "first"
             lines.append(f"The {better} network is better on images like these: chance alone would rarely show this.")
         else:

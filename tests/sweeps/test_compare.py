@@ -194,6 +194,8 @@ def test_paired_networks_see_what_their_evaluations_see(tmp_path):
         start(small_config(tmp_path / str(seed), "engine.tta=flip", "epochs=1", f"seed={seed}"), []) for seed in (0, 1)
     ]
     found = compare_pair(*(str(run.path) for run in runs))
+    assert "Both are right on the same images." not in str(found)
+    assert "Both are right on the same images." in str(compare_pair(str(runs[0].path), str(runs[0].path)))
     assert found.accuracies == pytest.approx([run.read_json(run.summary)["test"]["accuracy"] for run in runs])
 
 
