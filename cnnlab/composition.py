@@ -110,6 +110,8 @@ def check_overrides(arguments: list[str], folders: list[Path], *, is_planned: bo
     """
     problems, rest = [], []
     problems += [f"{flag}: {reason}" for flag, reason in REFUSED.items() if flag in arguments]
+    if set(MULTIRUN) & set(arguments) and any(re.fullmatch(r"--cfg(=.*)?|-c", text) for text in arguments):
+        problems.append("--cfg: shows one configuration; expected it without -m, and one value of each key")
     if num_processes() > 1 and set(MULTIRUN) & set(arguments):
         problems.append("--multirun: one run at a time under torchrun; expected a torchrun for each value")
     if not set(MULTIRUN) & set(arguments):

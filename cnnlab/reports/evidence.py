@@ -119,7 +119,8 @@ def add_evaluations(found: Evidence, overrides: Sequence[str] = ()) -> None:
 
 def evaluate(trained: Trained, part: str, batches: Batches) -> Evaluation:
     """What the run itself made of a part, if this was evaluated in its end: by the same views of each image."""
-    in_order, views = batches.in_order(), trained.config.engine.tta
+    in_order = batches.in_order()
+    views = trained.config.engine.tta if part == "test" else "none"
     return Evaluation(part, in_order, trained.compute_outputs(in_order, views), in_order.labels.cpu())
 
 

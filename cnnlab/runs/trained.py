@@ -25,6 +25,7 @@ from cnnlab.engine.views import Views, average_outputs, make_views
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.dataset import build_dataset, read_parts
 from cnnlab.experiment.network import build_network
+from cnnlab.models.shapes import require_size
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.saved import read_saved
 from cnnlab.signature import OneOf, keyword_arguments, read_arguments
@@ -58,7 +59,13 @@ class Trained:
         return build_dataset(self.config)
 
     def read_parts(self, device: torch.device | None = None) -> dict[str, Batches]:
-        """The images that it was trained, validated and tested on, on its device or another. Raises DataError."""
+        """The images that it was trained, validated and tested on, on its device or another.
+
+        Raises DataError, or ConfigError where they are of another size now, which the network does not take.
+        """
+        size = self.dataset.facts.image_size
+        if size != self.facts.image_size:
+            require_size(self.network.model, self.facts.channels, size)
         return read_parts(self.config, self.dataset, device or self.network.device)
 
     def identify(self) -> str:

@@ -161,3 +161,9 @@ def test_the_first_line_names_the_architecture_and_all_its_parameters(tmp_path, 
     ]
     start(small_config(tmp_path, *given, "batch_size=8"), [])
     assert "torchvision squeezenet1_1 (726,474 parameters, 5,130 of them learning) on" in capsys.readouterr().out
+
+
+def test_images_of_a_size_that_the_network_does_not_take_are_refused(tmp_path):
+    run = start(small_config(tmp_path, "epochs=1"), [])
+    with pytest.raises(ConfigError, match="images of 1×8×8 stop at"):
+        evaluate_run(str(run.path), overrides=["dataset.image_size=8"])
