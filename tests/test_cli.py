@@ -72,11 +72,11 @@ def test_resume_evaluate_and_reproduce_a_run(tmp_path, capsys):
     assert main(["reproduce", str(run.path), "seed=3"]) == 1
 
 
-def test_a_checkpoint_that_is_torn_exits_5(tmp_path, capsys):
+def test_a_checkpoint_that_is_truncated_exits_5(tmp_path, capsys):
     run = start(small_config(tmp_path), [])
     run.best.write_bytes(b"torn")
     assert main(["evaluate", str(run.path)]) == 5
-    assert "best.pt: torn" in capsys.readouterr().err
+    assert "best.pt: truncated" in capsys.readouterr().err
 
 
 def test_train_help_explains_every_key(capsys):

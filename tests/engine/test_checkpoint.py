@@ -76,7 +76,7 @@ def test_the_one_before_is_used_when_the_last_is_torn(tmp_path):
         save_checkpoint(last, snapshot(step), keep=previous)
     last.write_bytes(last.read_bytes()[:100])
     contents, problems = load_newest([last, previous], "cpu")
-    assert contents["state"]["step"] == 1 and len(problems) == 1 and "last.pt: torn" in problems[0]
+    assert contents["state"]["step"] == 1 and len(problems) == 1 and "last.pt: truncated" in problems[0]
     previous.write_bytes(b"")
     with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         load_newest([last, previous], "cpu")
