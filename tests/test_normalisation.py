@@ -55,7 +55,7 @@ def test_weights_that_tell_nothing(tmp_path, pretrained, capsys):
     alone = shutil.copy(pretrained.best, tmp_path / "alone.pt")
     start(small_config(tmp_path / "second", f"model.weights={alone}", "epochs=1"), [])
     assert "has no normalisation; that of the dataset is used" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="dataset.normalize: model was given, and model.weights=.*tells no mean"):
+    with pytest.raises(ConfigError, match="dataset.normalize: model was given, and model.weights=.*has no mean"):
         start(small_config(tmp_path / "third", f"model.weights={alone}", "dataset.normalize=model"), [])
     with pytest.raises(ConfigError, match="model.weights=None tells no mean"):
         start(small_config(tmp_path / "fourth", "dataset.normalize=model"), [])

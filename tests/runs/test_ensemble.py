@@ -161,7 +161,7 @@ def test_without_validation_images_there_is_nothing_to_fit_to(pets, tmp_path):
         ({"weights": "fit", "average": "logits"}, "--weights fit: is for the mean of probabilities, not of logits"),
         ({"weights": "-1"}, "--weights: '-1' was given"),
         ({"threshold": "high"}, "--threshold: 'high' was given; expected a number between 0 and 1, or fit"),
-        ({"threshold": "0.5", "value": "probability"}, "--threshold: is for classes, and the submission tells prob"),
+        ({"threshold": "0.5", "value": "probability"}, "--threshold: is for classes, and the submission has prob"),
         ({"clip": 0.1}, "--clip 0.1: is for probabilities"),
         ({"clip": 0.5, "value": "probability"}, "of 2 classes less than 0.5"),
         ({"clip": 0.1, "part": "valid"}, "--clip 0.1: is for a submission"),

@@ -106,7 +106,7 @@ def test_a_torn_last_checkpoint_is_said_and_the_one_before_is_used(tmp_path, cap
     run.last.write_bytes(run.last.read_bytes()[:1000])
     resume(str(run.path), [])
     output = capsys.readouterr().out
-    assert "last.pt: torn" in output and "resumed at step 40 of 42" in output
+    assert "last.pt: truncated" in output and "resumed at step 40 of 42" in output
     assert_same_end(run, whole)
     for path in (run.last, run.previous):
         path.write_bytes(b"torn")
