@@ -57,7 +57,7 @@ def test_weights_that_tell_nothing(tmp_path, pretrained, capsys):
     assert "has no normalisation; that of the dataset is used" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="dataset.normalize: model was given, and model.weights=.*has no mean"):
         start(small_config(tmp_path / "third", f"model.weights={alone}", "dataset.normalize=model"), [])
-    with pytest.raises(ConfigError, match="model.weights=None tells no mean"):
+    with pytest.raises(ConfigError, match="model.weights=None has no mean"):
         start(small_config(tmp_path / "fourth", "dataset.normalize=model"), [])
 
 
