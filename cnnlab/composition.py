@@ -72,13 +72,6 @@ def find_config_dirs(arguments: list[str]) -> list[Path]:
     return found
 
 
-def require_folders(folders: Sequence[Path]) -> None:
-    """Raises ConfigError for those that are not there."""
-    missing = [folder for folder in folders if not folder.is_dir()]
-    if missing:
-        raise ConfigError([f"--config-dir {folder}: is no folder; expected one with YAML groups" for folder in missing])
-
-
 def read_overrides(arguments: Sequence[str]) -> list[str]:
     """What is typed, without the flags of the command line and their values."""
     pairs = zip(["", *arguments], arguments, strict=False)
@@ -110,6 +103,8 @@ def check_overrides(arguments: list[str], folders: list[Path], *, is_planned: bo
     """
     problems, rest = [], []
     problems += [f"{flag}: {reason}" for flag, reason in REFUSED.items() if flag in arguments]
+    missing = [folder for folder in folders if not folder.is_dir()]
+    problems += [f"--config-dir {folder}: is no folder; expected one with YAML groups" for folder in missing]
     if set(MULTIRUN) & set(arguments) and any(re.fullmatch(r"--cfg(=.*)?|-c", text) for text in arguments):
         problems.append("--cfg: shows one configuration; expected it without -m, and one value of each key")
     if num_processes() > 1 and set(MULTIRUN) & set(arguments):

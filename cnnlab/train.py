@@ -21,7 +21,6 @@ from cnnlab.composition import (
     explain,
     find_config_dirs,
     let_through,
-    require_folders,
     resolve,
 )
 from cnnlab.distributed import run_together, share
@@ -90,7 +89,6 @@ def compose_and_train(arguments: list[str]) -> int:
         if {"--help", "-h"} & set(arguments):
             print_keys(arguments, folders)
             return 0
-        require_folders(folders)
         check_overrides(arguments, folders, is_planned=is_sweep)
         if is_sweep:
             from cnnlab.sweeps.conductor import start_sweep

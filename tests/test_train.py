@@ -88,6 +88,11 @@ MISTAKES = {
         ["engine.sync_batch_norm=true", "engine.micro_batch_size=8"],
         ["engine.sync_batch_norm, engine.micro_batch_size: both were given"],
     ),
+    "one of several choices": (
+        ["augment=[shfit,mixup]", "logger=[tensorbord]", "epochs=two"],
+        ["augment: no 'shfit'; did you mean shift?", "logger: no 'tensorbord'", "epochs: 'two' was given"],
+    ),
+    "a folder of YAML": (["--config-dir", "nowhere"], ["--config-dir nowhere: is no folder"]),
     "an impossible size": (["model=lenet", "dataset.image_size=8"], ["'3' (Conv2d)", "size that works is 12"]),
     "two that exclude each other": (["optimizer=sgd", "optimizer.nesterov=true"], ["optimizer.nesterov: true was"]),
     "a value that is needed": (
@@ -165,7 +170,7 @@ def test_values_of_flags_are_no_overrides(train, tmp_path, flag):
     code, _, err = train("-m", flag, str(tmp_path / "mine"), "experiment=own", "seed=0,1")
     assert code == 2 and "batch_size: -1" in err
     code, _, err = train("-m", "--cfg", "job", "seed=0,1")  # which Hydra has one at a time
-    assert code == 2 and "Only one of --run, --multirun, --cfg" in err
+    assert code == 2 and "--cfg: shows one configuration; expected it without -m" in err
 
 
 def test_a_failing_run_does_not_end_the_sweep(train, tmp_path):

@@ -113,6 +113,8 @@ def write_best(
     for text in everything:
         override = OverridesParser.create().parse_override(text)
         key, value = override.get_key_element().lstrip("+"), override.value()
+        if override.is_delete() or key.startswith("hydra"):  # which a file of conf/experiment cannot say
+            continue
         if key == "experiment":
             defaults.insert(0, value)
         elif list_choices(key, [CONF]):

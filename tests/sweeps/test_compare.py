@@ -91,7 +91,7 @@ def test_the_best_configuration_is_a_file_whatever_its_values_are(tmp_path):
     trials = [Trial(0, 0, 0, ["optimizer.lr=1"], {}), Trial(1, 1, 0, values, {})]
     sweep = SweepDirectory.claim(tmp_path, {"settings": {}, "axes": []}, trials)
     outcomes = {0: Outcome("completed", 0.5), 1: Outcome("completed", 0.9)}
-    write_best(sweep, trials, outcomes, "valid_accuracy", ["model=lenet", "optimizer.lr=1", "name=my\\ run"])
+    write_best(sweep, trials, outcomes, "valid_accuracy", ["model=lenet", "optimizer.lr=1", "name=my\\ run", "~plots"])
     found = yaml.safe_load(sweep.best.read_text())
     assert found == {
         "defaults": [{"override /model": "lenet"}, {"override /augment": ["shift", "mixup"]}],
@@ -101,7 +101,7 @@ def test_the_best_configuration_is_a_file_whatever_its_values_are(tmp_path):
         "note": "a=b, c",
     }
     (command,) = [line for line in sweep.best.read_text().splitlines() if line.startswith("# cnnlab train")]
-    assert shlex.split(command.removeprefix("# "))[2:] == ["model=lenet", "name=my\\ run", *values]
+    assert shlex.split(command.removeprefix("# "))[2:] == ["model=lenet", "name=my\\ run", "~plots", *values]
 
 
 @pytest.mark.parametrize("axis", [Axis("x", (), 1e-4, 1.0, log=True), Axis("x", (), 2, 5, whole=True)])
