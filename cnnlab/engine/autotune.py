@@ -184,8 +184,8 @@ class Bench:
         if seconds < SHORT:
             self._budget = min(LEAST, SHORT_SHARE * seconds)
             wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
-            if wanted.threads != "auto":
-                return Tuning(wanted)
+            if len(list_ways(wanted, self._training.device)) == 1:
+                return Tuning(wanted.fill(PLAIN))
             key = self.describe(wanted)
         key += SHARED if self.is_shared else ""
         known = by_main(lambda: kept_ways.find(key))
@@ -259,8 +259,8 @@ class Bench:
         On a free CPU that is where steps are large, on a shared one where two steps of one thread might not fit
         into the time that is left.
         """
-        if len(list_ways(replace(PLAIN, threads=wanted.threads), self._training.device)) == 1:
-            return wanted if wanted.threads != "auto" else replace(wanted, threads=None)
+        if wanted.threads != "auto":
+            return wanted
         if self.is_shared:
             is_tried = 2 * self.num_threads * self.timed_share * step_seconds < self.seconds_left()
             return wanted if is_tried else replace(wanted, threads=self.fair_threads)

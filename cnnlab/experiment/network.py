@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import nn
@@ -59,7 +58,8 @@ def build_model(config: Config, facts: Facts) -> nn.Module:
     frozen = find_frozen(model, shared.freeze)[0] if shared.freeze else []
     for parameter in frozen:  # some networks have parameters that never learn
         parameter.requires_grad_(parameter.requires_grad and shared.unfreeze_after is not None)
-    require_learning(model, frozen, list(shared.freeze_after))
+    if shared.freeze_after:
+        require_learning(model, frozen, list(shared.freeze_after))
     return model
 
 
@@ -98,24 +98,21 @@ def count_learning(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def hold_frozen(config: Config, model: nn.Module, count_steps: Callable[[Duration], int]) -> tuple[Frozen, ...]:
-    """What of the network does not learn, and when."""
+def list_frozen(config: Config, model: nn.Module, count_steps: Callable[[Duration], int]) -> tuple[Frozen, ...]:
+    """What of the network does not learn, and when; of several names of `freeze_after` the longest counts."""
     shared = config.model.shared
-
-    parts: list[Frozen] = []
-
-    def hold(names: Literal["backbone"] | list[str | int], since: int, until: float) -> None:
-        """All that these name and that is not held already."""
-        parameters, modules = find_frozen(model, names)
-        held = {id(each) for part in parts for each in (*part.parameters, *part.modules)}
-        learning = [p for p in parameters if p.requires_grad and id(p) not in held]
-        parts.append(Frozen(learning, [m for m in modules if id(m) not in held], since, until))
-
-    for prefix in sorted(shared.freeze_after, key=lambda name: -len(str(name))):  # the longest name counts
-        hold([prefix], count_steps(shared.freeze_after[prefix]), math.inf)
+    listed: list[Frozen] = []
+    seen: set[nn.Parameter | nn.Module] = set()
+    for prefix, after in sorted(shared.freeze_after.items(), key=lambda item: -len(str(item[0]))):
+        parameters, modules = find_frozen(model, [prefix])
+        learning = [p for p in parameters if p.requires_grad and p not in seen]
+        listed.append(Frozen(learning, [m for m in modules if m not in seen], since=count_steps(after)))
+        seen.update(parameters, modules)
     if shared.freeze:
-        hold(shared.freeze, 0, count_steps(shared.unfreeze_after) if shared.unfreeze_after else math.inf)
-    return tuple(parts)
+        parameters, modules = find_frozen(model, shared.freeze)
+        until = count_steps(shared.unfreeze_after) if shared.unfreeze_after else math.inf
+        listed.append(Frozen([p for p in parameters if p.requires_grad], modules, until=until))
+    return tuple(listed)
 
 
 def keep_features(

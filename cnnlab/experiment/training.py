@@ -23,7 +23,7 @@ from cnnlab.engine.timing import StepTimes
 from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import Assembly, build_criterion
 from cnnlab.experiment.dataset import read_parts
-from cnnlab.experiment.network import hold_frozen, initialise_from_data, keep_features
+from cnnlab.experiment.network import initialise_from_data, keep_features, list_frozen
 from cnnlab.optim.registry import Schedule
 from cnnlab.optim.schedules import build_schedule
 from cnnlab.optim.stepping import plain_step
@@ -70,7 +70,7 @@ def build_experiment(config: Config, assembly: Assembly) -> Experiment:
         seed=config.seed,
         clip_norm=shared.clip_norm,
         clip_value=shared.clip_value,
-        frozen=hold_frozen(config, model, count_steps),
+        frozen=list_frozen(config, model, count_steps),
         can_cut=not config.engine.sync_batch_norm,
         learn_hardest=config.learn_hardest,
         times=StepTimes(network.device),

@@ -19,6 +19,8 @@ from cnnlab.metrics import f1
 from cnnlab.runs.submission import EVEN
 from cnnlab.tasks import LEAST_PROBABILITY
 
+Averaging = Literal["probabilities", "logits"]  # what the mean over networks is of
+
 NUM_STEPS = 1000
 CONVERGED = 1e-9  # change of every weight in a step
 FAR = 700.0  # no logit is larger, whose probability float64 cannot tell from 1
@@ -107,7 +109,7 @@ def choose_thresholds(
     facts: Facts,
     held_out: Sequence[HeldOut],
     weights: Sequence[float],
-    average: Literal["probabilities", "logits"],
+    average: Averaging,
 ) -> tuple[float, ...]:
     """One for the second of two classes, or for each of several labels: given or fitted, which is printed.
 
@@ -142,9 +144,7 @@ def choose_thresholds(
     return tuple(thresholds.tolist())
 
 
-def mix_scores(
-    scores: np.ndarray, shares: np.ndarray, facts: Facts, average: Literal["probabilities", "logits"]
-) -> np.ndarray:
+def mix_scores(scores: np.ndarray, shares: np.ndarray, facts: Facts, average: Averaging) -> np.ndarray:
     """The probabilities (N, scores) of several runs together, as they predict: of `scores` (runs, N, scores)."""
     if average == "probabilities":
         return np.einsum("r,rns->ns", shares, scores)

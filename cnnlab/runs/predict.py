@@ -31,7 +31,7 @@ from cnnlab.progress import Progress
 from cnnlab.runs.calibration import read_temperature
 from cnnlab.runs.cells import COLUMNS, guard, title_scores
 from cnnlab.runs.directory import RunDirectory
-from cnnlab.runs.ensemble import HeldOut, choose_thresholds, choose_weights, require_cuts, require_mixture
+from cnnlab.runs.ensemble import Averaging, HeldOut, choose_thresholds, choose_weights, require_cuts, require_mixture
 from cnnlab.runs.output import announce, check_output, require_replaceable
 from cnnlab.runs.saved import read_saved
 from cnnlab.runs.scores import Scores
@@ -47,7 +47,6 @@ from cnnlab.runs.submission import (
 from cnnlab.runs.trained import Trained, load_trained
 
 Crops = Literal["multicrop"]  # the four corners and the centre, mirrored too
-Averaging = Literal["probabilities", "logits"]
 MAX_PRINTED = 50  # rows of a table
 LOOKED_AT = 20  # images, before many are predicted
 ON_CPU = torch.device("cpu")

@@ -105,7 +105,7 @@ def tabulate(
 
         raise ConfigError(f"--by: no key '{by}' in these runs; {suggest(by, keys)}")
     shown = [by] if by is not None else find_varied(rows)
-    scores = [read_score(run, run.read_json(run.summary), metric) for run in runs]
+    scores = [read_best_score(run, metric) for run in runs]
     if runs and all(score is None for score in scores):
         known = dict.fromkeys(
             column for run in runs for row in run.read_metrics()[-1:] for column in row if row[column] is not None
@@ -140,6 +140,15 @@ def tabulate(
         table["best_run"] = grouped["score"].agg(lambda values: found["run"][getattr(values, pick)()])
     table = table.reset_index() if shown else table.reset_index(drop=True)
     return table.sort_values(metric, ascending=not is_higher_better(metric), kind="stable", na_position="last")
+
+
+def read_best_score(run: RunDirectory, metric: str) -> float | None:
+    """The metric at the best epoch; of a run that has not ended, or was killed, the best so far."""
+    score = read_score(run, run.read_json(run.summary), metric)
+    if score is not None:
+        return score
+    known = [row[metric] for row in run.read_metrics() if row.get(metric) is not None]
+    return (max if is_higher_better(metric) else min)(known, default=None)
 
 
 def find_varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:

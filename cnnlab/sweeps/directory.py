@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +26,6 @@ import yaml
 
 import cnnlab
 from cnnlab.errors import ConfigError, StorageError
-from cnnlab.metrics import is_higher_better
 from cnnlab.runs.directory import RunDirectory, make_whole, name_directories, parse_yaml
 
 ENDED = ("completed", "pruned", "failed")
@@ -191,15 +190,8 @@ def read_score(run: RunDirectory, summary: Mapping[str, Any], metric: str) -> fl
         folds = [run.fold(number) for number in range(len(summary["folds"]))]
         scores = [read_score(fold, fold.read_json(fold.summary), metric) for fold in folds]
         return None if None in scores else sum(s for s in scores if s is not None) / len(scores)
-    row = summary.get("best") or summary.get("final") or find_best(run.read_metrics(), metric)  # of one that was killed
+    row = summary.get("best") or summary.get("final") or {}
     return row.get(metric)
-
-
-def find_best(rows: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
-    """The row with the best number of a metric; an empty one where there is none."""
-    known = [row for row in rows if row.get(metric) is not None]
-    pick = max if is_higher_better(metric) else min
-    return pick(known, key=lambda row: row[metric], default={})
 
 
 def _as_line(contents: Mapping[str, Any]) -> str:
