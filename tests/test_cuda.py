@@ -110,7 +110,7 @@ def test_compiled_runs_learn_and_repeat(tmp_path, mode):
 def test_auto_measures_and_chooses(tmp_path, monkeypatch):
     from cnnlab.engine import autotune
 
-    for name, value in {"SHORT": 0.0, "MAX_SHARE": 100.0, "TURN": 0.0}.items():
+    for name, value in {"QUICK": 0.0, "SHORT": 0.0, "MAX_SHARE": 100.0, "TURN": 0.0}.items():
         monkeypatch.setattr(autotune, name, value)
     run = train(tmp_path, *NETWORKS["resnet20"], "batch_size=256", "dataset.image_size=32")
     assert run.read_json(run.summary)["compute"]["timings"]

@@ -120,14 +120,15 @@ def list_ways(wanted: Compute, device: torch.device) -> list[Compute]:
 
 
 def list_worthwhile(ways: list[Compute], device: torch.device) -> list[Compute]:
-    """Those whose precision is the first one's, or no slower than that in a product and a convolution."""
-    plain = ways[0].precision
+    """The first, and after it, the fastest precisions first, those no slower than it in a product and a convolution."""
+    plain, *others = ways
     precisions = {way.precision for way in ways}
-    if precisions == {plain}:
+    if precisions == {plain.precision}:
         return ways
     # The same in all processes, as what follows is.
     speeds = by_main(lambda: {precision: measure_speed(device, precision) for precision in sorted(precisions)})
-    return [way for way in ways if way.precision == plain or speeds[way.precision] >= speeds[plain]]
+    worthwhile = [way for way in others if speeds[way.precision] >= speeds[plain.precision]]
+    return [plain, *sorted(worthwhile, key=lambda way: -speeds[way.precision])]
 
 
 def pick(seconds: Mapping[Compute, float], plain: Compute) -> Compute:
@@ -178,11 +179,13 @@ class Bench:
         with self.timing_part():
             step_seconds = known["step_seconds"] if known else self.time_steps(plain, 1) / self.timed_share
         seconds = step_seconds * num_steps
+        if self.is_accelerated:
+            self._begin = read_clock(self._training.device)  # what a GPU's first step takes longer any run would pay
         if seconds < QUICK:
             return default
         self._budget = max(LEAST, MAX_SHARE * seconds)
         if seconds < SHORT:
-            self._budget = min(LEAST, SHORT_SHARE * seconds)
+            self._budget = LEAST if self.is_accelerated else min(LEAST, SHORT_SHARE * seconds)
             wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
             if len(list_ways(wanted, self._training.device)) == 1:
                 return Tuning(wanted.fill(PLAIN))
@@ -207,8 +210,10 @@ class Bench:
         plain = ways[0]
         taken = step_seconds * self.timed_share
         num_timed = min(100, max(1, math.ceil(TURN / taken)))
-        # Each way takes one step to be compared with fp32, and each of its turns one more to warm up.
-        num_turns = min(TURNS[-1], int((self.seconds_left() / taken / len(ways) - 1) / (num_timed + 1)))
+        num_turns = self.count_turns(len(ways), num_timed, taken)
+        while num_turns < TURNS[0] and len(ways) > 2:
+            ways.pop()  # the least promising, so that there is time for the others
+            num_turns = self.count_turns(len(ways), num_timed, taken)
         timed: dict[Compute, float] = {}
         if len(ways) > 1 and num_turns >= TURNS[0]:
             with self.timing_part():
@@ -228,6 +233,11 @@ class Bench:
             best = replace(best, compile=wanted.compile)
         return Tuning(best, timings, [failure] if failure else [])
 
+    def count_turns(self, num_ways: int, num_timed: int, step_seconds: float) -> int:
+        """How many each way can have in the time that is left."""
+        # Each takes one step to be compared with fp32, and in each of its turns one more to warm up.
+        return min(TURNS[-1], int((self.seconds_left() / step_seconds / num_ways - 1) / (num_timed + 1)))
+
     def describe(self, wanted: Compute) -> str:
         """Under which key the way is kept that was found for equal wishes."""
         return kept_ways.describe(self._training, self._micro_batch_size, str(asdict(wanted)))
@@ -236,6 +246,11 @@ class Bench:
     def num_images(self) -> int:
         """Of a batch."""
         return min(self._training.train.batch_size, self._training.train.num_examples)
+
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether another device than the CPU computes, for which half as many bits may be several times as fast."""
+        return self._training.device.type != "cpu"
 
     @cached_property
     def num_threads(self) -> int:
@@ -269,7 +284,7 @@ class Bench:
     @property
     def timed_share(self) -> float:
         """How much of a batch is timed."""
-        return 1.0 if self._training.device.type != "cpu" else min(1.0, PART * num_processes() / self.num_images)
+        return 1.0 if self.is_accelerated else min(1.0, PART * num_processes() / self.num_images)
 
     @contextmanager
     def timing_part(self) -> Iterator[None]:

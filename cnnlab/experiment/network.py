@@ -103,7 +103,7 @@ def list_frozen(config: Config, model: nn.Module, count_steps: Callable[[Duratio
     shared = config.model.shared
     listed: list[Frozen] = []
     seen: set[nn.Parameter | nn.Module] = set()
-    for prefix, after in sorted(shared.freeze_after.items(), key=lambda item: -len(str(item[0]))):
+    for prefix, after in sorted((shared.freeze_after or {}).items(), key=lambda item: -len(str(item[0]))):
         parameters, modules = find_frozen(model, [prefix])
         learning = [p for p in parameters if p.requires_grad and p not in seen]
         listed.append(Frozen(learning, [m for m in modules if m not in seen], since=count_steps(after)))

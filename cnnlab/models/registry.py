@@ -25,7 +25,7 @@ class ForEveryModel:
     weights: str | None = None  # trained ones to begin with: see `weights.py`
     freeze: Literal["backbone"] | list[str | int] = field(default_factory=list)  # starts of parameters' names
     unfreeze_after: Duration | None = None  # None: never
-    freeze_after: dict[str | int, Duration] = field(default_factory=dict)  # by starts of parameters' names
+    freeze_after: dict[str | int, Duration] | None = None  # by starts of parameters' names
     head: list[Count] = field(default_factory=list)  # widths of hidden layers in the place of the last layer
     head_dropout: BelowOne = 0.0  # in front of the last layer
     feature_views: Literal["auto"] | Whole = "auto"  # views of each image whose features are kept; 0: none

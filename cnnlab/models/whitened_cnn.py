@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cnnlab.models.registry import MODELS
 from cnnlab.signature import Count, Positive
@@ -43,6 +44,16 @@ class Block(nn.Module):
         return x
 
 
+class GlobalMaxPool(nn.Module):
+    """The largest number of each map, (N, C, H, W) → (N, C, 1, 1).
+
+    `nn.AdaptiveMaxPool2d(1)` gives the same, on a GPU in a multiple of the time, and has no deterministic gradient there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, x.shape[2:])
+
+
 class WhitenedCNN(nn.Module):
     def __init__(
         self, num_classes: int, in_channels: int, widths: Sequence[int], depth: int, residual: bool, logit_scale: float
@@ -57,7 +68,7 @@ class WhitenedCNN(nn.Module):
                 for before, after in zip((2 * num_patch, *widths), widths, strict=False)
             )
         )  # (N, 64, 15, 15), (N, 256, 7, 7), (N, 256, 3, 3)
-        self.pool = nn.AdaptiveMaxPool2d(1)
+        self.pool = GlobalMaxPool()
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
         self.logit_scale = logit_scale
 
