@@ -122,9 +122,9 @@ class Engine:
                 "sync_batch_norm, engine.micro_batch_size: both were given; expected one of them "
                 "(the statistics of a whole batch need all of its images at once)"
             )
-        if self.compile == "reduce-overhead" and self.micro_batch_size is not None:
+        if self.compile in ("graphs", "reduce-overhead") and self.micro_batch_size is not None:
             problems.append(
-                "compile, engine.micro_batch_size: reduce-overhead and a size were given; expected one of them "
+                f"compile, engine.micro_batch_size: {self.compile} and a size were given; expected one of them "
                 "(a recorded graph overwrites the gradients of the micro-batch before)"
             )
         return problems
@@ -349,9 +349,9 @@ def relate_device(engine: Engine) -> list[str]:
     missing = explain_missing(engine.precision, device)
     if missing:
         problems.append(f"engine.precision: {missing}")
-    if engine.compile == "reduce-overhead" and device.type != "cuda":
+    if engine.compile in ("graphs", "reduce-overhead") and device.type != "cuda":
         problems.append(
-            f"engine.compile: reduce-overhead was given; expected another: {device.type} has no CUDA graphs"
+            f"engine.compile: {engine.compile} was given; expected another: {device.type} has no CUDA graphs"
         )
     return problems
 

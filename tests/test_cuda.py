@@ -107,6 +107,43 @@ def test_compiled_runs_learn_and_repeat(tmp_path, mode):
     assert reproduce(str(run.path), []) is True
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_recorded_steps_have_the_bits_of_those_launched_one_by_one(tmp_path, name):
+    common = [*NETWORKS[name], *EVERYTHING]
+    plain = train(tmp_path / "plain", *common, "engine.compile=off")
+    recorded = train(tmp_path / "recorded", *common, "engine.compile=graphs")
+    assert "failed" not in recorded.log.read_text()
+    assert_same_runs(recorded, plain)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["++model.freeze_after={conv1: 5 steps, layer1: 9 steps}"],
+        ["learn_hardest=0.5"],
+        ["average=lookahead", "engine.precision=bf16"],
+        ["optimizer=muon", "optimizer.lr=0.02", "optimizer.normalize=true"],
+    ],
+    ids=["freeze", "hardest", "lookahead", "muon"],
+)
+def test_recorded_steps_follow_what_changes(tmp_path, extra):
+    common = [*NETWORKS["resnet20"], *extra]
+    plain = train(tmp_path / "plain", *common, "engine.compile=off")
+    recorded = train(tmp_path / "recorded", *common, "engine.compile=graphs")
+    assert "failed" not in recorded.log.read_text()
+    assert_same_runs(recorded, plain)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_recorded_run_goes_on_bit_for_bit(tmp_path, precision):
+    common = [*NETWORKS["mnist_cnn"], *EVERYTHING, f"engine.precision={precision}", "engine.compile=graphs"]
+    common += ["engine.checkpoint_every=7 steps", "schedule=constant"]
+    whole = train(tmp_path / "whole", *common, "steps=30")
+    begun = train(tmp_path / "begun", *common, "steps=17")
+    resume(str(begun.path), ["steps=30"])
+    assert_same_runs(begun, whole)
+
+
 def test_auto_measures_and_chooses(tmp_path, monkeypatch):
     from cnnlab.engine import autotune
 

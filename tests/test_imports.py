@@ -14,13 +14,14 @@ import cnnlab
 PACKAGE = Path(cnnlab.__file__).parent
 BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
-    "tasks", "metrics", "modes", "progress", "atomic", "streams",
+    "tasks", "metrics", "modes", "progress", "atomic", "streams", "graphs",
 }  # fmt: skip
 BUILT = BASE | {"models", "data", "optim", "engine", "trackers", "plugins", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "atomic": set(),
     "streams": set(),
+    "graphs": set(),
     "durations": set(),
     "metrics": {"errors"},
     "modes": set(),

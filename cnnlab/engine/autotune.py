@@ -38,7 +38,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from cnnlab.distributed import by_main, largest, num_processes
 from cnnlab.engine import kept_ways
-from cnnlab.engine.compute import PLAIN, Compile, Compute, MemoryFormat, Precision, Threads, list_precisions
+from cnnlab.engine.compute import FORMATS, PLAIN, Compile, Compute, MemoryFormat, Precision, Threads, list_precisions
 from cnnlab.engine.hardest import choose_images
 from cnnlab.engine.peak import measure_speed
 from cnnlab.engine.state import State
@@ -57,6 +57,8 @@ QUICK = 5.0  # seconds
 COMPILING = 60.0  # seconds that compiling is expected to take
 MARGIN = 0.05  # of the plain way's time
 LARGE = 0.1  # seconds of a step that all threads of a free CPU share well: one alone is not tried
+RECORDING = 12  # steps that finding a step's CUDA graph and its gradient takes
+FASTEST_ON_CUDA: list[Precision] = ["bf16", "fp16", "tf32", "fp32"]
 PART = 128  # images of a batch that a CPU is timed with
 TURNS = range(2, 6)  # of each way: no fewer, no more
 TURN = 0.05  # seconds, at least, that a turn is timed for
@@ -125,10 +127,18 @@ def list_worthwhile(ways: list[Compute], device: torch.device) -> list[Compute]:
     precisions = {way.precision for way in ways}
     if precisions == {plain.precision}:
         return ways
+    if device.type == "cuda":  # which has few slow ones, and takes longer to begin with each than a step does
+        order = [(memory_format, precision) for memory_format in FORMATS for precision in FASTEST_ON_CUDA]
+        return [plain, *sorted(others, key=lambda way: order.index((way.memory_format, way.precision)))]
     # The same in all processes, as what follows is.
     speeds = by_main(lambda: {precision: measure_speed(device, precision) for precision in sorted(precisions)})
     worthwhile = [way for way in others if speeds[way.precision] >= speeds[plain.precision]]
     return [plain, *sorted(worthwhile, key=lambda way: -speeds[way.precision])]
+
+
+def count_turns(num_steps: float, num_timed: int) -> int:
+    """How many a way can have that has time for `num_steps`: one to be compared with fp32, one to warm up each turn."""
+    return min(TURNS[-1], int((num_steps - 1) / (num_timed + 1)))
 
 
 def pick(seconds: Mapping[Compute, float], plain: Compute) -> Compute:
@@ -185,9 +195,11 @@ class Bench:
             return default
         self._budget = max(LEAST, MAX_SHARE * seconds)
         if seconds < SHORT:
-            self._budget = LEAST if self.is_accelerated else min(LEAST, SHORT_SHARE * seconds)
-            wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
-            if len(list_ways(wanted, self._training.device)) == 1:
+            self._budget = LEAST
+            if not self.is_accelerated:
+                self._budget = min(LEAST, SHORT_SHARE * seconds)
+                wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
+            if len(list_ways(wanted, self._training.device)) == 1 and not self.may_record(wanted):
                 return Tuning(wanted.fill(PLAIN))
             key = self.describe(wanted)
         key += SHARED if self.is_shared else ""
@@ -210,10 +222,11 @@ class Bench:
         plain = ways[0]
         taken = step_seconds * self.timed_share
         num_timed = min(100, max(1, math.ceil(TURN / taken)))
-        num_turns = self.count_turns(len(ways), num_timed, taken)
+        time_left = self.seconds_left() / (2 if self.may_record(wanted) else 1)
+        num_turns = count_turns(time_left / taken / len(ways), num_timed)
         while num_turns < TURNS[0] and len(ways) > 2:
             ways.pop()  # the least promising, so that there is time for the others
-            num_turns = self.count_turns(len(ways), num_timed, taken)
+            num_turns = count_turns(time_left / taken / len(ways), num_timed)
         timed: dict[Compute, float] = {}
         if len(ways) > 1 and num_turns >= TURNS[0]:
             with self.timing_part():
@@ -224,19 +237,19 @@ class Bench:
             best = replace(best, threads=self.fair_threads)
         seconds = timed.get(best, step_seconds)
         failure = None
+        if self.may_record(wanted):
+            recorded = self.try_recording(best, num_timed, seconds)
+            timed = {best: seconds, **timed, **recorded}
+            best = pick(timed, best)
+            seconds = timed[best]
         if may_compile and self.seconds_left() > COMPILING:
-            compiled, failure = self.compile(best, num_timed, num_steps, seconds)
+            compiled, failure = self.compile(best.uncompiled(), num_timed, num_steps, seconds)
             timed = {best: seconds, **timed, **compiled}
             best = pick(timed, best)
         timings = {str(way): round(self.num_images / taken, 1) for way, taken in timed.items()}
         if wanted.compile != "auto":
             best = replace(best, compile=wanted.compile)
         return Tuning(best, timings, [failure] if failure else [])
-
-    def count_turns(self, num_ways: int, num_timed: int, step_seconds: float) -> int:
-        """How many each way can have in the time that is left."""
-        # Each takes one step to be compared with fp32, and in each of its turns one more to warm up.
-        return min(TURNS[-1], int((self.seconds_left() / step_seconds / num_ways - 1) / (num_timed + 1)))
 
     def describe(self, wanted: Compute) -> str:
         """Under which key the way is kept that was found for equal wishes."""
@@ -342,6 +355,22 @@ class Bench:
                     return turns
         return turns
 
+    def may_record(self, wanted: Compute) -> bool:
+        """Whether CUDA graphs are among what is looked for."""
+        alone = num_processes() == 1 and self._micro_batch_size is None
+        return wanted.compile == "auto" and self._training.device.type == "cuda" and alone
+
+    def try_recording(self, way: Compute, num_timed: int, seconds: float) -> dict[Compute, float]:
+        """The seconds of a step as a CUDA graph, if it can be one and there is time to find out."""
+        recorded = replace(way, compile="graphs")
+        if self.seconds_left() < (RECORDING + num_timed) * seconds:
+            return {}
+        try:
+            require_close(self.first_gradient(recorded), self.first_gradient(way))
+            return {recorded: min(self.time_steps(recorded, num_timed) for _ in TURNS[:2])}
+        except Exception:  # a network may do what cannot be recorded, such as wait for a number
+            return {}
+
     def compile(
         self, way: Compute, num_timed: int, num_steps: int, seconds: float
     ) -> tuple[dict[Compute, float], str | None]:
@@ -373,7 +402,7 @@ class Bench:
         try:
             self.first_gradient(way)
         except Exception as error:
-            return describe_failure(error)
+            return describe_failure(error, "recording CUDA graphs" if way.compile == "graphs" else "compiling")
         return None
 
     def time_steps(self, way: Compute, num_timed: int, patience: float = math.inf) -> float:
@@ -419,9 +448,9 @@ class Bench:
             return loss.item(), gradient
 
 
-def describe_failure(error: Exception) -> str:
+def describe_failure(error: Exception, what: str = "compiling") -> str:
     reason = (str(error).strip().splitlines() or [""])[0]
-    return f"compiling failed, and the run goes on without it ({type(error).__name__}: {reason})"
+    return f"{what} failed, and the run goes on without it ({type(error).__name__}: {reason})"
 
 
 def require_close(found: tuple[float, Tensor], reference: tuple[float, Tensor]) -> None:

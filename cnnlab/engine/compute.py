@@ -21,11 +21,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cnnlab.graphs import RecordedCalls
 from cnnlab.signature import Count
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
-Compile = Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
+Compile = Literal["auto", "off", "graphs", "default", "reduce-overhead", "max-autotune"]
 Threads = Literal["auto"] | Count | None  # None: as many as torch takes anyway
 
 DTYPES: dict[Precision, torch.dtype] = {
@@ -47,7 +48,7 @@ class Compute:
     threads: Threads = "auto"
 
     def __str__(self) -> str:
-        compiled = "" if self.compile == "off" else f", compiled ({self.compile})"
+        compiled = {"off": "", "graphs": ", CUDA graphs"}.get(self.compile, f", compiled ({self.compile})")
         threads = "" if self.threads is None else f", threads: {self.threads}"
         return f"{self.precision}, {self.memory_format}{compiled}{threads}"
 
@@ -87,7 +88,9 @@ class Compute:
             torch.set_num_threads(self.threads)
         model.to(memory_format=FORMATS[self.memory_format])
         model._compiled_call_impl = None
-        if self.compile != "off":
+        if self.compile == "graphs":
+            model._compiled_call_impl = RecordedCalls(model)
+        elif self.compile != "off":
             # Recorded CUDA graphs are what reduce-overhead is for; the others keep to buffers that nothing overwrites.
             mode = "max-autotune-no-cudagraphs" if self.compile == "max-autotune" else self.compile
             model.compile(mode=mode, dynamic=False)  # kernels for any size of batch are slower than no compiling

@@ -47,7 +47,7 @@ class Block(nn.Module):
 class GlobalMaxPool(nn.Module):
     """The largest number of each map, (N, C, H, W) → (N, C, 1, 1).
 
-    `nn.AdaptiveMaxPool2d(1)` gives the same, on a GPU in a multiple of the time, and has no deterministic gradient there.
+    `nn.AdaptiveMaxPool2d(1)` gives the same, but on a GPU it is slower, and its gradient is not deterministic.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,12 +16,15 @@ float32 on a CPU, where bfloat16 is seldom faster.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from cnnlab.graphs import Function, record
 from cnnlab.optim.registry import OPTIMIZERS, Groups
 from cnnlab.signature import BelowOne, Count, Positive, WeightDecay
 
@@ -70,6 +73,7 @@ class Muon(Optimizer):
         settings: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "betas": betas}
         settings |= {"normalize": normalize, "num_iterations": num_iterations}
         super().__init__(parts, {"lr": lr, "weight_decay": weight_decay, **settings})
+        self._recordings: dict[int, tuple[Hashable, Function]] = {}  # by the group's number: what of, and it
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Checkpoints of earlier versions name fewer settings."""
@@ -80,18 +84,37 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
             gradients = [p.grad for p in params]
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            take_steps = take_orthogonal_steps if group["orthogonal"] else take_adamw_steps
-            take_steps(params, gradients, [self.state[p] for p in params], group)
+            states = [self.state[p] for p in params]
+            if group["orthogonal"]:
+                take_orthogonal_steps(params, gradients, states, group, partial(self._orthogonalize, number, group))
+            else:
+                take_adamw_steps(params, gradients, states, group)
+
+    def _orthogonalize(self, number: int, group: dict[str, Any], directions: list[Tensor]) -> list[Tensor]:
+        """A matrix for each direction of a group. On a GPU, where launching its products takes longer, recorded."""
+        function = partial(orthogonalize_each, num_iterations=group["num_iterations"])
+        if not all(direction.is_cuda for direction in directions):
+            return function(directions)
+        key = group["num_iterations"], [(each.shape, each.stride(), each.dtype) for each in directions]
+        known, play = self._recordings.get(number, (None, function))
+        if known != key:
+            play = record(function, directions)
+            self._recordings[number] = key, play
+        return play(directions)
 
 
 def take_orthogonal_steps(
-    params: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+    params: list[Tensor],
+    gradients: list[Tensor],
+    states: list[dict[str, Any]],
+    group: dict[str, Any],
+    orthogonalize: Function,
 ) -> None:
     for state, gradient in zip(states, gradients, strict=True):
         if not state:
@@ -99,7 +122,7 @@ def take_orthogonal_steps(
     momenta = [state["momentum"] for state in states]
     torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
     directions = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
-    updates = orthogonalize_each([direction.flatten(1) for direction in directions], group["num_iterations"])
+    updates = orthogonalize(list(directions))
     lengths = [RMS * math.sqrt(max(update.shape)) for update in updates]
     if group["normalize"]:
         kernels = [number for number, p in enumerate(params) if p.dim() > 2]
@@ -138,8 +161,9 @@ def take_adamw_steps(
     )
 
 
-def orthogonalize_each(matrices: list[Tensor], num_iterations: int) -> list[Tensor]:
-    """Each matrix (out, in) made orthogonal; those of one shape together, which on a GPU is a fraction of the launches."""
+def orthogonalize_each(kernels: list[Tensor], num_iterations: int) -> list[Tensor]:
+    """Each kernel (out, in, …) as a matrix (out, in·…) made orthogonal; those of one shape together."""
+    matrices = [kernel.flatten(1) for kernel in kernels]
     numbers_by_shape: dict[torch.Size, list[int]] = {}
     for number, matrix in enumerate(matrices):
         numbers_by_shape.setdefault(matrix.shape, []).append(number)

@@ -25,7 +25,9 @@ def test_orthogonalizing_maps_the_singular_values_and_leaves_the_vectors(shape, 
     a, b, c = COEFFICIENTS
     for _ in range(num_iterations):
         s = a * s + b * s**3 + c * s**5
-    torch.testing.assert_close(orthogonalize(matrix[None], num_iterations)[0].double(), u * s @ vh, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        orthogonalize(matrix[None], num_iterations)[0].double(), u * s @ vh, rtol=1e-4, atol=1e-5
+    )
     assert s.max() < 1.3 and (s.min() > 0.6 or num_iterations < 5)
 
 
