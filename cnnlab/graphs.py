@@ -6,6 +6,7 @@ until it is played again. The numbers are those of the same kernels launched one
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 
 import torch
@@ -83,6 +84,8 @@ def describe_call(model: nn.Module, images: Tensor) -> Hashable:
 
 def record_call(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
     """Forward and backward pass of a model for images such as these; statistics and random streams stay as they are."""
+    # The streams are others because it is recorded; what they wait for each other is little.
+    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
     before = [buffer.clone() for buffer in model.buffers()]
     caches = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)  # what is cached would be recorded once and stay

@@ -162,13 +162,16 @@ def take_adamw_steps(
 
 
 def orthogonalize_each(kernels: list[Tensor], num_iterations: int) -> list[Tensor]:
-    """Each kernel (out, in, …) as a matrix (out, in·…) made orthogonal; those of one shape together."""
+    """Each kernel (out, in, …) as a matrix (out, in·…) made orthogonal.
+
+    On a GPU those of one shape together; on a CPU products of many matrices at once are slower than one by one.
+    """
     matrices = [kernel.flatten(1) for kernel in kernels]
-    numbers_by_shape: dict[torch.Size, list[int]] = {}
+    together: dict[Hashable, list[int]] = {}
     for number, matrix in enumerate(matrices):
-        numbers_by_shape.setdefault(matrix.shape, []).append(number)
+        together.setdefault(matrix.shape if matrix.is_cuda else number, []).append(number)
     found: dict[int, Tensor] = {}
-    for numbers in numbers_by_shape.values():
+    for numbers in together.values():
         stack = torch.stack([matrices[number] for number in numbers])
         found.update(zip(numbers, orthogonalize(stack, num_iterations), strict=True))
     return [found[number] for number in range(len(matrices))]

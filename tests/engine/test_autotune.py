@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlab.engine import autotune, kept_ways
-from cnnlab.engine.autotune import Unsound, list_ways, pick, require_close, tune
+from cnnlab.engine import autotune, compute, kept_ways
+from cnnlab.engine.autotune import Unsound, list_ways, list_worthwhile, pick, require_close, tune
 from cnnlab.engine.compute import PLAIN, Compute, explain_missing
 from cnnlab.engine.network import Network
 from cnnlab.engine.peak import measure_speed
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
+from cnnlab.graphs import RecordedCalls
 from cnnlab.optim.averages import PlainWeights
 from cnnlab.optim.stepping import plain_step
 from cnnlab.threads import unchanged_threads
@@ -49,7 +50,8 @@ class Clock:
         self.num_passes += 1
         precision = "bf16" if torch.is_autocast_enabled("cpu") else "fp32"
         layout = "channels_last" if model[0].weight.is_contiguous(memory_format=torch.channels_last) else "contiguous"
-        self.now += self.seconds[f"{precision} {layout}"]
+        recorded = " graphs" if isinstance(model._compiled_call_impl, RecordedCalls) else ""
+        self.now += self.seconds[f"{precision} {layout}{recorded}"]
 
 
 def make_convolutional() -> Training:
@@ -265,6 +267,52 @@ def test_short_runs_are_not_measured(monkeypatch):
         quick = {name: seconds / 10 for name, seconds in SECONDS.items()}
         choice, timings, clock = choose_by(monkeypatch, quick, num_steps)
         assert (choice, timings, clock.num_passes) == (PLAIN, {}, num_passes)
+
+
+@pytest.fixture
+def accelerated(monkeypatch):
+    """The CPU as a device of which CUDA graphs could be recorded: they are computed as they are."""
+    monkeypatch.setattr(autotune.Bench, "is_accelerated", True)
+    monkeypatch.setattr(autotune.Bench, "may_record", lambda self, wanted: wanted.compile == "auto")
+    monkeypatch.setattr(autotune, "has_compiler", lambda device: False)
+
+
+ON_GPU = {name: seconds / 100 for name, seconds in SECONDS.items()}
+
+
+@pytest.mark.parametrize(("recorded", "compiled"), [(0.002, "graphs"), (0.0049, "off")])
+def test_a_gpu_finds_its_precision_and_its_graphs_in_short_runs_too(monkeypatch, accelerated, recorded, compiled):
+    seconds = ON_GPU | {"bf16 channels_last graphs": recorded}
+    choice, timings, clock = choose_by(monkeypatch, seconds, 1_000, compile="auto")
+    assert choice == replace(BF16, compile=compiled)
+    assert timings["bf16, channels_last, CUDA graphs"] == round(8 / recorded, 1)
+    assert clock.now <= 2 + 0.02  # the first steps are no measuring: whatever a GPU needs to begin, the run needs too
+    assert choose_by(monkeypatch, seconds, 400, compile="auto")[0] == PLAIN  # four seconds
+
+
+def test_what_cannot_be_recorded_is_computed_without(monkeypatch, accelerated):
+    class Waiting(RecordedCalls):
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(compute, "RecordedCalls", Waiting)
+    choice, timings, _ = choose_by(monkeypatch, ON_GPU, 1_000, compile="auto")
+    assert choice == BF16 and "bf16, channels_last, CUDA graphs" not in timings
+
+
+def test_a_gpu_tries_first_what_is_most_often_the_fastest(monkeypatch):
+    monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "tf32", "bf16"])
+    device = torch.device("cuda")
+    ways = list_worthwhile(list_ways(AUTO, device), device)
+    assert [(way.memory_format, way.precision) for way in ways] == [
+        ("channels_last", "fp32"), ("channels_last", "bf16"), ("channels_last", "tf32"),
+        ("contiguous", "bf16"), ("contiguous", "tf32"), ("contiguous", "fp32"),
+    ]  # fmt: skip
+
+
+def test_where_there_is_no_time_for_all_the_least_promising_are_left_out(monkeypatch):
+    choice, timings, _ = choose_by(monkeypatch, SECONDS, 2_000)
+    assert choice == BF16 and set(timings) == {"fp32, channels_last", "bf16, channels_last", "bf16, contiguous"}
 
 
 @pytest.mark.parametrize("num_steps", [50, 500, 1_000, 2_000, 10_000])
