@@ -22,6 +22,7 @@ from cnnlab.data.order import Sampling
 from cnnlab.data.parts import Division
 from cnnlab.data.registry import ForEveryDataset
 from cnnlab.device import choose_device
+from cnnlab.distributed import num_processes
 from cnnlab.durations import Duration, Time
 from cnnlab.engine.compute import Compile, Compute, MemoryFormat, Precision, Threads, explain_missing
 from cnnlab.engine.views import Views
@@ -352,6 +353,11 @@ def relate_device(engine: Engine) -> list[str]:
     if engine.compile in ("graphs", "reduce-overhead") and device.type != "cuda":
         problems.append(
             f"engine.compile: {engine.compile} was given; expected another: {device.type} has no CUDA graphs"
+        )
+    elif engine.compile == "graphs" and num_processes() > 1:
+        problems.append(
+            "engine.compile: graphs was given to many processes; expected another: one of them may fail to record what "
+            "the others wait for"
         )
     return problems
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnnlab.errors import ConfigError, DataError
+from cnnlab.errors import ConfigError, DataError, format_list
 from cnnlab.metrics import is_higher_better
 from cnnlab.runs.directory import RunDirectory, has_tags
 from cnnlab.signature import flatten
@@ -35,6 +35,7 @@ def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str,
     runs = [run for run in found.values() if has_tags(run.read_config(), tags)]
     if not runs:
         raise ConfigError(f"--tag: no run here is tagged {' and '.join(tags)}; expected tags that some run has")
+    runs, repeats = leave_out_repeats(runs)
     rows = [read_row(run) for run in runs]
     metric = metric or choose_metric(runs)
     table = tabulate(runs, rows, by, metric)
@@ -45,8 +46,26 @@ def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str,
     else:
         print(table.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
         print_explained(runs, rows, metric)
-    for remark in find_differences_of_data(runs):
+    for remark in (*repeats, *find_differences_of_data(runs)):
         print(remark, file=sys.stderr)
+
+
+def leave_out_repeats(runs: Sequence[RunDirectory]) -> tuple[list[RunDirectory], list[str]]:
+    """Of runs of one configuration and seed the newest of those that went to their end; and a remark on the others.
+
+    They are one sample: counted as several they would make the deviation small and chance look like a difference.
+    """
+    kept: dict[str, RunDirectory] = {}
+    for run in sorted(runs, key=lambda run: (run.read_status() == "completed", run.path.name)):
+        row = read_row(run)
+        same = {key: row[key] for key in sorted(row) if key == "seed" or key not in NOT_COMPARED}
+        kept[json.dumps(same, default=str)] = run
+    if len(kept) == len(runs):
+        return list(runs), []
+    chosen = set(kept.values())
+    left_out = [run.path.name for run in runs if run not in chosen]
+    remark = format_list("not counted, having the configuration and the seed of another run here", left_out)
+    return [run for run in runs if run in chosen], [remark]
 
 
 def print_explained(runs: Sequence[RunDirectory], rows: Sequence[Mapping[str, Any]], metric: str) -> None:

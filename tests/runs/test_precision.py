@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+from cnnlab import config
 from cnnlab.config import parse
 from cnnlab.engine import autotune
 from cnnlab.engine.autotune import Tuning
@@ -150,6 +151,16 @@ def test_what_the_device_cannot_do_is_told_with_all_else():
     assert "4 problems" in told and "engine.precision: tf32" in told and "no CUDA graphs" in told and "epochs" in told
     with pytest.raises(ConfigError, match="fp16 was given; expected another one beside optimizer lbfgs"):
         parse(compose_tree("optimizer=lbfgs", "engine.precision=fp16"))
+
+
+def test_many_processes_record_no_graphs(monkeypatch):
+    """One that fails would leave the others waiting."""
+    monkeypatch.setattr(config, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(config, "num_processes", lambda: 2)
+    with pytest.raises(ConfigError, match="engine.compile: graphs was given to many processes"):
+        parse(compose_tree("engine.compile=graphs"))
+    monkeypatch.setattr(config, "num_processes", lambda: 1)
+    assert parse(compose_tree("engine.compile=graphs")).engine.compile == "graphs"
 
 
 def test_off_is_off_however_yaml_reads_it():

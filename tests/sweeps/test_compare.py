@@ -209,3 +209,19 @@ def test_a_run_is_counted_once_and_one_that_was_killed_by_its_best_epoch(tmp_pat
     (row,) = json.loads(capsys.readouterr().out)
     assert row["runs"] == 1 and row["status"] == "killed"
     assert row["valid_accuracy"] == pytest.approx(summary["best"]["valid_accuracy"])
+
+
+def test_runs_of_one_seed_and_configuration_are_one_sample(tmp_path, capsys):
+    """Two seeds of which one was run three times, once on another device's terms and once to half its way."""
+    runs = [start(small_config(tmp_path, "epochs=1", f"seed={seed}"), []) for seed in (0, 1)]
+    again = start(small_config(tmp_path, "epochs=1", "seed=1", "engine.threads=1"), [])
+    killed = start(small_config(tmp_path, "epochs=1", "seed=1"), [])
+    killed.write_json(killed.summary, {"status": "running", "select_by": "valid_accuracy"})
+    capsys.readouterr()
+    assert main(["compare", *(str(run.path) for run in (*runs, again, killed)), "--json"]) == 0
+    out, err = capsys.readouterr()
+    (row,) = json.loads(out)
+    scores = [run.read_json(run.summary)["best"]["valid_accuracy"] for run in (runs[0], again)]
+    assert row["runs"] == 2 and row["std"] == pytest.approx(np.std(scores, ddof=1))
+    assert row["status"] == "completed"
+    assert f"(2): {runs[1].path.name}, {killed.path.name}" in err
