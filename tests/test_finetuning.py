@@ -122,6 +122,17 @@ def test_what_freezes_after_a_while_is_the_plain_run_until_then_and_stays(tmp_pa
     assert torch.equal(*buffers)
 
 
+def test_freezing_that_the_run_does_not_come_to_is_told(tmp_path, capsys):
+    start(config(tmp_path / "late", "++model.freeze_after={conv1: 4 steps, bn1: 3 steps, fc: 9 steps}", "steps=4"), [])
+    told = capsys.readouterr().out
+    assert "model.freeze_after: 4 and 9 steps are not less than the run's 4: all learns to the end" in told
+    start(config(tmp_path / "never", "model.freeze=[conv1]", "model.unfreeze_after=4 steps", "steps=4"), [])
+    told = capsys.readouterr().out
+    assert "model.unfreeze_after: 4 steps are not less than the run's 4: what is frozen never learns" in told
+    start(config(tmp_path / "early", "model.freeze=[conv1]", "model.unfreeze_after=3 steps", "steps=4"), [])
+    assert "are not less than" not in capsys.readouterr().out
+
+
 def test_of_what_has_frozen_a_step_computes_no_gradient(tmp_path):
     after = "++model.freeze_after={conv1: 2 steps, bn1: 2 steps, layer1.0: 2 steps}"
     configuration = config(tmp_path, after, "steps=4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -57,7 +58,7 @@ def train(
         try:
             journal.say(describe_start(config, experiment))
             say_if_any(journal, warn_of_random_features(config))
-            for line in tell_repeats(experiment):
+            for line in (*explain_freezing(experiment), *tell_repeats(experiment)):
                 journal.say(line)
             fingerprints = experiment.fingerprints()
             require_same_images(run, fingerprints)
@@ -238,6 +239,25 @@ def tell_repeats(experiment: Experiment) -> list[str]:
     if not facts.task.has_classes or any(batches.images.files is None for batches in parts.values()):
         return []
     return find_repeats(parts, facts.classes)
+
+
+def explain_freezing(experiment: Experiment) -> list[str]:
+    """What was to freeze, or to learn, after longer than the run takes."""
+    frozen, num_steps = experiment.training.frozen, experiment.plan.num_steps
+    found = []
+    since = sorted({part.since for part in frozen if part.since >= num_steps})
+    if since:
+        steps = " and ".join(f"{step:,}" for step in since)
+        found.append(
+            f"model.freeze_after: {steps} steps are not less than the run's {num_steps:,}: all learns to the end"
+        )
+    for part in frozen:
+        if num_steps <= part.until < math.inf:
+            found.append(
+                f"model.unfreeze_after: {part.until:,} steps are not less than the run's {num_steps:,}: what is frozen "
+                "never learns"
+            )
+    return found
 
 
 def describe_start(config: Config, experiment: Experiment) -> str:
