@@ -125,7 +125,7 @@ def test_what_freezes_after_a_while_is_the_plain_run_until_then_and_stays(tmp_pa
 def test_freezing_that_the_run_does_not_come_to_is_told(tmp_path, capsys):
     start(config(tmp_path / "late", "++model.freeze_after={conv1: 4 steps, bn1: 3 steps, fc: 9 steps}", "steps=4"), [])
     told = capsys.readouterr().out
-    assert "model.freeze_after: 4 and 9 steps are not less than the run's 4: all learns to the end" in told
+    assert "model.freeze_after: 4 and 9 steps are not less than the run's 4: what was to freeze then" in told
     start(config(tmp_path / "never", "model.freeze=[conv1]", "model.unfreeze_after=4 steps", "steps=4"), [])
     told = capsys.readouterr().out
     assert "model.unfreeze_after: 4 steps are not less than the run's 4: what is frozen never learns" in told

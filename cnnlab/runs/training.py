@@ -249,7 +249,8 @@ def explain_freezing(experiment: Experiment) -> list[str]:
     if since:
         steps = " and ".join(f"{step:,}" for step in since)
         found.append(
-            f"model.freeze_after: {steps} steps are not less than the run's {num_steps:,}: all learns to the end"
+            f"model.freeze_after: {steps} steps are not less than the run's {num_steps:,}: what was to freeze then "
+            "learns to the end"
         )
     for part in frozen:
         if num_steps <= part.until < math.inf:
