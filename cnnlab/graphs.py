@@ -64,6 +64,12 @@ class RecordedCalls:
         return self._play(images).clone()  # the next call overwrites it
 
 
+def stop_recording(model: nn.Module) -> None:
+    """From now on its calls are computed as they are; the memory of a recording is free."""
+    if isinstance(model._compiled_call_impl, RecordedCalls):
+        model._compiled_call_impl = None
+
+
 def can_record(images: Tensor) -> bool:
     return images.is_cuda and len(images) > 0 and torch.is_grad_enabled()
 

@@ -32,6 +32,7 @@ from cnnlab.engine.network import Network
 from cnnlab.engine.state import Row, State
 from cnnlab.engine.timing import StepTimes
 from cnnlab.errors import MemoryShortage
+from cnnlab.graphs import stop_recording
 from cnnlab.modes import keep_modes
 from cnnlab.seeds import seed_step
 from cnnlab.tasks import Labels
@@ -120,6 +121,7 @@ def compute_gradients(training: Training, images: Tensor, labels: Labels, state:
             if min(size, len(labels)) <= 1 or not training.can_cut:
                 raise MemoryShortage(explain_shortage(training, size, error)) from error
             state.micro_batch_size = -(-min(size, len(labels)) // 2)
+        stop_recording(training.model)
         gc.collect()  # the failed pass is held by nothing any more
         if training.device.type == "cuda":
             torch.cuda.empty_cache()

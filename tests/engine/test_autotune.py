@@ -300,6 +300,18 @@ def test_what_cannot_be_recorded_is_computed_without(monkeypatch, accelerated):
     assert choice == BF16 and "bf16, channels_last, CUDA graphs" not in timings
 
 
+def test_what_draws_from_chance_in_python_is_not_recorded(monkeypatch, accelerated):
+    """Its recording has other gradients than the calls one by one, though not by much."""
+
+    class Coarse(RecordedCalls):
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            return super().__call__(images + 0.3 * torch.ones_like(images[:, :, :1, :1]))
+
+    monkeypatch.setattr(compute, "RecordedCalls", Coarse)
+    seconds = ON_GPU | {"bf16 channels_last graphs": 0.001}
+    assert choose_by(monkeypatch, seconds, 1_000, compile="auto")[0] == BF16
+
+
 def test_a_gpu_tries_first_what_is_most_often_the_fastest(monkeypatch):
     monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "tf32", "bf16"])
     device = torch.device("cuda")

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cnnlab.engine.compute import Compute
+from cnnlab.engine.compute import PLAIN, Compute
 from cnnlab.engine.loop import Plan, fit
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients
 from cnnlab.errors import MemoryShortage
+from cnnlab.graphs import RecordedCalls
 from cnnlab.optim import LOSSES
 from cnnlab.optim.losses import build_loss
 from cnnlab.stopping import StopRequest
@@ -88,6 +89,16 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_stays_so(error):
     tight.model.sizes.clear()
     compute_gradients(tight, IMAGES[:20], LABELS[:20], state)
     assert tight.model.sizes == [6, 7, 7]
+
+
+def test_where_memory_runs_out_a_recording_gives_back_its_own():
+    tight = with_model(make(), Small(30, ERRORS[0]))
+    tight = tight.computed_as(replace(PLAIN, compile="graphs"))
+    roomy = with_model(make(), Small(50, ERRORS[0])).computed_as(replace(PLAIN, compile="graphs"))
+    for training in (tight, roomy):
+        compute_gradients(training, IMAGES, LABELS, State())
+    assert tight.model._compiled_call_impl is None
+    assert isinstance(roomy.model._compiled_call_impl, RecordedCalls)
 
 
 @pytest.mark.parametrize("error", ERRORS)
