@@ -78,6 +78,8 @@ def start_device(name: str, num_threads: int | str | None = None, deterministic:
     if device.type == "cuda":
         if num_processes() > 1:
             torch.cuda.set_device(local_rank())
+        elif device.index is not None:
+            torch.cuda.set_device(device)  # whose streams are meant where none is named
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
         torch.backends.cudnn.deterministic = deterministic
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which costs time, and helps to find bugs alone

@@ -71,7 +71,12 @@ def stop_recording(model: nn.Module) -> None:
 
 
 def can_record(images: Tensor) -> bool:
-    return images.is_cuda and len(images) > 0 and torch.is_grad_enabled()
+    return lies_here(images) and len(images) > 0 and torch.is_grad_enabled()
+
+
+def lies_here(tensor: Tensor) -> bool:
+    """Whether it lies on the current CUDA device: what is computed on another one would not be recorded."""
+    return tensor.is_cuda and tensor.get_device() == torch.cuda.current_device()
 
 
 def adds_up(model: nn.Module) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from cnnlab import graphs
+from cnnlab.device import start_device
 from cnnlab.engine.compute import PLAIN, Compute
 
 
@@ -103,3 +106,22 @@ def test_outputs_outlast_the_next_call(recorded):
     kept = first.clone()
     step(model, 2 * images)
     assert torch.equal(first, kept)
+
+
+def test_what_lies_on_another_gpu_is_not_recorded(monkeypatch):
+    """Its kernels would run while the recording of the current one stays empty."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    there = [SimpleNamespace(is_cuda=True, get_device=lambda number=number: number) for number in (0, 1)]
+    assert [graphs.lies_here(tensor) for tensor in there] == [True, False]
+    assert not graphs.lies_here(torch.zeros(1))
+
+
+def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch):
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    start_device("cuda:1")
+    start_device("cuda")
+    assert current == [torch.device("cuda:1")]

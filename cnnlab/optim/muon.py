@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cnnlab.graphs import Function, record
+from cnnlab.graphs import Function, lies_here, record
 from cnnlab.optim.registry import OPTIMIZERS, Groups
 from cnnlab.signature import BelowOne, Count, Positive, WeightDecay
 
@@ -99,7 +99,7 @@ class Muon(Optimizer):
     def _orthogonalize(self, number: int, group: dict[str, Any], directions: list[Tensor]) -> list[Tensor]:
         """A matrix for each direction of a group. On a GPU, where launching its products takes longer, recorded."""
         function = partial(orthogonalize_each, num_iterations=group["num_iterations"])
-        if not all(direction.is_cuda for direction in directions):
+        if not all(map(lies_here, directions)):
             return function(directions)
         key = group["num_iterations"], [(each.shape, each.stride(), each.dtype) for each in directions]
         known, play = self._recordings.get(number, (None, function))
