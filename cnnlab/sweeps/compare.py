@@ -35,8 +35,7 @@ def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str,
     runs = [run for run in found.values() if has_tags(run.read_config(), tags)]
     if not runs:
         raise ConfigError(f"--tag: no run here is tagged {' and '.join(tags)}; expected tags that some run has")
-    runs, repeats = leave_out_repeats(runs)
-    rows = [read_row(run) for run in runs]
+    runs, rows, repeats = leave_out_repeats(runs, [read_row(run) for run in runs])
     metric = metric or choose_metric(runs)
     table = tabulate(runs, rows, by, metric)
     if form == "csv":
@@ -50,22 +49,29 @@ def compare(paths: Sequence[str], by: str | None, metric: str | None, form: str,
         print(remark, file=sys.stderr)
 
 
-def leave_out_repeats(runs: Sequence[RunDirectory]) -> tuple[list[RunDirectory], list[str]]:
+def leave_out_repeats(
+    runs: Sequence[RunDirectory], rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[RunDirectory], list[Mapping[str, Any]], list[str]]:
     """Of runs of one configuration and seed the newest of those that went to their end; and a remark on the others.
 
     They are one sample: counted as several they would make the deviation small and chance look like a difference.
     """
-    kept: dict[str, RunDirectory] = {}
-    for run in sorted(runs, key=lambda run: (run.read_status() == "completed", run.path.name)):
-        row = read_row(run)
+    alike: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
         same = {key: row[key] for key in sorted(row) if key == "seed" or key not in NOT_COMPARED}
-        kept[json.dumps(same, default=str)] = run
-    if len(kept) == len(runs):
-        return list(runs), []
-    chosen = set(kept.values())
-    left_out = [run.path.name for run in runs if run not in chosen]
+        alike.setdefault(json.dumps(same, default=str), []).append(number)
+
+    def rank(number: int) -> tuple[bool, str]:
+        return runs[number].read_status() == "completed", runs[number].path.name
+
+    kept = {max(numbers, key=rank) if len(numbers) > 1 else numbers[0] for numbers in alike.values()}
+    left_out = [run.path.name for number, run in enumerate(runs) if number not in kept]
     remark = format_list("not counted, having the configuration and the seed of another run here", left_out)
-    return [run for run in runs if run in chosen], [remark]
+    return (
+        [run for number, run in enumerate(runs) if number in kept],
+        [row for number, row in enumerate(rows) if number in kept],
+        [remark] if left_out else [],
+    )
 
 
 def print_explained(runs: Sequence[RunDirectory], rows: Sequence[Mapping[str, Any]], metric: str) -> None:

@@ -12,6 +12,7 @@ from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
 from cnnlab.models import DATA_INITS, INITS
+from cnnlab.models.whitened_cnn import GlobalMaxPool
 from cnnlab.models.whitening import find_whitening_filters, whitening
 from cnnlab.runs.start import start
 from tests.conftest import small_config
@@ -75,3 +76,16 @@ def test_dirac_convolutions_pass_their_inputs_on():
     images = torch.randn(2, 3, 6, 6)
     torch.testing.assert_close(conv(images)[:, :3], images)
     assert torch.equal(conv.weight[3:], own[3:])
+
+
+def test_the_last_pooling_is_adaptive_max_pooling_and_so_is_its_gradient():
+    """Of maps of any size, of which some hold their maximum twice."""
+    for height, width in ((3, 3), (2, 5), (1, 1)):
+        images = torch.randint(0, 4, (5, 7, height, width), generator=torch.Generator().manual_seed(0)).float()
+        ours, theirs = images.clone().requires_grad_(), images.clone().requires_grad_()
+        found, expected = GlobalMaxPool()(ours), torch.nn.AdaptiveMaxPool2d(1)(theirs)
+        assert torch.equal(found, expected)
+        weights = torch.arange(35.0).view_as(found)
+        (found * weights).sum().backward()
+        (expected * weights).sum().backward()
+        assert torch.equal(ours.grad, theirs.grad)
