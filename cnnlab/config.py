@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -24,7 +24,16 @@ from cnnlab.data.registry import ForEveryDataset
 from cnnlab.device import choose_device
 from cnnlab.distributed import num_processes
 from cnnlab.durations import Duration, Time
-from cnnlab.engine.compute import Compile, Compute, MemoryFormat, Precision, Threads, explain_missing
+from cnnlab.engine.compute import (
+    PLAIN,
+    Compile,
+    Compute,
+    Convolution,
+    MemoryFormat,
+    Precision,
+    Threads,
+    explain_missing,
+)
 from cnnlab.engine.views import Views
 from cnnlab.errors import ConfigError
 from cnnlab.metrics import COLUMNS, METRICS, ON_REQUEST, VALID_COLUMNS, find_missing
@@ -112,6 +121,7 @@ class Engine:
     min_delta: NonNegative
     max_time: Time | None
     overfit: Count | None  # batches
+    convolution: Convolution = "auto"
     tta: Views = "none"  # views of each test image that are averaged
     # Beside those that select or stop: see `metrics.py`.
     metrics: list[Annotated[str, OneOf(METRICS)]] = field(default_factory=list)
@@ -123,6 +133,14 @@ class Engine:
                 "sync_batch_norm, engine.micro_batch_size: both were given; expected one of them "
                 "(the statistics of a whole batch need all of its images at once)"
             )
+        if self.convolution == "winograd":
+            for key, expected in (("precision", "fp32"), ("memory_format", "channels_last"), ("compile", "off")):
+                value = getattr(self, key)
+                if value not in ("auto", expected):
+                    problems.append(
+                        f"convolution, engine.{key}: winograd and {value} were given; expected {expected} beside "
+                        "winograd, or another convolution"
+                    )
         if self.compile in ("graphs", "reduce-overhead") and self.micro_batch_size is not None:
             problems.append(
                 f"compile, engine.micro_batch_size: {self.compile} and a size were given; expected one of them "
@@ -216,10 +234,13 @@ class Config:
     @property
     def compute(self) -> Compute:
         """How to compute, as far as it is given. LBFGS takes all weights as one vector, which contiguous ones are."""
+        if self.engine.convolution == "winograd":  # which the others have to go with
+            return replace(PLAIN, threads=self.engine.threads, convolution="winograd")
         memory_format = self.engine.memory_format
         if self.optimizer.name == "lbfgs" and memory_format == "auto":
             memory_format = "contiguous"
-        return Compute(self.engine.precision, memory_format, self.engine.compile, self.engine.threads)
+        engine = self.engine
+        return Compute(engine.precision, memory_format, engine.compile, engine.threads, engine.convolution)
 
 
 # --- Parsing ------------------------------------------------------------------------------------------
@@ -354,7 +375,11 @@ def relate_device(engine: Engine) -> list[str]:
         problems.append(
             f"engine.compile: {engine.compile} was given; expected another: {device.type} has no CUDA graphs"
         )
-    elif engine.compile == "graphs" and num_processes() > 1:
+    if engine.convolution == "winograd" and device.type != "cpu":
+        problems.append(
+            f"engine.convolution: winograd was given; expected auto or direct: {device.type} has its own ways"
+        )
+    if engine.compile == "graphs" and device.type == "cuda" and num_processes() > 1:
         problems.append(
             "engine.compile: graphs was given to many processes; expected another: one of them may fail to record what "
             "the others wait for"
@@ -376,6 +401,11 @@ def relate_optimizer(
         problems.append(
             "engine.precision: fp16 was given; expected another one beside optimizer lbfgs, which compares losses of "
             "one step, while fp16 leaves steps out"
+        )
+    if optimizer.name == "lbfgs" and engine.convolution == "winograd":
+        problems.append(
+            "engine.convolution: winograd was given; expected auto or direct beside optimizer lbfgs, whose weights are "
+            "contiguous"
         )
     if optimizer.name == "lbfgs" and engine.memory_format == "channels_last":
         problems.append(

@@ -14,7 +14,7 @@ import cnnlab
 PACKAGE = Path(cnnlab.__file__).parent
 BASE = {
     "errors", "durations", "signature", "prefixes", "registry", "distributed", "seeds", "threads", "device", "stopping",
-    "tasks", "metrics", "modes", "progress", "atomic", "streams", "graphs",
+    "tasks", "metrics", "modes", "progress", "atomic", "streams", "graphs", "winograd",
 }  # fmt: skip
 BUILT = BASE | {"models", "data", "optim", "engine", "trackers", "plugins", "config"}
 MAY_IMPORT = {
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "atomic": set(),
     "streams": set(),
     "graphs": set(),
+    "winograd": set(),
     "durations": set(),
     "metrics": {"errors"},
     "modes": set(),

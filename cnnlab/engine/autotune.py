@@ -40,14 +40,26 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from cnnlab.distributed import by_main, largest, num_processes
 from cnnlab.engine import kept_ways
-from cnnlab.engine.compute import FORMATS, PLAIN, Compile, Compute, MemoryFormat, Precision, Threads, list_precisions
+from cnnlab.engine.compute import (
+    FORMATS,
+    PLAIN,
+    Compile,
+    Compute,
+    Convolution,
+    MemoryFormat,
+    Precision,
+    Threads,
+    list_precisions,
+)
 from cnnlab.engine.hardest import choose_images
+from cnnlab.engine.network import Network
 from cnnlab.engine.peak import measure_speed
 from cnnlab.engine.state import State
 from cnnlab.engine.step import Training, compute_gradients, unchanged
 from cnnlab.engine.timing import StepTimes, read_clock
 from cnnlab.tasks import Labels
 from cnnlab.threads import others_compute
+from cnnlab.winograd import may_gain
 
 SHARED = " shared"  # ends the key of what was found beside others
 MAX_SHARE = 0.01  # of the run, for measuring
@@ -110,8 +122,9 @@ def tune(
     return replace(tuning, compute=tuning.compute.uncompiled(), warnings=[*tuning.warnings, failure])
 
 
-def list_ways(wanted: Compute, device: torch.device) -> list[Compute]:
+def list_ways(wanted: Compute, network: Network) -> list[Compute]:
     """What is worth measuring where something is open, the plain way first; none of it compiled."""
+    device = network.device
     precisions: list[Precision] = list_precisions(device) if wanted.precision == "auto" else [wanted.precision]
     formats: list[MemoryFormat] = [wanted.memory_format]
     if wanted.memory_format == "auto":
@@ -119,10 +132,15 @@ def list_ways(wanted: Compute, device: torch.device) -> list[Compute]:
     threads: list[Threads] = [wanted.threads]
     if wanted.threads == "auto":
         threads = [None, 1] if device.type == "cpu" and torch.get_num_threads() > 1 else [None]
-    return [
-        Compute(precision, memory_format, "off", number)
-        for precision, memory_format, number in product(precisions, formats, threads)
+    convolutions: list[Convolution] = [wanted.convolution]
+    if wanted.convolution == "auto":
+        may_filter = device.type == "cpu" and wanted.compile in ("auto", "off") and may_gain(network.model)
+        convolutions = ["direct", "winograd"] if may_filter else ["direct"]
+    ways = [
+        Compute(precision, memory_format, "off", number, convolution)
+        for precision, memory_format, convolution, number in product(precisions, formats, convolutions, threads)
     ]
+    return [way for way in ways if way.convolution != "winograd" or way.can_filter]
 
 
 def list_worthwhile(ways: list[Compute], device: torch.device) -> list[Compute]:
@@ -179,7 +197,7 @@ class Bench:
     def tune(self, wanted: Compute, num_steps: int) -> Tuning:
         """What `tune` returns, before a compiler that is wanted is tried."""
         default = Tuning(wanted.fill(PLAIN))
-        is_choice = wanted.compile == "auto" or len(list_ways(wanted, self._training.device)) > 1
+        is_choice = wanted.compile == "auto" or len(list_ways(wanted, self._training.network)) > 1
         if not is_choice:
             return default
         if wanted.threads == "auto" and self.is_shared:
@@ -203,7 +221,7 @@ class Bench:
             if not self.is_accelerated:
                 self._budget = min(LEAST, SHORT_SHARE * seconds)
                 wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
-            if len(list_ways(wanted, self._training.device)) == 1 and not self.may_record(wanted):
+            if len(list_ways(wanted, self._training.network)) == 1 and not self.may_record(wanted):
                 return Tuning(wanted.fill(PLAIN))
             key = self.describe(wanted)
         key += SHARED if self.is_shared else ""
@@ -222,7 +240,7 @@ class Bench:
         """The fastest way, found in the time that there is."""
         wanted = self.narrow(wanted, step_seconds)
         # What is compiled is chosen among what is not: else each way would have to be compiled.
-        ways = list_worthwhile(list_ways(wanted, self._training.device), self._training.device)
+        ways = list_worthwhile(list_ways(wanted, self._training.network), self._training.device)
         plain = ways[0]
         taken = step_seconds * self.timed_share
         num_timed = min(100, max(1, math.ceil(TURN / taken)))
@@ -387,7 +405,7 @@ class Bench:
             modes = modes[:1]
         reference = self.first_gradient(replace(way, precision="fp32"))
         for mode in modes:
-            compiled = replace(way, compile=mode)
+            compiled = replace(way, compile=mode, convolution="direct")
             begin = time.perf_counter()
             try:
                 require_close(self.first_gradient(compiled), reference)

@@ -1,4 +1,4 @@
-"""How a network computes: in which numbers, in which memory format, compiled or not.
+"""How a network computes: in which numbers and memory format, by which convolutions, compiled or not.
 
 fp32   32 bits throughout, also where a device would rather round the factors of products on the way
 tf32   products of numbers rounded to 10 bits of mantissa, sums in fp32; NVIDIA since compute capability 8
@@ -8,6 +8,7 @@ fp16   autocast in float16: 10 bits of mantissa, but so little range that losses
 
 Weights, the optimizer's state, losses and metrics are float32 in all of them.
 
+On a CPU, 3×3 convolutions in fp32 may be computed by Winograd's filtering, with fewer products: see `winograd.py`.
 On a CPU, also by how many threads: the sums that they divide come out in other last digits, so that their number
 belongs to the way. One is best for small networks and beside other work, where threads wait for each other.
 """
@@ -23,10 +24,12 @@ from torch import Tensor, nn
 
 from cnnlab.graphs import RecordedCalls
 from cnnlab.signature import Count
+from cnnlab.winograd import WinogradConvolutions
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 Compile = Literal["auto", "off", "graphs", "default", "reduce-overhead", "max-autotune"]
+Convolution = Literal["auto", "direct", "winograd"]
 Threads = Literal["auto"] | Count | None  # None: as many as torch takes anyway
 
 DTYPES: dict[Precision, torch.dtype] = {
@@ -46,15 +49,25 @@ class Compute:
     memory_format: MemoryFormat = "auto"
     compile: Compile = "auto"
     threads: Threads = "auto"
+    convolution: Convolution = "auto"
 
     def __str__(self) -> str:
         compiled = {"off": "", "graphs": ", CUDA graphs"}.get(self.compile, f", compiled ({self.compile})")
+        convolution = ", Winograd" if self.convolution == "winograd" else ""
         threads = "" if self.threads is None else f", threads: {self.threads}"
-        return f"{self.precision}, {self.memory_format}{compiled}{threads}"
+        return f"{self.precision}, {self.memory_format}{convolution}{compiled}{threads}"
 
     def fill(self, decided: Compute) -> Compute:
-        """This way, and what is `decided` where it is open."""
-        return Compute(**{k: getattr(decided, k) if value == "auto" else value for k, value in asdict(self).items()})
+        """This way, and what is `decided` where it is open; convolutions as they go with the rest of it."""
+        filled = Compute(**{k: getattr(decided, k) if value == "auto" else value for k, value in asdict(self).items()})
+        if self.convolution == "auto" and filled.convolution == "winograd" and not filled.can_filter:
+            return replace(filled, convolution="direct")
+        return filled
+
+    @property
+    def can_filter(self) -> bool:
+        """Whether Winograd's filtering goes with the rest of it."""
+        return (self.precision, self.memory_format, self.compile) == ("fp32", "channels_last", "off")
 
     def uncompiled(self) -> Compute:
         return replace(self, compile="off")
@@ -62,7 +75,9 @@ class Compute:
     @classmethod
     def from_dict(cls, stored: Any) -> Compute:
         """What summary.json tells of a run; all open where it tells nothing."""
-        known = stored if isinstance(stored, dict) else {}
+        if not isinstance(stored, dict) or not stored:
+            return cls()
+        known = {"convolution": "direct", **stored}  # of a run before there were others
         return cls(**{key: known[key] for key in asdict(cls()) if key in known})
 
     # --- What a forward pass asks -------------------------------------------------------------------
@@ -71,10 +86,12 @@ class Compute:
         """Images (N, C, H, W), which come in channels_last memory, in this format; features (N, F) as they are."""
         return images.contiguous() if self.memory_format == "contiguous" else images
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+    def forward_pass(self, device: torch.device) -> AbstractContextManager[Any]:
         """What a forward pass runs in. Sets how the device computes in float32, in the backward pass after it too."""
         if device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+        if self.convolution == "winograd":
+            return WinogradConvolutions()
         if self.precision in ("fp32", "tf32"):
             return nullcontext()
         return torch.autocast(device.type, dtype=DTYPES[self.precision])
@@ -96,7 +113,7 @@ class Compute:
             model.compile(mode=mode, dynamic=False)  # kernels for any size of batch are slower than no compiling
 
 
-PLAIN = Compute("fp32", "channels_last", "off", None)
+PLAIN = Compute("fp32", "channels_last", "off", None, "direct")
 
 
 def explain_missing(precision: Precision, device: torch.device) -> str | None:

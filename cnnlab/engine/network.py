@@ -21,7 +21,7 @@ class Network:
     compute: Compute = PLAIN
 
     def __call__(self, images: Tensor) -> Tensor:
-        with self.compute.autocast(self.device):
+        with self.compute.forward_pass(self.device):
             outputs: Tensor = self.model(self.compute.arrange(images))
         return outputs.float()
 

@@ -25,7 +25,7 @@ def measure_product_peak(device: torch.device, precision: Precision, seconds: fl
     """The most multiply-adds per second, in about `seconds`; None for a precision that the device does not have."""
     if explain_missing(precision, device):
         return None
-    Compute(precision).autocast(device)  # for the numbers of products in float32; the factors have their own
+    Compute(precision).forward_pass(device)  # for the numbers of products in float32; the factors have their own
     deadline = time.perf_counter() + seconds
     peak = 0.0
     for size in SIZES:
@@ -50,7 +50,7 @@ def measure_speed(device: torch.device, precision: Precision, seconds: float = 0
 
     Far from the peak where a device is large; to hold one precision against another that is enough.
     """
-    Compute(precision).autocast(device)
+    Compute(precision).forward_pass(device)
     dtype = DTYPES[precision]
     size, num_images = (4096, 512) if device.type == "cuda" else (256, 4)
     factor = torch.full((size, size), 0.5, dtype=dtype, device=device)

@@ -19,12 +19,28 @@ from cnnlab.models.registry import MODELS
 from cnnlab.signature import Count, Positive
 
 
+class ConvolutionToPool(nn.Conv2d):
+    """A 3×3 convolution that does not compute the last of an odd number of rows or columns, which pooling leaves out.
+
+    Of 7×7 outputs that is a quarter, of 15×15 an eighth.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        odd_height, odd_width = (size % 2 for size in x.shape[2:])
+        if not (odd_height or odd_width):
+            return super().forward(x)
+        return F.conv2d(F.pad(x, (1, 1 - odd_width, 1, 1 - odd_height)), self.weight)
+
+
 class Block(nn.Module):
     """Convolution, pooling to a half, then more convolutions; with `residual` the first result goes around the rest."""
 
     def __init__(self, in_channels: int, out_channels: int, depth: int, residual: bool):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv1 = ConvolutionToPool(in_channels, out_channels)
         self.pool = nn.MaxPool2d(2)
         self.norm1 = shifting_norm(out_channels)
         self.gelu = nn.GELU()

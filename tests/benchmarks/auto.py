@@ -45,7 +45,7 @@ def main() -> None:
             seconds = time.perf_counter() - begin
         bench = Bench(training, None)
         step = bench.time_steps(PLAIN, 1)
-        fastest = bench.take_turns(list_ways(wanted, device), max(1, round(TURN / step)), 3)
+        fastest = bench.take_turns(list_ways(wanted, training.network), max(1, round(TURN / step)), 3)
         best = min(fastest, key=fastest.__getitem__)
         lost = fastest.get(chosen, fastest[PLAIN]) / fastest[best] - 1
         share = seconds / (arguments.steps * step)

@@ -71,9 +71,10 @@ def make_training(name: str, batch_size: int, device: torch.device) -> Training:
 
 def measure(name: str, batch_size: int, num_turns: int, device: torch.device) -> tuple[Compute, dict[Compute, float]]:
     """The way that is taken, and the seconds of a step of each way that is sound."""
-    bench = Bench(make_training(name, batch_size, device), None)
+    training = make_training(name, batch_size, device)
+    bench = Bench(training, None)
     num_timed = max(1, round(TURN / bench.time_steps(PLAIN, 1)))
-    seconds = bench.take_turns(list_ways(Compute(), device), num_timed, num_turns)
+    seconds = bench.take_turns(list_ways(Compute(), training.network), num_timed, num_turns)
     return pick(seconds, PLAIN), seconds
 
 

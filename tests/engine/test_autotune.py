@@ -72,6 +72,10 @@ def make_convolutional() -> Training:
     )
 
 
+def wide_convolution() -> nn.Module:
+    return nn.Conv2d(256, 256, 3)
+
+
 def choose_by(monkeypatch, seconds: dict[str, float], num_steps: int, **given: str):
     """The choice and the timings for these seconds a step, and the clock."""
     monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "bf16"])
@@ -105,7 +109,7 @@ def test_what_is_given_stays(monkeypatch):
     choice, timings, _ = choose_by(monkeypatch, SECONDS, 10_000, precision="fp32")
     assert choice == PLAIN and set(timings) == {"fp32, channels_last", "fp32, contiguous"}
     choice, _, clock = choose_by(monkeypatch, SECONDS, 10_000, precision="bf16", memory_format="contiguous")
-    assert choice == Compute("bf16", "contiguous", "off", None) and clock.num_passes == 0
+    assert choice == replace(BF16, memory_format="contiguous") and clock.num_passes == 0
 
 
 @pytest.fixture
@@ -231,7 +235,7 @@ def test_a_machine_that_becomes_slow_meanwhile_ends_the_measuring(monkeypatch):
         clock.now += 0.1 if clock.num_passes < 9 else 100.0  # in the second turn
 
     training.model.register_forward_hook(tick)
-    tuning = tune(training, Compute("fp32", "auto", "off", None), 1_000)
+    tuning = tune(training, replace(PLAIN, memory_format="auto"), 1_000)
     assert tuning.compute == PLAIN and set(tuning.timings) == {"fp32, channels_last", "fp32, contiguous"}
 
 
@@ -258,7 +262,7 @@ def test_a_processor_is_timed_with_a_part_of_a_large_batch(monkeypatch, part, ch
 
 def test_on_one_core_there_is_no_choice_of_threads():
     assert torch.get_num_threads() == 1
-    assert list_ways(replace(PLAIN, threads="auto"), CPU) == [PLAIN]
+    assert list_ways(replace(PLAIN, threads="auto"), make().network) == [PLAIN]
 
 
 def test_short_runs_are_not_measured(monkeypatch):
@@ -315,7 +319,7 @@ def test_what_draws_from_chance_in_python_is_not_recorded(monkeypatch, accelerat
 def test_a_gpu_tries_first_what_is_most_often_the_fastest(monkeypatch):
     monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "tf32", "bf16"])
     device = torch.device("cuda")
-    ways = list_worthwhile(list_ways(AUTO, device), device)
+    ways = list_worthwhile(list_ways(AUTO, Network(wide_convolution(), device)), device)
     assert [(way.memory_format, way.precision) for way in ways] == [
         ("channels_last", "fp32"), ("channels_last", "bf16"), ("channels_last", "tf32"),
         ("contiguous", "bf16"), ("contiguous", "tf32"), ("contiguous", "fp32"),
@@ -494,8 +498,20 @@ def test_explaining_what_a_device_does_not_have():
 
 
 def test_the_plain_way_is_the_first_of_the_combinations():
-    assert list_ways(AUTO, CPU)[0] == PLAIN
-    assert list_ways(BF16, CPU) == [BF16]
+    network = make().network
+    assert list_ways(AUTO, network)[0] == PLAIN
+    assert list_ways(BF16, network) == [BF16]
+
+
+def test_fewer_products_are_measured_where_a_network_can_have_them():
+    """On a CPU, in fp32 and channels_last, without a compiler."""
+    network = Network(wide_convolution(), CPU)
+    fewer = replace(PLAIN, convolution="winograd")
+    wanted = replace(PLAIN, memory_format="auto", convolution="auto")
+    assert list_ways(wanted, network) == [PLAIN, fewer, replace(PLAIN, memory_format="contiguous")]
+    assert fewer not in list_ways(replace(wanted, compile="default"), network)
+    assert fewer not in list_ways(wanted, make().network)
+    assert [way for way in list_ways(AUTO, network) if way.convolution == "winograd"] == [fewer]
 
 
 def test_networks_that_take_turns_compute_each_in_its_own_numbers():
@@ -510,8 +526,11 @@ def test_networks_that_take_turns_compute_each_in_its_own_numbers():
 def test_the_way_to_compute_is_filled_with_what_was_decided():
     decided = Compute("bf16", "contiguous", "off", None)
     assert Compute(memory_format="channels_last").fill(decided) == Compute("bf16", "channels_last", "off", None)
-    assert Compute.from_dict({"precision": "tf32", "timings": {}}) == Compute("tf32")
+    assert Compute.from_dict({"precision": "tf32", "timings": {}}) == Compute("tf32", convolution="direct")
     assert Compute.from_dict(None) == AUTO
+    fewer = replace(PLAIN, convolution="winograd")
+    assert AUTO.fill(fewer) == fewer
+    assert Compute(precision="bf16").fill(fewer) == BF16  # who asks for other numbers gets them
 
 
 # --- Compiling ------------------------------------------------------------------------------------------------

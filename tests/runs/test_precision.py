@@ -37,7 +37,7 @@ def measured(monkeypatch) -> list[dict]:
         if "auto" not in asdict(wanted).values():
             return tune(experiment, wanted, num_steps, size, say)
         asked.append(wanted)
-        return Tuning(wanted.fill(Compute("bf16", "contiguous", "off", None)), TIMINGS)
+        return Tuning(wanted.fill(Compute("bf16", "contiguous", "off", None, "direct")), TIMINGS)
 
     monkeypatch.setattr(training, "tune", measure)
     return asked
@@ -50,7 +50,8 @@ def summary_of(run) -> dict:
 def test_the_choice_is_told_and_repeated_by_those_who_go_on_and_by_those_who_repeat(tmp_path, measured, capsys):
     whole = start(small_config(tmp_path / "whole", "epochs=3"), [])
     assert summary_of(whole)["compute"] == {
-        "precision": "bf16", "memory_format": "contiguous", "compile": "off", "threads": None, "timings": TIMINGS
+        "precision": "bf16", "memory_format": "contiguous", "compile": "off", "threads": None, "convolution": "direct",
+        "timings": TIMINGS,
     }  # fmt: skip
     assert "computing in bf16, contiguous (images/s by measurement: fp32, channels_last: 100;" in whole.log.read_text()
     assert whole.read_config()["engine"]["precision"] == "auto"
@@ -81,7 +82,8 @@ def test_another_precision_may_be_given_to_those_who_go_on(tmp_path, measured):
     run = start(small_config(tmp_path), [])
     resume(str(run.path), ["epochs=3", "engine.precision=fp32"])
     assert summary_of(run)["compute"] | {"timings": {}} == {
-        "precision": "fp32", "memory_format": "contiguous", "compile": "off", "threads": None, "timings": {}
+        "precision": "fp32", "memory_format": "contiguous", "compile": "off", "threads": None, "convolution": "direct",
+        "timings": {},
     }  # fmt: skip
     assert len(measured) == 1
 
@@ -124,6 +126,51 @@ def test_exact_resume(tmp_path, precision):
     assert ("scaler" in load_checkpoint(run.last)) == (precision == "fp16")
     assert summary_of(run)["test"] == summary_of(whole)["test"]
     assert summary_of(run)["test"]["accuracy"] > 0.5
+
+
+def test_convolutions_with_fewer_products(tmp_path):
+    """Learn the same, to rounding; resume and are evaluated to the bit."""
+    given = ["model=whitened_cnn", "optimizer.lr=0.01"]
+    fewer = [*given, "engine.convolution=winograd"]
+    direct = start(small_config(tmp_path / "direct", *given), [])
+    whole = start(small_config(tmp_path / "whole", *fewer, "epochs=2"), [])
+    run = start(small_config(tmp_path / "short", *fewer, "epochs=1"), [])
+    resume(str(run.path), ["epochs=2"])
+    assert_same_end(run, whole)
+    assert summary_of(run)["compute"]["convolution"] == "winograd"
+    assert summary_of(direct)["compute"]["convolution"] == "direct"
+    (first, *_), (expected, *_) = whole.read_metrics(), direct.read_metrics()
+    assert first["train_loss"] != expected["train_loss"]
+    assert first["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-3)
+    evaluation = evaluate_run(str(whole.path))
+    assert {key: evaluation[key] for key in ("loss", "accuracy", "log_loss")} == summary_of(whole)["test"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ("engine.precision=bf16", "engine.convolution, engine.precision: winograd and bf16 were given; expected fp32"),
+        ("engine.memory_format=contiguous", "engine.memory_format: winograd and contiguous were given"),
+        ("engine.compile=default", "engine.compile: winograd and default were given; expected off"),
+    ],
+)
+def test_fewer_products_are_for_fp32(other, told):
+    with pytest.raises(ConfigError, match=told):
+        parse(compose_tree("engine.convolution=winograd", other))
+
+
+def test_fewer_products_decide_what_they_go_with():
+    assert parse(compose_tree("engine.convolution=winograd")).compute == replace(
+        PLAIN, threads="auto", convolution="winograd"
+    )
+    with pytest.raises(ConfigError, match="engine.convolution: winograd was given; expected auto or direct beside opt"):
+        parse(compose_tree("engine.convolution=winograd", "optimizer=lbfgs"))
+
+
+def test_fewer_products_are_for_a_cpu(monkeypatch):
+    monkeypatch.setattr(config, "choose_device", lambda name: torch.device("cuda"))
+    with pytest.raises(ConfigError, match="engine.convolution: winograd was given; expected auto or direct: cuda"):
+        parse(compose_tree("engine.convolution=winograd"))
 
 
 def test_a_network_that_cannot_be_compiled_is_trained_without(tmp_path, monkeypatch, capsys):
