@@ -1,4 +1,4 @@
-"""3×3 convolutions by Winograd's minimal filtering, with down to a quarter of the products.
+"""3×3 convolutions by Winograd's minimal filtering, with a quarter of the products or less.
 
 An image is cut into tiles of m×m outputs. A tile needs n×n inputs (n = m + 2), and its outputs follow from n² products
 for each pair of channels instead of 9 m² (Lavin and Gray, arXiv:1509.09308):
@@ -16,6 +16,7 @@ and to move them to and fro in memory: it wins where there are many channels, an
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -39,7 +40,10 @@ _scratch = threading.local()
 
 
 class WinogradConvolutions(TorchFunctionMode):
-    """Inside, convolutions that are faster by Winograd's filtering are computed so; others as they are."""
+    """Inside, convolutions that are faster by Winograd's filtering are computed so; others as they are.
+
+    A mode of torch and no layers of our own: networks, their exports and their averages know nothing of it.
+    """
 
     def __torch_function__(
         self,
@@ -231,7 +235,7 @@ class _Convolution(torch.autograd.Function):
             of_products = transform_gradient(gradient[part], tiling, transforms)
             if of_filters is not None:
                 tiles = transform_inputs(images[part], padding, tiling, transforms)
-                torch.baddbmm(of_filters, of_products.transpose(1, 2), tiles, out=of_filters)
+                of_filters.baddbmm_(of_products.transpose(1, 2), tiles)
             if of_images is not None:
                 of_tiles = take("tiles", *of_products.shape[:2], num_inputs)
                 torch.bmm(of_products, filters, out=of_tiles)
@@ -331,7 +335,7 @@ def cut(images: Tensor, tiling: Tiling, window: tuple[int, int]) -> Tensor:
 
 def take(name: str, *shape: int) -> Tensor:
     """Memory of this thread for numbers on their way, the same each time that `name` asks, whatever is in it."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     held: dict[str, Tensor] = _scratch.__dict__
     if name not in held or held[name].numel() < size:
         held.pop(name, None)

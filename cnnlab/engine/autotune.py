@@ -1,13 +1,14 @@
 """The fastest way to compute that is sound, found by timing real steps, where "auto" leaves it open.
 
-It is the plain way (fp32, channels_last, off) unless measuring pays: all of it may take MAX_SHARE of what the run
-will, which a plain step tells, or LEAST seconds. A run under QUICK seconds is not measured. In one under SHORT seconds
-a CPU is measured for the number of threads alone, since many of them on a busy machine take several times as long as
-one. A precision whose matrix products and convolutions are slower than those of fp32 is not stepped at all, nor are the
-least promising ways where there is no time for all. The others take turns, on a CPU with PART images of a larger
-batch, where their number changes little in which way is the faster. One is *sound* if the loss and the gradient of the
-first batch are close to those of fp32. One is taken if its fastest turn beats the plain way's by more than MARGIN:
-turns are disturbed by what else the machine does, which only ever makes them longer.
+It is the plain way (fp32, channels_last, direct convolutions, off) unless measuring pays: all of it may take MAX_SHARE
+of what the run will, which a plain step tells, or LEAST seconds. A run under QUICK seconds is not measured. In one
+under SHORT seconds a CPU is measured for its convolutions and the number of threads alone, since many threads on a
+busy machine take several times as long as one. A precision whose matrix products and convolutions are slower than
+those of fp32 is not stepped at all, nor are the least promising ways where there is no time for all. The others take
+turns, on a CPU with PART images of a larger batch, where their number changes little in which way is the faster. One
+is *sound* if the loss and the gradient of the first batch are close to those of fp32. One is taken if its fastest turn
+beats the plain way's by more than MARGIN: turns are disturbed by what else the machine does, which only ever makes
+them longer.
 
 On a CUDA device the way that is found is tried as CUDA graphs too: a small network spends most of its time on launching
 kernels, one by one. Compiling is tried last, and only where the time for measuring has room for COMPILING seconds.
@@ -220,7 +221,10 @@ class Bench:
             self._budget = LEAST
             if not self.is_accelerated:
                 self._budget = min(LEAST, SHORT_SHARE * seconds)
-                wanted = self.narrow(replace(default.compute, threads=wanted.threads), step_seconds)
+                short = replace(default.compute, threads=wanted.threads)
+                if short.fill(PLAIN).can_filter:
+                    short = replace(short, convolution=wanted.convolution)
+                wanted = self.narrow(short, step_seconds)
             if len(list_ways(wanted, self._training.network)) == 1 and not self.may_record(wanted):
                 return Tuning(wanted.fill(PLAIN))
             key = self.describe(wanted)

@@ -233,7 +233,7 @@ OUTPUTS = {
 
 
 def write_example(trained: Trained, kind: str) -> str:
-    """example.py: some twenty lines that predict a picture with the file and without cnnlab."""
+    """example.py: some thirty lines that predict a picture with the file and without cnnlab."""
     facts = trained.facts
     mean, std = list_normalisation(facts)
     package, load, compute = LOADING[kind]
@@ -260,6 +260,11 @@ def write_example(trained: Trained, kind: str) -> str:
         f"MEAN, STD = np.array({mean}), np.array({std})",
         load.format(file=FILES[kind], network=network),
         "picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))",
+        'if picture.mode.startswith("I"):  # 16 bits, of which the upper ones count',
+        "    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))",
+        'if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:  # on white',
+        '    picture = picture.convert("RGBA")',
+        '    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)',
         f'picture = picture.convert("{"L" if facts.channels == 1 else "RGB"}")',
         "scale = SHORTER / min(picture.size)",
         "picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)",

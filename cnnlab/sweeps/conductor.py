@@ -33,6 +33,7 @@ from cnnlab.sweeps.plan import (
     propose_all,
     read_axes,
     read_bases,
+    require_sound,
     with_threads,
 )
 from cnnlab.sweeps.plots import draw_answers
@@ -69,6 +70,8 @@ def resume_sweep(path: str, overrides: Sequence[str]) -> int:
         trials = sweep.read_trials()
         if settings.trials is not None and settings.trials * settings.seeds < len(trials):
             raise ConfigError(f"sweep.trials: {settings.trials} was given; the sweep has {len(trials)} trials already")
+        if "trials" in given:
+            require_sound(settings, read_axes(plan))
         if settings.searches == "random":
             axes, bases = read_axes(plan), read_bases(plan)
             first = len(trials) // settings.seeds

@@ -18,7 +18,7 @@ from cnnlab.signature import as_yaml
 from cnnlab.sweeps.directory import SweepDirectory, Trial
 from cnnlab.sweeps.launching import require_launcher, split_launcher
 from cnnlab.sweeps.processes import begin_server
-from cnnlab.sweeps.proposals import draw, import_optuna, list_combinations, list_ends
+from cnnlab.sweeps.proposals import count_combinations, draw_different, import_optuna, list_combinations, list_ends
 from cnnlab.sweeps.settings import Settings, parse_settings
 from cnnlab.sweeps.space import Axis, is_value, split_overrides
 
@@ -67,6 +67,12 @@ def require_sound(settings: Settings, axes: Sequence[Axis]) -> None:
     problems = []
     if settings.searches and not axes:
         problems.append("sweep.trials: nothing varies; expected a key with values, such as optimizer.lr=0.01,0.1")
+    most = count_combinations(axes)
+    if axes and settings.trials is not None and most is not None and settings.trials > most:
+        problems.append(
+            f"sweep.trials: {settings.trials} was given; expected at most {most}, which are all combinations: the same "
+            "one again would end the same (sweep.seeds=N repeats each with other seeds)"
+        )
     if settings.seeds > 1 and any(axis.key == "seed" for axis in axes):
         problems.append("seed, sweep.seeds: both vary the seed; expected one of them")
     if settings.searches not in (None, "random"):
@@ -108,8 +114,7 @@ def propose_all(settings: Settings, axes: Sequence[Axis], first: int = 0) -> Ite
         yield from list_combinations(axes)
     elif settings.searches == "random":
         assert settings.trials is not None
-        for number in range(first, settings.trials):
-            yield draw(axes, settings.seed, number)
+        yield from draw_different(axes, settings.seed, settings.trials)[first:]
 
 
 def make_trials(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -39,10 +40,26 @@ def list_ends(axes: Sequence[Axis]) -> list[list[str]]:
     ]
 
 
-def draw(axes: Sequence[Axis], seed: int, number: int) -> list[str]:
+def count_combinations(axes: Sequence[Axis]) -> int | None:
+    """None where there is no end of them."""
+    numbers = [axis.num_values for axis in axes]
+    return None if None in numbers else math.prod(number for number in numbers if number is not None)
+
+
+def draw(axes: Sequence[Axis], seed: int, number: int, attempt: int = 0) -> list[str]:
     """The configuration of a number, whatever was drawn before it."""
-    random = Random(f"cnnlab {seed} {number}")
+    random = Random(f"cnnlab {seed} {number} {attempt}" if attempt else f"cnnlab {seed} {number}")
     return [f"{axis.key}={axis.draw(random.random())}" for axis in axes]
+
+
+def draw_different(axes: Sequence[Axis], seed: int, total: int) -> list[list[str]]:
+    """So many configurations, none twice while others are left; the first ones whatever the total."""
+    most = count_combinations(axes)
+    found: list[list[str]] = []
+    for number in range(total):
+        attempts = (draw(axes, seed, number, attempt) for attempt in itertools.count())
+        found.append(next(values for values in attempts if values not in found or len(found) >= (most or math.inf)))
+    return found
 
 
 class Study:

@@ -29,6 +29,13 @@ class Axis:
     def is_continuous(self) -> bool:
         return not self.choices
 
+    @property
+    def num_values(self) -> int | None:
+        """How many there are; None of numbers that are not whole."""
+        if self.choices:
+            return len(self.choices)
+        return int(self.high) - int(self.low) + 1 if self.whole else None
+
     def write(self, value: float) -> str:
         """A number of this axis as it is typed."""
         return repr(round(value)) if self.whole else repr(float(value))

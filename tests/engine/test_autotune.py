@@ -22,6 +22,7 @@ from cnnlab.graphs import RecordedCalls
 from cnnlab.optim.averages import PlainWeights
 from cnnlab.optim.stepping import plain_step
 from cnnlab.threads import unchanged_threads
+from cnnlab.winograd import WinogradConvolutions
 from tests.engine.test_loop import CPU, IMAGES, Source, make
 from tests.runs.test_resume import assert_same
 
@@ -54,12 +55,14 @@ class Clock:
         self.now += self.seconds[f"{precision} {layout}{recorded}"]
 
 
-def make_convolutional() -> Training:
+def make_convolutional(wide: bool = False) -> Training:
     training = make()
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(128, 5)
     )
+    if wide:
+        model.insert(1, nn.Sequential(nn.Conv2d(8, 256, 1), nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(256, 8, 1)))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     images = IMAGES.contiguous(memory_format=torch.channels_last)  # as batches have them
     return replace(
@@ -501,6 +504,23 @@ def test_the_plain_way_is_the_first_of_the_combinations():
     network = make().network
     assert list_ways(AUTO, network)[0] == PLAIN
     assert list_ways(BF16, network) == [BF16]
+
+
+@pytest.mark.parametrize(("num_steps", "others"), [(250, 0), (10_000, 3)])  # of 0.1 s: a short run and a long one
+@pytest.mark.parametrize(("seconds", "chosen"), [(0.05, "winograd"), (0.097, "direct")])
+def test_fewer_products_are_taken_where_they_are_faster(monkeypatch, num_steps, others, seconds, chosen):
+    monkeypatch.setattr(autotune, "list_precisions", lambda device: ["fp32", "bf16"])
+    monkeypatch.setattr(autotune, "measure_speed", lambda device, precision: 1.0)
+    training, clock = make_convolutional(wide=True), Clock(monkeypatch, {})
+
+    def tick(model: nn.Module, inputs, output) -> None:
+        modes = map(type, torch.overrides._get_current_function_mode_stack())
+        clock.now += seconds if WinogradConvolutions in modes else 0.1
+
+    training.model.register_forward_hook(tick)
+    tuning = tune(training, AUTO.uncompiled(), num_steps)
+    assert tuning.compute == replace(PLAIN, convolution=chosen)
+    assert len(tuning.timings) == 2 + others and "fp32, channels_last, Winograd" in tuning.timings
 
 
 def test_fewer_products_are_measured_where_a_network_can_have_them():

@@ -12,7 +12,7 @@ from cnnlab.errors import ConfigError
 from cnnlab.experiment.assembly import assemble
 from cnnlab.experiment.training import build_experiment
 from cnnlab.models import DATA_INITS, INITS
-from cnnlab.models.whitened_cnn import GlobalMaxPool
+from cnnlab.models.whitened_cnn import ConvolutionToPool, GlobalMaxPool
 from cnnlab.models.whitening import find_whitening_filters, whitening
 from cnnlab.runs.start import start
 from tests.conftest import small_config
@@ -45,6 +45,14 @@ def test_directions_and_their_negatives_fill_the_first_convolution(width, num_se
     torch.testing.assert_close(weight[:half], find_whitening_filters(smooth_images(), (2, 2))[:half])
     assert torch.equal(weight[num_set:], before[0][num_set:]) and not model[0].bias.any()
     assert torch.equal(model[1].weight, before[2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (8, 7), (9, 6), (4, 4)])
+def test_what_pooling_leaves_out_is_not_computed(height, width):
+    layer, images = ConvolutionToPool(3, 5), torch.randn(2, 3, height, width)
+    found, whole = layer(images), F.conv2d(images, layer.weight, padding=1)
+    assert found.shape == (2, 5, height // 2 * 2, width // 2 * 2)
+    torch.testing.assert_close(F.max_pool2d(found, 2), F.max_pool2d(whole, 2))
 
 
 def test_a_network_without_such_a_convolution_is_refused():

@@ -49,22 +49,37 @@ def colours(tmp_path_factory) -> tuple[RunDirectory, Path]:
 @pytest.mark.parametrize(
     "kind", [kind if kind == "onnx" else pytest.param(kind, marks=pytest.mark.slow) for kind in NEEDS]
 )
-def test_the_example_predicts_without_cnnlab_what_cnnlab_predicts(colours, kind, capsys):
+def test_the_example_predicts_without_cnnlab_what_cnnlab_predicts(colours, kind, capsys, tmp_path):
     pytest.importorskip(NEEDS[kind])
     run, picture = colours
     assert main(["export", str(run), "--format", kind]) == 0
     folder = Path(capsys.readouterr().out.strip().splitlines()[-1])
     assert folder == run.path / "export" / kind
-    command = [sys.executable, "-c", WITHOUT_CNNLAB, str(folder / "example.py"), str(picture)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    told = {name: float(share) for name, share in (line.split("\t") for line in done.stdout.splitlines())}
-    target = folder / "expected.csv"
-    assert main(["predict", str(run), "--images", str(picture), "--output", str(target)]) == 0
-    header, row = (line.split(",") for line in target.read_text().replace('"dark ""one"""', 'dark "one"').splitlines())
-    for name in ("light", 'dark "one"'):
-        assert told[name] == pytest.approx(float(row[header.index(name)]), abs=2e-5)
-    assert len((folder / "example.py").read_text().splitlines()) <= 27
+    pictures = [picture, *draw_others(picture, tmp_path)] if kind == "onnx" else [picture]
+    for number, path in enumerate(pictures):
+        command = [sys.executable, "-c", WITHOUT_CNNLAB, str(folder / "example.py"), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        told = {name: float(share) for name, share in (line.split("\t") for line in done.stdout.splitlines())}
+        target = tmp_path / f"{number}.csv"
+        assert main(["predict", str(run), "--images", str(path), "--output", str(target)]) == 0
+        table = target.read_text().replace('"dark ""one"""', 'dark "one"')
+        header, row = (line.split(",") for line in table.splitlines())
+        for name in ("light", 'dark "one"'):
+            assert told[name] == pytest.approx(float(row[header.index(name)]), abs=2e-5)
+    assert len((folder / "example.py").read_text().splitlines()) <= 32
+
+
+def draw_others(picture: Path, folder: Path) -> list[Path]:
+    """The same in 16 bits of grey, half transparent, and with a palette of which a colour is transparent."""
+    with Image.open(picture) as opened:
+        grey = np.asarray(opened.convert("L")).astype(np.uint16)
+        Image.fromarray(grey << 8).save(folder / "sixteen.png")
+        see_through = opened.convert("RGBA")
+        see_through.putalpha(100)
+        see_through.save(folder / "alpha.png")
+        opened.convert("P").save(folder / "palette.png", transparency=3)
+    return sorted(folder.glob("*.png"))
 
 
 def test_the_card_tells_what_it_is(colours):

@@ -231,6 +231,9 @@ def test_speed_is_told(tmp_path, monkeypatch):
     )  # nobody asks for the gradient of the images
     assert 0 < speed["share_of_peak"] < 1
     assert set(speed["step_milliseconds"]) == {"data", "forward", "backward", "optimizer"}
+    fewer = start(small_config(tmp_path, "engine.convolution=winograd"), [])
+    speed = summary_of(fewer)["speed"]
+    assert speed["multiply_adds_per_second"] > 0 and speed["share_of_peak"] is None
 
 
 def test_the_work_of_images_that_grow_is_the_mean_of_their_epochs(tmp_path):

@@ -17,7 +17,7 @@ from cnnlab.runs.start import start
 from cnnlab.sweeps.answers import write_best
 from cnnlab.sweeps.compare import bootstrap_difference, compare_pair, explain_variance, find_varied, mcnemar
 from cnnlab.sweeps.directory import Outcome, SweepDirectory, Trial
-from cnnlab.sweeps.proposals import draw
+from cnnlab.sweeps.proposals import count_combinations, draw, draw_different
 from cnnlab.sweeps.pruning import Judge
 from cnnlab.sweeps.settings import parse_settings
 from cnnlab.sweeps.space import Axis
@@ -102,6 +102,15 @@ def test_the_best_configuration_is_a_file_whatever_its_values_are(tmp_path):
     }
     (command,) = [line for line in sweep.best.read_text().splitlines() if line.startswith("# cnnlab train")]
     assert shlex.split(command.removeprefix("# "))[2:] == ["model=lenet", "name=my\\ run", "~plots", *values]
+
+
+def test_nothing_is_drawn_twice_while_others_are_left():
+    axes = [Axis("x", ("a", "b", "c")), Axis("y", (), 1, 4, whole=True)]
+    assert count_combinations(axes) == 12 and count_combinations([*axes, Axis("z", (), 0.0, 1.0)]) is None
+    drawn = draw_different(axes, 0, 12)
+    assert len(set(map(tuple, drawn))) == 12 and draw_different(axes, 0, 5) == drawn[:5]
+    assert drawn[0] == draw(axes, 0, 0)
+    assert len(draw_different(axes, 0, 15)) == 15  # of a sweep begun before that was refused
 
 
 @pytest.mark.parametrize("axis", [Axis("x", (), 1e-4, 1.0, log=True), Axis("x", (), 2, 5, whole=True)])

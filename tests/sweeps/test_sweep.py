@@ -304,6 +304,7 @@ MISTAKES = {
     "no such setting": (["optimizer.lr=0.1,0.2", "sweep.seedz=3"], "sweep.seedz"),
     "one bad combination": (["optimizer.lr=0.1,-1", "epochs=1,2"], "optimizer.lr: -1"),
     "nothing varies": (["sweep.trials=3", "sweep.sampler=random"], "nothing varies"),
+    "more than there are": (["batch_size=8,16", "epochs=1,2", "sweep.trials=5", "sweep.sampler=random"], "at most 4"),
     "two ways to seed": (["seed=0,1", "sweep.seeds=2"], "expected one of them"),
     "a policy": (["seed=0,1", "sweep.on_failure=again"], "continue, stop or retry:N"),
 }
