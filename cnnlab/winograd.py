@@ -11,7 +11,7 @@ pass is of the same kind, each matrix transposed.
 
 Numbers are those of the convolution to rounding: ten times as much of it in float32, and for tiles of seven a hundred
 times, a tenth of what products in tf32 lose. Half as many bits would be too few. What it costs is to transform tiles
-and to move them to and fro in memory: it wins where there are many channels, and not where there are few.
+and weights and to move them to and fro in memory: it wins where there are many channels, in large batches of small maps.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from torch.overrides import TorchFunctionMode
 
 POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2, 4)
 TILES = (2, 3, 4, 5, 6, 7)  # outputs on a side
-MOVING = 50  # products whose time it takes to move a number of a tile there and back
+MOVING = 50  # products whose time it takes to move a number of tiles or weights there and back
 SMALL = 2  # times as long as others take products of a matrix so small as those that transform tiles
-MIN_GAIN = 1.15  # of what is expected, for a convolution to be computed so
+SHORT = 5  # width² at which direct convolutions take twice as long, whose registers hold pixels of a row
+MIN_GAIN = 1.2  # of what is expected, for a convolution to be computed so
 MAX_SCRATCH = 32 * 2**20  # bytes of the numbers that are at work at a time, which lie in caches then
 
 _scratch = threading.local()
@@ -81,7 +82,7 @@ class Call(NamedTuple):
         if images.dim() != 4 or not len(images) or not images.is_contiguous(memory_format=torch.channels_last):
             return False
         height, width = find_size(images, as_pair(padding))
-        return min(height, width) > 0 and expect_gain(self.weight, height, width) >= MIN_GAIN
+        return min(height, width) > 0 and expect_gain(self.weight, len(images), height, width) >= MIN_GAIN
 
 
 def as_pair(value: int | Sequence[int] | str) -> tuple[int, ...]:
@@ -101,19 +102,20 @@ def is_plain(weight: Tensor, stride: int | Sequence[int], dilation: int | Sequen
 
 
 def may_gain(model: nn.Module) -> bool:
-    """Whether there is a convolution with so many channels that it may be faster so."""
+    """Whether there is a convolution with so many channels that it may be faster so, in a large batch."""
     return any(
         isinstance(module, nn.Conv2d)
         and is_plain(module.weight, module.stride, module.dilation, module.groups)
-        and expect_gain(module.weight, 28, 28) >= MIN_GAIN
+        and expect_gain(module.weight, 1000, 28, 28) >= MIN_GAIN
         for module in model.modules()
     )
 
 
-def expect_gain(weight: Tensor, height: int, width: int) -> float:
+def expect_gain(weight: Tensor, num_images: int, height: int, width: int) -> float:
     """How many times as fast it is expected to be for outputs of a size."""
-    direct = 9 * height * width * weight.shape[0] * weight.shape[1]
-    return direct / Tiling.choose(weight, height, width).cost(*weight.shape[:2])
+    products = 9 * num_images * height * width * weight.shape[0] * weight.shape[1]
+    direct = products * (1 + SHORT / width**2)
+    return direct / Tiling.choose(weight, num_images, height, width).cost(*weight.shape[:2], num_images)
 
 
 def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None, padding: tuple[int, ...] = (1, 1)) -> Tensor:
@@ -160,16 +162,18 @@ class Tiling(NamedTuple):
     columns: int
 
     @classmethod
-    def choose(cls, weight: Tensor, height: int, width: int) -> Tiling:
+    def choose(cls, weight: Tensor, num_images: int, height: int, width: int) -> Tiling:
         """For outputs of a size, the one that is expected to be the fastest."""
-        return _choose(*weight.shape[:2], height, width)
+        return _choose(*weight.shape[:2], num_images, height, width)
 
-    def cost(self, num_outputs: int, num_inputs: int) -> float:
-        """How long an image with so many channels is expected to take, in products of two numbers."""
+    def cost(self, num_outputs: int, num_inputs: int, num_images: int) -> float:
+        """How long a batch with so many channels is expected to take, in products of two numbers."""
         numbers, outputs = self.num_inputs, self.tile[0] * self.tile[1]
         of_inputs = num_inputs * numbers * (SMALL * numbers + MOVING)
         of_outputs = num_outputs * numbers * (SMALL * outputs + MOVING)
-        return self.num_tiles * (numbers * num_inputs * num_outputs + of_inputs + of_outputs)
+        of_weights = num_inputs * num_outputs * numbers * (SMALL * 9 + MOVING)
+        of_tile = numbers * num_inputs * num_outputs + of_inputs + of_outputs
+        return num_images * self.num_tiles * of_tile + of_weights
 
     @property
     def num_tiles(self) -> int:
@@ -196,9 +200,9 @@ class Tiling(NamedTuple):
 
 
 @cache
-def _choose(num_outputs: int, num_inputs: int, height: int, width: int) -> Tiling:
+def _choose(num_outputs: int, num_inputs: int, num_images: int, height: int, width: int) -> Tiling:
     tilings = (Tiling((a, b), -(-height // a), -(-width // b)) for a, b in product(TILES, TILES))
-    return min(tilings, key=lambda tiling: tiling.cost(num_outputs, num_inputs))
+    return min(tilings, key=lambda tiling: tiling.cost(num_outputs, num_inputs, num_images))
 
 
 class _Convolution(torch.autograd.Function):
@@ -208,7 +212,7 @@ class _Convolution(torch.autograd.Function):
         ctx.padding = padding
         (num_outputs, num_inputs), num_images = weight.shape[:2], len(images)
         height, width = find_size(images, padding)
-        tiling = Tiling.choose(weight, height, width)
+        tiling = Tiling.choose(weight, num_images, height, width)
         transforms = make_transforms(tiling.tile)
         filters = transform_weight(weight, transforms).transpose(1, 2)
         outputs = images.new_empty(num_images, height, width, num_outputs)
@@ -226,7 +230,7 @@ class _Convolution(torch.autograd.Function):
         padding = ctx.padding
         num_outputs, num_inputs = weight.shape[:2]
         to_images, to_weight, _ = ctx.needs_input_grad
-        tiling = Tiling.choose(weight, *gradient.shape[2:])
+        tiling = Tiling.choose(weight, len(images), *gradient.shape[2:])
         transforms = make_transforms(tiling.tile)
         filters = transform_weight(weight, transforms)
         of_images = torch.empty_like(images, memory_format=torch.channels_last) if to_images else None

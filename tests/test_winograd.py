@@ -115,7 +115,7 @@ def test_training_goes_on_after_predicting():
 
 
 def test_inside_the_mode_those_that_win_are_computed_so():
-    layer, images = nn.Conv2d(128, 128, 3, padding=1), draw(4, 128, 8, 8)
+    layer, images = nn.Conv2d(128, 128, 3, padding=1), draw(32, 128, 8, 8)
     direct = layer(images)
     with WinogradConvolutions():
         found = layer(images)
@@ -138,28 +138,30 @@ def test_inside_the_mode_those_that_win_are_computed_so():
     ],
 )  # fmt: skip
 def test_inside_the_mode_the_others_stay_as_they_are(layer, channels):
-    images = draw(2, channels, 8, 8).to(layer.weight.dtype)
+    images = draw(32, channels, 8, 8).to(layer.weight.dtype)
     with WinogradConvolutions():
         found = layer(images)
     assert torch.equal(found, layer(images))
 
 
 def test_half_precision_other_layouts_and_empty_batches_stay_as_they_are():
-    layer, images = nn.Conv2d(128, 128, 3, padding=1), draw(2, 128, 8, 8)
+    layer, images = nn.Conv2d(128, 128, 3, padding=1), draw(32, 128, 8, 8)
     assert Call(images, layer.weight, padding=1).is_faster()
+    assert not Call(images[:1], layer.weight, padding=1).is_faster()
     assert not Call(images.contiguous(), layer.weight, padding=1).is_faster()
     assert not Call(images[:0], layer.weight, padding=1).is_faster()
-    assert not Call(draw(2, 128, 2, 2), layer.weight).is_faster()  # no outputs: torch tells what is wrong
+    assert not Call(draw(32, 128, 2, 2), layer.weight).is_faster()  # no outputs: torch tells what is wrong
     with torch.autocast("cpu", torch.bfloat16):
         assert not Call(images, layer.weight, padding=1).is_faster()
     with WinogradConvolutions(), pytest.raises(RuntimeError, match="Kernel size"):
-        F.conv2d(draw(2, 128, 2, 2), layer.weight)
+        F.conv2d(draw(32, 128, 2, 2), layer.weight)
 
 
 def test_where_it_is_expected_to_win():
     """By the products: of 36 where 144 were needed no more than four times, less what moving tiles takes."""
     wide, narrow = torch.empty(512, 512, 3, 3), torch.empty(32, 32, 3, 3)
-    assert 2.5 < expect_gain(wide, 4, 4) < 4
-    assert expect_gain(narrow, 32, 32) < 1
+    assert 2.5 < expect_gain(wide, 1000, 4, 4) < 4
+    assert expect_gain(wide, 8, 4, 4) < 1  # where transforming the weights takes the time
+    assert expect_gain(narrow, 1000, 32, 32) < 1
     assert may_gain(nn.Sequential(nn.ReLU(), nn.Conv2d(256, 256, 3)))
     assert not may_gain(nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(256, 256, 1)))
