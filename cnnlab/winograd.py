@@ -11,7 +11,7 @@ pass is of the same kind, each matrix transposed.
 
 Numbers are those of the convolution to rounding: ten times as much of it in float32, and for tiles of seven a hundred
 times, a tenth of what products in tf32 lose. Half as many bits would be too few. What it costs is to transform tiles
-and weights and to move them to and fro in memory: it wins where there are many channels, in large batches of small maps.
+and weights and to move them to and fro in memory: it wins with many channels, in large batches of small maps.
 """
 
 from __future__ import annotations
