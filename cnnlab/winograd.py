@@ -113,9 +113,9 @@ def may_gain(model: nn.Module) -> bool:
 
 def expect_gain(weight: Tensor, num_images: int, height: int, width: int) -> float:
     """How many times as fast it is expected to be for outputs of a size."""
-    products = 9 * num_images * height * width * weight.shape[0] * weight.shape[1]
-    direct = products * (1 + SHORT / width**2)
-    return direct / Tiling.choose(weight, num_images, height, width).cost(*weight.shape[:2], num_images)
+    num_outputs, num_inputs = weight.shape[:2]
+    direct = 9 * num_images * height * width * num_inputs * num_outputs * (1 + SHORT / width**2)
+    return direct / Tiling.choose(weight, num_images, height, width).cost(num_outputs, num_inputs, num_images)
 
 
 def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None, padding: tuple[int, ...] = (1, 1)) -> Tensor:
