@@ -234,12 +234,12 @@ class Config:
     @property
     def compute(self) -> Compute:
         """How to compute, as far as it is given. LBFGS takes all weights as one vector, which contiguous ones are."""
-        if self.engine.convolution == "winograd":  # which the others have to go with
-            return replace(PLAIN, threads=self.engine.threads, convolution="winograd")
-        memory_format = self.engine.memory_format
+        engine = self.engine
+        if engine.convolution == "winograd":  # which the others have to go with
+            return replace(PLAIN, threads=engine.threads, convolution="winograd")
+        memory_format = engine.memory_format
         if self.optimizer.name == "lbfgs" and memory_format == "auto":
             memory_format = "contiguous"
-        engine = self.engine
         return Compute(engine.precision, memory_format, engine.compile, engine.threads, engine.convolution)
 
 
@@ -375,14 +375,14 @@ def relate_device(engine: Engine) -> list[str]:
         problems.append(
             f"engine.compile: {engine.compile} was given; expected another: {device.type} has no CUDA graphs"
         )
-    if engine.convolution == "winograd" and device.type != "cpu":
-        problems.append(
-            f"engine.convolution: winograd was given; expected auto or direct: {device.type} has its own ways"
-        )
-    if engine.compile == "graphs" and device.type == "cuda" and num_processes() > 1:
+    elif engine.compile == "graphs" and num_processes() > 1:
         problems.append(
             "engine.compile: graphs was given to many processes; expected another: one of them may fail to record what "
             "the others wait for"
+        )
+    if engine.convolution == "winograd" and device.type != "cpu":
+        problems.append(
+            f"engine.convolution: winograd was given; expected auto or direct: {device.type} has its own ways"
         )
     return problems
 

@@ -195,6 +195,7 @@ class Tiling(NamedTuple):
 
     def divide(self, num_images: int, num_channels: int) -> Iterator[slice]:
         """Parts of a batch that caches hold, whose inputs and outputs have so many channels together."""
+        # Tiles and products, 4 bytes a number, and as much on its way to or from them.
         size = max(1, MAX_SCRATCH // (8 * self.num_inputs * self.num_tiles * num_channels))
         return (slice(begin, begin + size) for begin in range(0, num_images, size))
 

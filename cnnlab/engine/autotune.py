@@ -221,9 +221,7 @@ class Bench:
             self._budget = LEAST
             if not self.is_accelerated:
                 self._budget = min(LEAST, SHORT_SHARE * seconds)
-                short = replace(default.compute, threads=wanted.threads)
-                if short.fill(PLAIN).can_filter:
-                    short = replace(short, convolution=wanted.convolution)
+                short = replace(default.compute, threads=wanted.threads, convolution=wanted.convolution)
                 wanted = self.narrow(short, step_seconds)
             if len(list_ways(wanted, self._training.network)) == 1 and not self.may_record(wanted):
                 return Tuning(wanted.fill(PLAIN))
