@@ -18,9 +18,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from cnnlab.data.dataset import Unlabelled
+from cnnlab.data.files import explain_broken
 from cnnlab.data.pictures import say_framed, take_framed
 from cnnlab.data.resize import crop_five, crop_square
-from cnnlab.errors import MAX_LISTED, DataError
+from cnnlab.errors import DataError
 from cnnlab.threads import die_with_parent, num_cores
 
 MAX_IMAGES = 500  # in a chunk
@@ -80,11 +81,7 @@ def map_chunks(
     for result, num_images, broken, some in loader:
         framed += some
         if broken and not skip:
-            shown = "".join(f"\n  {reason}" for reason in list(broken.values())[:MAX_LISTED])
-            raise DataError(
-                f"{len(broken)} pictures cannot be decoded; fix or remove them, or leave them out with "
-                f"--on-bad-image skip:{shown}"
-            )
+            raise DataError(explain_broken(list(broken.values()), "--on-bad-image skip"))
         if result is not None and not beside:
             result = predict(result)
         if broken:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cnnlab.data.dataset import Pictures
 from cnnlab.distributed import say
-from cnnlab.errors import DataError, format_list
+from cnnlab.errors import MAX_LISTED, DataError, format_list
 
 # Kinds that Pillow reads with another module: what that is, and how it is had.
 OPTIONAL = {
@@ -131,6 +131,13 @@ def say_passed_over(folder: Path, listing: Listing) -> None:
         )
     if listing.folders:
         say(format_list(f"{folder}: sub-folders passed over, pictures are looked for beside them", listing.folders))
+
+
+def explain_broken(reasons: Sequence[str], remedy: str) -> str:
+    """The message about pictures that cannot be decoded, each with its own reason; `remedy` leaves them out."""
+    what, them = ("1 picture", "it") if len(reasons) == 1 else (f"{len(reasons):,} pictures", "them")
+    shown = "".join(f"\n  {reason}" for reason in reasons[:MAX_LISTED])
+    return f"{what} cannot be decoded; fix or remove {them}, or leave {them} out with {remedy}:{shown}"
 
 
 def tell_missing(names: Iterable[str]) -> str:

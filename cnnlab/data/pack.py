@@ -35,9 +35,10 @@ import numpy as np
 import torch
 
 from cnnlab.atomic import replacing
+from cnnlab.data.files import explain_broken
 from cnnlab.data.store import Packed, PackedJpegs, Resident
 from cnnlab.distributed import say
-from cnnlab.errors import MAX_LISTED, DataError, StorageError, abridge, format_bytes, printable
+from cnnlab.errors import DataError, StorageError, abridge, format_bytes, printable
 from cnnlab.progress import Progress
 from cnnlab.threads import num_cores
 
@@ -47,6 +48,7 @@ ROW = 32  # bytes of the table a picture
 SHARE = 0.5  # of the disk that is free, which pixels may take unasked
 SPARE = 64 << 20  # bytes of the disk that packing leaves free
 AT_ONCE = 16  # pictures that a thread takes at a time
+REMEDY = "dataset.on_bad_image=skip"  # for pictures that cannot be decoded
 
 Result = TypeVar("Result")
 
@@ -199,7 +201,7 @@ def open_pack(
                     earlier.unlink(missing_ok=True)
                 pack = Pack(folder / name, len(paths), decoder)
     if pack.broken and not allow_broken:
-        raise DataError(explain_broken([find_fault(decoder, paths[index]) for index in pack.broken]))
+        raise DataError(explain_broken([find_fault(decoder, paths[index]) for index in pack.broken], REMEDY))
     return pack
 
 
@@ -300,7 +302,7 @@ def write_pack(path: Path, paths: Sequence[Path], decoder: Decoder, allow_broken
             write = append_jpegs if decoder.is_encoded else place_pixels
             num_bytes, faults = write(file, begin, spots, paths, decoder)
             if faults and not allow_broken:
-                raise DataError(explain_broken(faults))
+                raise DataError(explain_broken(faults, REMEDY))
             table = spots.view(np.uint8).ravel()
             file.seek(0)
             file.write(MARK + digest_table(path.name, begin + num_bytes, table) + table.tobytes())
@@ -403,12 +405,3 @@ def find_fault(decoder: Decoder, path: Path) -> str:
     except DataError as error:
         return str(error)
     return f"{path}: could not be read when it was packed; touch it to have it packed again"
-
-
-def explain_broken(reasons: Sequence[str]) -> str:
-    """The message about pictures that cannot be decoded, each with its own reason."""
-    shown = "".join(f"\n  {reason}" for reason in reasons[:MAX_LISTED])
-    return (
-        f"{len(reasons)} pictures cannot be decoded; fix or remove them, or leave them out with "
-        f"dataset.on_bad_image=skip:{shown}"
-    )

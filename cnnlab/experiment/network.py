@@ -75,19 +75,22 @@ def build_network(
     model = build_model(config, facts)
     require_size(model, facts.channels, facts.image_size)
     shared = config.model.shared
+    if shared.init is not None:
+        model.apply(INITS[shared.init])
     if shared.weights is not None and not trained:
         published = find_published(config.model.name, config.model.arguments.get("arch"))
         load_weights(model, shared.weights, published, new_head=new_head)
-    if shared.init is not None:
-        model.apply(INITS[shared.init])
     return Network(model.to(device), device, facts.task).computed_as(config.compute.fill(PLAIN).uncompiled())
 
 
 @torch.no_grad()
 def initialise_from_data(config: Config, network: Network, train: Batches) -> None:
-    """Let weights begin as `model.init_from_data` makes them of the first training images. Raises ConfigError."""
+    """Let weights begin as `model.init_from_data` makes them of the first training images, unless they are trained.
+
+    Raises ConfigError.
+    """
     name = config.model.shared.init_from_data
-    if name is None:
+    if name is None or config.model.shared.weights is not None:
         return
     source = replace(train.in_order(), batch_size=NUM_IMAGES)
     DATA_INITS[name](network.model, source.batch(0, 0)[0])

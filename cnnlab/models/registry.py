@@ -22,7 +22,7 @@ class ForEveryModel:
     init: Annotated[str, OneOf(INITS)] | None = None  # None: as torch initialises
     init_from_data: Annotated[str, OneOf(DATA_INITS)] | None = None  # after `init`, by the training images
     batch_norm_momentum: Share | None = None  # of the newest batch in the running statistics; None: the network's own
-    weights: str | None = None  # trained ones to begin with: see `weights.py`
+    weights: str | None = None  # trained ones, over what `init` has made; `init_from_data` is left out: `weights.py`
     freeze: Literal["backbone"] | list[str | int] = field(default_factory=list)  # starts of parameters' names
     unfreeze_after: Duration | None = None  # None: never
     freeze_after: dict[str | int, Duration] | None = None  # by starts of parameters' names
@@ -37,12 +37,6 @@ class ForEveryModel:
 
     def find_problems(self) -> list[str]:
         problems = []
-        if self.init is not None and self.weights is not None:
-            problems.append(
-                f"init: {self.init} was given, here or by the network's file; expected null beside model.weights"
-            )
-        if self.init_from_data is not None and self.weights is not None:
-            problems.append("init_from_data, model.weights: both were given; expected one of them, and the other null")
         if self.unfreeze_after is not None and not self.freeze:
             problems.append(f"unfreeze_after: {self.unfreeze_after} was given; expected null where model.freeze is []")
         if self.feature_views not in ("auto", 0) and not self.keeps_backbone:

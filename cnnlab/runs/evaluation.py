@@ -18,9 +18,20 @@ from cnnlab.experiment.assembly import build_criterion, require_normalisation
 from cnnlab.experiment.dataset import build_dataset, read_parts
 from cnnlab.experiment.network import build_network
 from cnnlab.experiment.normalisation import settle_normalisation
+from cnnlab.prefixes import starts
 from cnnlab.runs.classes import ClassScore, average, score_classes, write_table
 from cnnlab.runs.directory import RunDirectory
 from cnnlab.runs.trained import find_changed, load_trained
+
+# Keys, and groups of keys, that have done their work once a network is trained.
+OF_TRAINING = (
+    *("epochs", "steps", "examples", "sampling", "learn_hardest", "seed"),
+    *("augment", "optimizer", "schedule", "average", "logger", "sweep"),
+    *(f"model.{key}" for key in ("init", "init_from_data", "weights", "feature_views")),
+    *(f"model.{key}" for key in ("freeze", "unfreeze_after", "freeze_after")),
+    *(f"engine.{key}" for key in ("micro_batch_size", "sync_batch_norm", "log_every", "checkpoint_every")),
+    *(f"engine.{key}" for key in ("select_by", "stop_by", "patience", "min_delta", "max_time")),
+)
 
 
 def evaluate_run(
@@ -30,12 +41,26 @@ def evaluate_run(
 
     "changed" names the parts of the dataset that are not what the run began with.
     """
+    require_effect(overrides)
     run = RunDirectory.open(path)
     trained = load_trained(run, checkpoint, overrides)
     parts = trained.read_parts()
     measured = measure(trained.config, trained.facts, trained.network, parts, part)
     changed = find_changed(run, {name: batches.fingerprint() for name, batches in parts.items()})
     return {"run": str(run), "checkpoint": trained.weights.name, "changed": changed, **measured}
+
+
+def require_effect(overrides: Sequence[str]) -> None:
+    """Raises ConfigError for changes that leave a trained network and its images as they are."""
+    given = [text.partition("=")[0] for text in overrides]
+    idle = [key for key in given if any(starts(key, name) for name in OF_TRAINING)]
+    if idle:
+        raise ConfigError(
+            [
+                f"{key}: changes nothing of a trained run; expected keys of dataset, split, loss or engine"
+                for key in idle
+            ]
+        )
 
 
 def evaluate_weights(config: Config, part: str | None = None) -> dict[str, Any]:

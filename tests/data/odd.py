@@ -343,7 +343,7 @@ def broken_file(title: str, name: str, write_it: Callable[[Path], object], words
 
     def refused(root, random):
         _, key = with_file(random, root, name, write_it)
-        return folder(root), Refused(rf"(?s)1 pictures cannot be decoded.*{key}: .*{words}")
+        return folder(root), Refused(rf"(?s)1 picture cannot be decoded.*{key}: .*{words}")
 
     def skipped(root, random):
         train, key = with_file(random, root, name, write_it)

@@ -271,7 +271,7 @@ def test_what_is_no_file_is_refused_or_left_out_and_never_waited_for(tmp_path, k
     odd = tmp_path / "data" / "a" / "99.png"
     ODD_FILES[kind](odd)
     with within_seconds(20):
-        with pytest.raises(DataError, match=rf"(?s)1 pictures cannot be decoded.*99\.png.*{kind}"):
+        with pytest.raises(DataError, match=rf"(?s)1 picture cannot be decoded.*99\.png.*{kind}"):
             build(tmp_path / "data", resize=resize).read("train")
         images = build(tmp_path / "data", resize=resize, on_bad_image="skip").read("train")
         assert images.name(range(6)) == [f"{'ab'[n % 2]}/{n}.png" for n in (0, 2, 4, 1, 3, 5)]

@@ -316,7 +316,7 @@ def test_broken_pictures_may_be_allowed(tmp_path):
     opened = open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"], allow_broken=True)
     assert opened.broken == [1]
     assert all(np.array_equal(opened.pictures(24)[index], whole[index]) for index in (0, 2, 3, 4))
-    with pytest.raises(DataError, match=r"1 pictures cannot be decoded.*\n.*/1.png"):
+    with pytest.raises(DataError, match=r"1 picture cannot be decoded.*\n.*/1.png"):
         open_pack(paths, "train", DECODER, [tmp_path / ".cnnlab"])
 
 

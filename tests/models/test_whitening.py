@@ -71,10 +71,14 @@ def test_a_run_begins_with_it_keeps_it_frozen_and_repeats(tmp_path):
     assert torch.equal(trained["whiten.weight"], weight) and trained["whiten.bias"].any()
 
 
-def test_trained_weights_are_not_overwritten(tmp_path):
-    with pytest.raises(ConfigError, match="init_from_data, model.weights: both were given"):
-        small_config(tmp_path, "model.init_from_data=whitening", "model.weights=some.pth")
+def test_trained_weights_take_the_place_of_any_initialisation(tmp_path):
     assert list(DATA_INITS) == ["whitening"]
+    given = ["model=whitened_cnn", "model.widths=[4,4]", "model.init=dirac", "model.init_from_data=whitening"]
+    source = start(small_config(tmp_path / "source", *given, "steps=3"), [])
+    trained = load_checkpoint(source.find_weights())["model"]
+    config = small_config(tmp_path / "next", *given, f"model.weights={source.path}")
+    begun = build_experiment(config, assemble(config)).training.model.state_dict()
+    assert all(torch.equal(begun[key], value) for key, value in trained.items())
 
 
 def test_dirac_convolutions_pass_their_inputs_on():

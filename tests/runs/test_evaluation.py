@@ -34,6 +34,16 @@ def test_training_images_are_looked_at_in_order_and_without_augmentation(run):
     assert first == second and first["images"] == 1294
 
 
+def test_changes_that_mean_nothing_to_a_trained_run_are_refused_all_at_once(run, capsys):
+    given = ["optimizer.lr=3", "epochs=9", "model.weights=other.pth", "engine.patience=2", "split.seed=0"]
+    assert main(["evaluate", str(run.path), *given]) == 2
+    told = capsys.readouterr().err
+    for key in ("optimizer.lr", "epochs", "model.weights", "engine.patience"):
+        assert f"{key}: changes nothing of a trained run" in told
+    assert "split.seed" not in told
+    assert main(["evaluate", str(run.path), "split.seed=0", "engine.eval_batch_size=7"]) == 0
+
+
 def test_weights_without_a_run_are_evaluated_as_those_of_one(run, tmp_path, capsys):
     state = load_checkpoint(run.find_weights())["model"]
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "sent.pth")

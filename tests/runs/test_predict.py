@@ -360,7 +360,7 @@ def test_a_torn_picture_is_named_and_nothing_written(runs, tmp_path, cifar):
     torn = tmp_path / "data" / "test" / "9.png"
     whole = torn.read_bytes()
     torn.write_bytes(whole[:60])
-    with pytest.raises(DataError, match="1 pictures cannot be decoded(.|\n)*9.png"):
+    with pytest.raises(DataError, match="1 picture cannot be decoded(.|\n)*9.png"):
         predict([str(run)])
     assert not run.predictions.exists() and not run.submission.exists()
     torn.write_bytes(whole)
