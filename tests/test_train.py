@@ -71,10 +71,6 @@ MISTAKES = {
     "a mix": (["+augment.mixpu.alpha=1"], ["augment.mixpu: no 'mixpu'; did you mean mixup?"]),
     "an argument of a mix": (["+augment.mixup.alpha=0"], ["augment.mixup.alpha: 0 was given; expected float above 0"]),
     "an initialisation": (["model.init=xavi"], ["model.init: no 'xavi'; did you mean xavier?"]),
-    "weights and their opposite": (
-        ["model=torchvision", "model.weights=DEFAULT", "model.init=kaiming"],
-        ["model.init: kaiming was given"],
-    ),
     "an architecture": (["model=torchvision", "model.arch=resnet35"], ["model.arch: torchvision has no 'resnet35'"]),
     "a type": (["epochs=many"], ["epochs: 'many' was given; expected float above 0"]),
     "a negative rate": (["optimizer.lr=-0.1"], ["optimizer.lr: -0.1 was given; expected float above 0"]),
