@@ -22,7 +22,7 @@ class ForEveryModel:
     init: Annotated[str, OneOf(INITS)] | None = None  # None: as torch initialises
     init_from_data: Annotated[str, OneOf(DATA_INITS)] | None = None  # after `init`, by the training images
     batch_norm_momentum: Share | None = None  # of the newest batch in the running statistics; None: the network's own
-    weights: str | None = None  # trained ones, over what `init` has made; `init_from_data` is left out: `weights.py`
+    weights: str | None = None  # trained ones, in the place of `init` and `init_from_data`: see `weights.py`
     freeze: Literal["backbone"] | list[str | int] = field(default_factory=list)  # starts of parameters' names
     unfreeze_after: Duration | None = None  # None: never
     freeze_after: dict[str | int, Duration] | None = None  # by starts of parameters' names

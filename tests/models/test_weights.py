@@ -12,8 +12,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision import models
 
-from cnnlab.engine.checkpoint import save_checkpoint
+from cnnlab.engine.checkpoint import load_checkpoint, save_checkpoint
 from cnnlab.errors import ConfigError
+from cnnlab.experiment.assembly import assemble
+from cnnlab.experiment.training import build_experiment
 from cnnlab.models import MODELS
 from cnnlab.models.backbones import find_published
 from cnnlab.models.head import replace_head
@@ -376,3 +378,19 @@ def test_a_network_that_nobody_publishes_weights_of(trained):
     assert find_published("resnet20", None) == {}
     with pytest.raises(ConfigError, match="no file DEFAULT; expected a file of weights, a run, or one of null"):
         load(build(), "DEFAULT")
+
+
+def test_a_head_for_other_classes_begins_as_init_says_and_the_rest_as_it_was_trained(tmp_path):
+    given = ["model=mnist_cnn", "model.init=xavier"]
+    source = start(small_config(tmp_path / "source", *given, "steps=3"), [])
+    trained = load_checkpoint(source.find_weights())["model"]
+
+    def begin(*more):
+        config = small_config(tmp_path / "next", *given, "++dataset.label_map={9: null}", "seed=1", *more)
+        return build_experiment(config, assemble(config)).training.model.state_dict()
+
+    begun, untrained = begin(f"model.weights={source.path}"), begin()
+    heads = [key for key, value in begun.items() if value.shape != trained[key].shape]
+    assert [begun[key].shape[0] for key in heads] == [9, 9]
+    for key, value in begun.items():
+        assert torch.equal(value, (untrained if key in heads else trained)[key])

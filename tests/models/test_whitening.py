@@ -81,22 +81,6 @@ def test_trained_weights_take_the_place_of_any_initialisation(tmp_path):
     assert all(torch.equal(begun[key], value) for key, value in trained.items())
 
 
-def test_a_head_for_other_classes_begins_as_init_says_and_the_rest_as_it_was_trained(tmp_path):
-    given = ["model=mnist_cnn", "model.init=xavier"]
-    source = start(small_config(tmp_path / "source", *given, "steps=3"), [])
-    trained = load_checkpoint(source.find_weights())["model"]
-
-    def begin(*more):
-        config = small_config(tmp_path / "next", *given, "++dataset.label_map={9: null}", "seed=1", *more)
-        return build_experiment(config, assemble(config)).training.model.state_dict()
-
-    begun, untrained = begin(f"model.weights={source.path}"), begin()
-    heads = [key for key, value in begun.items() if value.shape != trained[key].shape]
-    assert [begun[key].shape[0] for key in heads] == [9, 9]
-    for key, value in begun.items():
-        assert torch.equal(value, (untrained if key in heads else trained)[key])
-
-
 def test_dirac_convolutions_pass_their_inputs_on():
     conv = nn.Conv2d(3, 5, 3, padding=1)
     own = conv.weight.detach().clone()
